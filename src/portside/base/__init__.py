@@ -1,0 +1,1 @@
+"""Errors, clock, randomness, supervised tasks, bounded queues. Imports nothing of Portside."""

@@ -1,0 +1,1 @@
+"""The portside command: thin verbs, lazily imported."""

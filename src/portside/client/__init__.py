@@ -1,0 +1,1 @@
+"""The one way components see the cluster: over HTTP or in-process."""

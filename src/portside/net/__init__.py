@@ -1,0 +1,1 @@
+"""Service rules, cluster DNS, CNI configuration."""

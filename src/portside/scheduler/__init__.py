@@ -1,0 +1,1 @@
+"""Columnar scheduler: filters are masks, scores are arrays."""

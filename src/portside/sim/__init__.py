@@ -1,0 +1,1 @@
+"""Simulated nodes: the agent's API behaviour without a runtime."""

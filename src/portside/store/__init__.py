@@ -1,0 +1,1 @@
+"""A revisioned key-value log: keys, bytes and revisions, never a kind."""

@@ -1,0 +1,1 @@
+"""What Portside's users put into their own tests."""
