@@ -43,7 +43,11 @@ def invalid_value(path: str, value: Any, detail: str) -> FieldError:
 
 def not_supported(path: str, value: Any, supported: Sequence[str]) -> FieldError:
     listed = ", ".join(json.dumps(s) for s in supported)
-    return FieldError(path, "FieldValueNotSupported", _with(f"Unsupported value: {go_value(value)}", f"supported values: {listed}" if supported else ""))
+    return FieldError(
+        path,
+        "FieldValueNotSupported",
+        _with(f"Unsupported value: {go_value(value)}", f"supported values: {listed}" if supported else ""),
+    )
 
 
 def duplicate(path: str, value: Any) -> FieldError:
@@ -59,7 +63,9 @@ def too_long(path: str, maximum: int) -> FieldError:
 
 
 def too_many(path: str, count: int, maximum: int) -> FieldError:
-    return FieldError(path, "FieldValueTooMany", f"Too many: {count}: must have at most {maximum} item{'' if maximum == 1 else 's'}")
+    return FieldError(
+        path, "FieldValueTooMany", f"Too many: {count}: must have at most {maximum} item{'' if maximum == 1 else 's'}"
+    )
 
 
 def not_found_value(path: str, value: Any) -> FieldError:

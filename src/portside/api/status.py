@@ -13,7 +13,15 @@ Json = dict[str, Any]
 class ApiError(Exception):
     """A refusal with its HTTP code and the Status object that goes to the client."""
 
-    def __init__(self, code: int, reason: str, message: str, *, details: Json | None = None, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        details: Json | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
@@ -23,7 +31,13 @@ class ApiError(Exception):
 
     @property
     def status(self) -> Json:
-        body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
+        body: Json = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+        }
         if self.reason:
             body["reason"] = self.reason
         if self.details is not None:
@@ -34,7 +48,12 @@ class ApiError(Exception):
     @classmethod
     def from_status(cls, body: Json) -> ApiError:
         """The error a client raises for a Status it received."""
-        return cls(int(body.get("code") or 500), str(body.get("reason") or ""), str(body.get("message") or ""), details=body.get("details"))
+        return cls(
+            int(body.get("code") or 500),
+            str(body.get("reason") or ""),
+            str(body.get("message") or ""),
+            details=body.get("details"),
+        )
 
 
 def qualified(plural: str, group: str) -> str:
@@ -54,11 +73,18 @@ def _details(name: str, group: str, kind: str, **more: Any) -> Json:
 
 
 def not_found(plural: str, name: str, group: str = "") -> ApiError:
-    return ApiError(404, "NotFound", f'{qualified(plural, group)} "{name}" not found', details=_details(name, group, plural))
+    return ApiError(
+        404, "NotFound", f'{qualified(plural, group)} "{name}" not found', details=_details(name, group, plural)
+    )
 
 
 def already_exists(plural: str, name: str, group: str = "") -> ApiError:
-    return ApiError(409, "AlreadyExists", f'{qualified(plural, group)} "{name}" already exists', details=_details(name, group, plural))
+    return ApiError(
+        409,
+        "AlreadyExists",
+        f'{qualified(plural, group)} "{name}" already exists',
+        details=_details(name, group, plural),
+    )
 
 
 def conflict(plural: str, name: str, why: str, group: str = "") -> ApiError:
@@ -76,7 +102,9 @@ def bad_request(message: str) -> ApiError:
 
 
 def internal(message: str) -> ApiError:
-    return ApiError(500, "InternalError", f"Internal error occurred: {message}", details={"causes": [{"message": message}]})
+    return ApiError(
+        500, "InternalError", f"Internal error occurred: {message}", details={"causes": [{"message": message}]}
+    )
 
 
 def invalid(kind: str, name: str, errors: Sequence[FieldError], group: str = "") -> ApiError:
@@ -91,5 +119,9 @@ def invalid(kind: str, name: str, errors: Sequence[FieldError], group: str = "")
         if str(error) not in texts:
             texts.append(str(error))
     text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
-    message = f'{qualified(kind, group)} "{name}" is invalid: {text}' if texts else f'{qualified(kind, group)} "{name}" is invalid'
+    message = (
+        f'{qualified(kind, group)} "{name}" is invalid: {text}'
+        if texts
+        else f'{qualified(kind, group)} "{name}" is invalid'
+    )
     return ApiError(422, "Invalid", message, details=_details(name, group, kind, causes=causes))

@@ -37,24 +37,67 @@ class Client(Protocol):
 
     async def get(self, resource: Resource, name: str, *, namespace: str = "", subresource: str = "") -> Json: ...
 
-    async def list(self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = "",
-                   resource_version: str = "", limit: int = 0, continue_token: str = "") -> ObjectList: ...
+    async def list(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+    ) -> ObjectList: ...
 
-    def watch(self, resource: Resource, *, namespace: str = "", label_selector: str = "", field_selector: str = "",
-              resource_version: str = "", send_initial_events: bool = False, timeout_seconds: int | None = None) -> AsyncIterator[WatchEvent]: ...
+    def watch(
+        self,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str = "",
+        send_initial_events: bool = False,
+        timeout_seconds: int | None = None,
+    ) -> AsyncIterator[WatchEvent]: ...
 
-    async def create(self, resource: Resource, body: Json, *, namespace: str = "", name: str = "", subresource: str = "", dry_run: bool = False) -> Json: ...
+    async def create(
+        self,
+        resource: Resource,
+        body: Json,
+        *,
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Json: ...
 
     async def update(self, resource: Resource, body: Json, *, namespace: str = "", subresource: str = "") -> Json: ...
 
-    async def patch(self, resource: Resource, name: str, body: Any, *, patch_type: PatchType = "merge", namespace: str = "",
-                    subresource: str = "", field_manager: str = "", force: bool = False) -> Json: ...
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Any,
+        *,
+        patch_type: PatchType = "merge",
+        namespace: str = "",
+        subresource: str = "",
+        field_manager: str = "",
+        force: bool = False,
+    ) -> Json: ...
 
-    async def delete(self, resource: Resource, name: str, *, namespace: str = "", options: Json | None = None) -> Json: ...
+    async def delete(
+        self, resource: Resource, name: str, *, namespace: str = "", options: Json | None = None
+    ) -> Json: ...
 
-    async def delete_collection(self, resource: Resource, *, namespace: str = "", label_selector: str = "", options: Json | None = None) -> Json: ...
+    async def delete_collection(
+        self, resource: Resource, *, namespace: str = "", label_selector: str = "", options: Json | None = None
+    ) -> Json: ...
 
-    async def request(self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
+    async def request(
+        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
         """Any other call: proxy, logs, discovery."""
         ...
 

@@ -121,7 +121,9 @@ class Backend(Protocol):
     async def get(self, key: str, *, revision: int | None = None) -> Record | None:
         """The record at ``revision`` (newest when None). Raises Compacted, FutureRevision."""
 
-    async def range(self, prefix: str, *, revision: int | None = None, after: str | None = None, limit: int = 0) -> Page:
+    async def range(
+        self, prefix: str, *, revision: int | None = None, after: str | None = None, limit: int = 0
+    ) -> Page:
         """Records whose key starts with ``prefix``, after the key ``after``. Raises Compacted, FutureRevision."""
 
     def watch(self, prefix: str, *, after: int) -> AsyncIterator[Sequence[Change]]:
