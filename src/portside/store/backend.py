@@ -1,20 +1,22 @@
 """The store's narrow waist: what every backend offers.
 
-A backend is a revisioned key-value log. One revision is one committed transaction's write; revisions rise by one and never
-go back. Keys are text such as ``/apps/deployments/NAMESPACE/NAME``; values are bytes the store never looks into.
-A key whose class is ``EPHEMERAL`` (Leases, Events) keeps only its latest version.
+A backend is a revisioned key-value log. One revision is one committed write; revisions rise by one and never go back.
+Keys are text such as ``/apps/deployments/NAMESPACE/NAME``; values are bytes the store never looks into. A key whose
+class is ``EPHEMERAL`` (Leases, Events) keeps only its latest version. An empty store stands at ``FIRST_REVISION``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+FIRST_REVISION = 100
+"""Where a new store starts, already compacted to it, so that a client that names a tiny revision is told it is gone."""
 
 
 class StoreError(Exception):
-    """The store could not answer; nothing was written."""
+    """The store could not answer; nothing was written. The text says what, where and what to do."""
 
 
 class Compacted(StoreError):
@@ -41,8 +43,7 @@ class Durability(IntEnum):
     EPHEMERAL = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One version of one key. ``revision`` wrote it, ``created`` is the revision that made the key."""
 
     key: str
@@ -51,20 +52,23 @@ class Record:
     created: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One event of a watch. A deletion has ``value`` None; ``previous`` is the record it replaced, None for a new key."""
+class Change(NamedTuple):
+    """One committed write as subscribers see it. A deletion has ``value`` None; a new key has ``created == revision``.
+
+    The state before is not part of it: who needs it keeps it, having seen the change before.
+    """
 
     key: str
     value: bytes | None
     revision: int
     created: int
-    previous: Record | None
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Commit ``value`` (None deletes) to ``key`` if its current revision is ``expected``: 0 means absent, None means any."""
+class Write(NamedTuple):
+    """Commit ``value`` (None deletes) to ``key`` if its current revision is ``expected``: 0 means absent, None means any.
+
+    Deleting a key that is absent is refused whatever is expected.
+    """
 
     key: str
     value: bytes | None
@@ -72,29 +76,37 @@ class Write:
     durability: Durability = Durability.HISTORY
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The write stands and is on disk."""
+class Committed(NamedTuple):
+    """The write stands and is on disk. ``created`` is the revision that made the key."""
 
     revision: int
-    previous: Record | None
+    created: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The expectation did not hold; nothing was written. ``current`` is what stands there, None when absent."""
 
     current: Record | None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Part of a range, in key order, all as of ``revision``. ``more`` says that keys follow; ``remaining`` how many."""
 
     records: Sequence[Record]
     revision: int
     more: bool
     remaining: int
+
+
+Sink = Callable[[Sequence[Change]], None]
+"""Receives changes in revision order, in batches, within the event loop. Must not block; must not raise."""
+
+
+class Subscription(Protocol):
+    """A running delivery of changes."""
+
+    def close(self) -> None:
+        """Stop. Nothing is delivered afterwards."""
 
 
 class Backend(Protocol):
@@ -108,15 +120,15 @@ class Backend(Protocol):
 
     @property
     def revision(self) -> int:
-        """The newest committed revision."""
+        """The newest committed revision that subscribers have seen."""
 
     @property
     def compacted(self) -> int:
-        """History up to this revision may be gone; 0 when nothing was compacted."""
+        """The oldest revision that can still be read; changes after it can be subscribed to."""
 
     async def write(self, write: Write) -> Committed | Refused:
-        """Commit one write. When it returns Committed the data survives ``kill -9`` and power loss, and every watch
-        callback for that revision was already called."""
+        """Commit one write. When it returns Committed the data survives ``kill -9`` and power loss, and every sink was
+        already called with it. Raises StoreError when it could not be written (full disk, closed store)."""
 
     async def get(self, key: str, *, revision: int | None = None) -> Record | None:
         """The record at ``revision`` (newest when None). Raises Compacted, FutureRevision."""
@@ -124,11 +136,15 @@ class Backend(Protocol):
     async def range(
         self, prefix: str, *, revision: int | None = None, after: str | None = None, limit: int = 0
     ) -> Page:
-        """Records whose key starts with ``prefix``, after the key ``after``. Raises Compacted, FutureRevision."""
+        """Records whose key starts with ``prefix``, after the key ``after``. Raises Compacted, FutureRevision.
 
-    def watch(self, prefix: str, *, after: int) -> AsyncIterator[Sequence[Change]]:
-        """Every change of revision > ``after``, each once, in order, in batches. Raises Compacted at once or later; a
-        revision in the future yields nothing until it is passed."""
+        An ephemeral key changed since ``revision`` is missing from the page: its older version is gone.
+        """
+
+    async def subscribe(self, prefix: str, sink: Sink, *, after: int) -> Subscription:
+        """Call ``sink`` with every change of revision > ``after``, each once, in order: those of the past first (an
+        ephemeral key's latest only), then each commit before its writer hears of it. Raises Compacted. A revision in the
+        future delivers nothing until it is passed."""
 
     async def compact(self, revision: int) -> None:
-        """Drop history before ``revision`` in small steps that never stall writers."""
+        """Drop history before ``revision`` in small steps that never stall writers. Raises FutureRevision."""
