@@ -1,0 +1,42 @@
+"""Starts a component as a process of its own that outlives the command that started it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from portside.run.home import Home, ProcessRecord
+
+LOG_LIMIT = 20 * 1024 * 1024  # bytes; a larger log is set aside as NAME.log.1 when its component starts
+
+
+def start(home: Home, name: str, module: str, arguments: list[str]) -> ProcessRecord:
+    """Run ``python -m MODULE`` detached, its output appended to the component's log. Raises OSError."""
+    path = home.log(name)
+    if path.exists() and path.stat().st_size > LOG_LIMIT:
+        path.replace(path.with_suffix(".log.1"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            cwd="/",
+            start_new_session=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    finally:
+        os.close(descriptor)
+    return home.save_record(name, process.pid)
+
+
+def last_lines(path: Path, count: int = 5) -> str:
+    """The end of a log, for a message about why its component did not come up."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n    ".join(line for line in lines[-count:] if line.strip())

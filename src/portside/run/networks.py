@@ -1,0 +1,47 @@
+"""Address ranges of a new cluster: the usual ones, or the next that nothing on this machine uses."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from pathlib import Path
+
+POD_RANGES = [f"10.{second}.0.0/16" for second in range(244, 256)]
+SERVICE_RANGES = [f"10.{second}.0.0/16" for second in range(96, 112)]
+
+
+def routed(table: str) -> list[ipaddress.IPv4Network]:
+    """The networks of a ``/proc/net/route`` text, without the default route. Words there are little-endian hexadecimal."""
+    found = []
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[1] != "00000000":
+            address = int.from_bytes(bytes.fromhex(fields[1]), "little")
+            mask = int.from_bytes(bytes.fromhex(fields[7]), "little")
+            found.append(ipaddress.IPv4Network((address & mask, bin(mask).count("1"))))
+    return found
+
+
+def choose(candidates: Iterable[str], taken: Iterable[ipaddress.IPv4Network]) -> str | None:
+    """The first candidate that overlaps nothing taken, None when all do."""
+    busy = list(taken)
+    return next((c for c in candidates if not any(ipaddress.IPv4Network(c).overlaps(t) for t in busy)), None)
+
+
+def present() -> list[ipaddress.IPv4Network]:
+    try:
+        return routed(Path("/proc/net/route").read_text())
+    except OSError:
+        return []
+
+
+def node_address() -> str:
+    """The address this machine uses towards others: that of the default route, else loopback."""
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.255", 9))  # a documentation address: nothing is sent by connecting
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
