@@ -4,18 +4,59 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs
+from typing import Protocol
+from urllib.parse import unquote_plus
 
 from portside.server.attributes import ANONYMOUS, User
 
-# Receives the raw duplex transport of a connection the answer switched to another protocol.
-Upgrade = Callable[[Any, bytes], Awaitable[None]]
+
+class RawStream(Protocol):
+    """The connection after a switch of protocols: bytes both ways, with back-pressure."""
+
+    async def read(self) -> bytes:
+        """The next bytes of the peer, b"" at its end."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough. Raises ConnectionError when it is gone."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Upgrade = Callable[[RawStream], Awaitable[None]]
+
+
+def _valid_escapes(text: str) -> bool:
+    at = text.find("%")
+    while at >= 0:
+        if len(text) < at + 3:
+            return False
+        try:
+            int(text[at + 1 : at + 3], 16)
+        except ValueError:
+            return False
+        at = text.find("%", at + 3)
+    return True
+
+
+def parse_query(query: str) -> dict[str, list[str]]:
+    """Decoded parameters, in order per name. As Go does, a pair with a broken escape is left out."""
+    params: dict[str, list[str]] = {}
+    for pair in query.split("&"):
+        if not pair or not _valid_escapes(pair):
+            continue
+        name, _, value = pair.partition("=")
+        params.setdefault(unquote_plus(name), []).append(unquote_plus(value))
+    return params
 
 
 @dataclass(slots=True)
 class Request:
-    """``path`` is percent-decoded, ``query`` the raw text behind the question mark; header names are lower case."""
+    """``path`` is percent-decoded, ``query`` the raw text behind the question mark; header names are lower case.
+    A header sent several times is joined with ``, `` (impersonation headers with a line break)."""
 
     method: str
     path: str
@@ -24,18 +65,17 @@ class Request:
     body: bytes = b""
     peer_cert: bytes | None = None
     remote: str = ""
-    raw_path: str = ""
+    too_large: bool = False
     user: User = ANONYMOUS
     authenticated: bool = False
     warnings: list[str] = field(default_factory=list)
-    upgrade: Any = None
     _params: dict[str, list[str]] | None = None
 
     @property
     def params(self) -> dict[str, list[str]]:
         """Decoded query parameters, in order of appearance per name."""
         if self._params is None:
-            self._params = parse_qs(self.query, keep_blank_values=True) if self.query else {}
+            self._params = parse_query(self.query) if self.query else {}
         return self._params
 
     def param(self, name: str, default: str = "") -> str:

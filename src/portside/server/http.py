@@ -1,0 +1,426 @@
+"""HTTP/1.1 on uvloop and httptools: one connection's protocol, its limits, and the listener that owns connections.
+
+Requests of one connection are answered in order; what a client pipelines waits in the socket. Limits: a body beyond
+3 MiB is read away and reported to the handler, beyond 64 MiB the connection is cut; headers 64 KiB; idle connections,
+slow headers and slow bodies are cut by a sweep (``docs/limits.md``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+
+from portside.server.request import Request, Response
+
+MAX_BODY = 3 * 1024 * 1024
+MAX_DISCARD = 64 * 1024 * 1024
+MAX_HEADERS = 64 * 1024
+IDLE_SECONDS = 180.0
+HEADER_SECONDS = 32.0
+BODY_SECONDS = 60.0
+GZIP_FROM = 128 * 1024
+WRITE_HIGH = 1024 * 1024
+READ_HIGH = 256 * 1024
+
+PHRASES = {s.value: s.phrase for s in HTTPStatus}
+Handler = Callable[[Request], Awaitable[Response]]
+FastHandler = Callable[[Request], "Response | None"]
+
+
+def _joint(name: str) -> str:
+    return "\n" if name.startswith("impersonate-") else ", "
+
+
+class _Raw:
+    """The connection handed to an upgrade handler; see ``RawStream``."""
+
+    def __init__(self, connection: Connection, tail: bytes) -> None:
+        self._connection = connection
+        self._chunks: deque[bytes] = deque([tail] if tail else [])
+        self._size = len(tail)
+        self._ended = False
+        self._ready = asyncio.Event()
+        if tail:
+            self._ready.set()
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > READ_HIGH:
+            self._connection.pause_reading()
+        self._ready.set()
+
+    def end(self) -> None:
+        self._ended = True
+        self._ready.set()
+
+    async def read(self) -> bytes:
+        while not self._chunks:
+            if self._ended:
+                return b""
+            self._ready.clear()
+            await self._ready.wait()
+        data = self._chunks.popleft()
+        self._size -= len(data)
+        if self._size <= READ_HIGH // 2:
+            self._connection.resume_reading()
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._connection.transport.write(data)
+
+    async def drain(self) -> None:
+        await self._connection.drain()
+
+    def close(self) -> None:
+        self._connection.transport.close()
+
+
+class Connection(asyncio.Protocol):
+    """One client. The parser's callbacks fill ``_head``; a complete request is answered at once or by a task."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.peer_cert: bytes | None = None
+        self.remote = ""
+        self.deadline = 0.0
+        self.busy = False
+        self.raw: _Raw | None = None
+        self._parser: Any = None
+        self._pending: deque[tuple[Request, bool]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._can_write: asyncio.Event | None = None
+        self._lost = False
+        self._read_paused = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._header_size = 0
+        self._body: list[bytes] = []
+        self._body_size = 0
+
+    # --- transport -------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        secure = transport.get_extra_info("ssl_object")
+        if secure is not None:
+            self.peer_cert = secure.getpeercert(True)
+        peer = transport.get_extra_info("peername")
+        self.remote = str(peer[0]) if peer else ""
+        self._parser = httptools.HttpRequestParser(self)
+        self.deadline = self.listener.clock() + HEADER_SECONDS
+        self.listener.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self.listener.connections.discard(self)
+        if self.raw is not None:
+            self.raw.end()
+        if self._can_write is not None:
+            self._can_write.set()
+        if self._task is not None and self.raw is None:
+            self._task.cancel()
+
+    def eof_received(self) -> bool:
+        if self.raw is not None:
+            self.raw.end()
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self.raw is not None:
+            self.raw.feed(data)
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switch:
+            tail = data[switch.args[0] :]
+            if self._pending or self.busy:
+                # The task of this very request decides; bytes behind it belong to the new protocol.
+                self.raw = _Raw(self, tail)
+        except httptools.HttpParserError:
+            self._refuse(400, "400 Bad Request")
+
+    def pause_reading(self) -> None:
+        if not self._read_paused and not self._lost:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._read_paused and not self._lost:
+            self._read_paused = False
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._can_write = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        if self._can_write is not None:
+            self._can_write.set()
+            self._can_write = None
+
+    async def drain(self) -> None:
+        if self._can_write is not None:
+            await self._can_write.wait()
+        if self._lost:
+            raise ConnectionResetError("the client is gone")
+
+    # --- parser callbacks ------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._reset()
+        self.deadline = self.listener.clock() + HEADER_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._header_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        self._header_size += len(name) + len(value)
+        if self._header_size > MAX_HEADERS:
+            raise ValueError("headers too large")
+        old = self._headers.get(key)
+        self._headers[key] = text if old is None else old + _joint(key) + text
+
+    def on_headers_complete(self) -> None:
+        self.deadline = self.listener.clock() + BODY_SECONDS
+        if self._headers.get("expect", "").lower() == "100-continue":
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        self._body_size += len(data)
+        self.deadline = self.listener.clock() + BODY_SECONDS
+        if self._body_size <= MAX_BODY:
+            self._body.append(data)
+        else:
+            self._body.clear()
+            if self._body_size > MAX_DISCARD:
+                self.transport.close()
+
+    def on_message_complete(self) -> None:
+        url = self._url.decode("latin-1")
+        if url[:1] != "/":
+            url = "/" + url.partition("://")[2].partition("/")[2] if "://" in url else url
+        path, _, query = url.partition("?")
+        if "%" in path:
+            path = unquote(path)
+        too_large = self._body_size > MAX_BODY
+        body = b"" if too_large else (self._body[0] if len(self._body) == 1 else b"".join(self._body))
+        request = Request(
+            self._parser.get_method().decode("latin-1"),
+            path,
+            query,
+            self._headers,
+            body,
+            self.peer_cert,
+            self.remote,
+            too_large,
+        )
+        keep = self._parser.should_keep_alive() and not self.listener.draining
+        if self.busy:
+            self._pending.append((request, keep))
+            self.pause_reading()
+            return
+        self._begin(request, keep)
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, request: Request, keep: bool) -> None:
+        quick = self.listener.fast(request) if self.listener.fast is not None else None
+        if quick is not None and not (len(quick.body) >= GZIP_FROM and "gzip" in request.header("accept-encoding")):
+            self._write(quick, quick.body, keep, request)
+            self._finished(keep)
+            return
+        self.busy = True
+        self.deadline = 0.0
+        self._task = self.listener.loop.create_task(self._serve(request, keep))
+
+    def _finished(self, keep: bool) -> None:
+        self.deadline = self.listener.clock() + IDLE_SECONDS
+        if not keep:
+            self.transport.close()
+
+    async def _serve(self, request: Request, keep: bool) -> None:
+        try:
+            while True:
+                keep = await self._answer(request, keep)
+                if not keep or not self._pending:
+                    break
+                request, keep = self._pending.popleft()
+            self.busy = False
+            self._task = None
+            self.resume_reading()
+            self._finished(keep)
+        except (ConnectionError, asyncio.CancelledError):
+            self.transport.close()
+        except Exception as error:
+            self.listener.report(error)
+            self.transport.close()
+
+    async def _answer(self, request: Request, keep: bool) -> bool:
+        response = await self.listener.handler(request)
+        if response.upgrade is not None:
+            await self._switch(response)
+            return False
+        if self.raw is not None:
+            keep = False
+        if response.stream is not None:
+            await self._stream(response, request, keep)
+            return keep
+        body = response.body
+        if len(body) >= GZIP_FROM and "gzip" in request.header("accept-encoding"):
+            body = await asyncio.to_thread(_gzip, body)
+            response.headers.append(("Content-Encoding", "gzip"))
+            response.headers.append(("Vary", "Accept-Encoding"))
+        self._write(response, body, keep, request)
+        if self._can_write is not None:
+            await self.drain()
+        return keep
+
+    def _head(self, response: Response, framing: str, keep: bool) -> bytes:
+        lines = [
+            f"HTTP/1.1 {response.code} {PHRASES.get(response.code, 'Unknown')}\r\n",
+            framing,
+            self.listener.date(),
+        ]
+        if response.content_type:
+            lines.append(f"Content-Type: {response.content_type}\r\n")
+        for name, value in response.headers:
+            lines.append(f"{name}: {value}\r\n")
+        lines.append("\r\n" if keep else "Connection: close\r\n\r\n")
+        return "".join(lines).encode("utf-8")
+
+    def _write(self, response: Response, body: bytes, keep: bool, request: Request) -> None:
+        framing = "" if response.code in (204, 304) else f"Content-Length: {len(body)}\r\n"
+        head = self._head(response, framing, keep)
+        if request.method == "HEAD" or response.code in (204, 304):
+            body = b""
+        if len(body) < 65536:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+
+    async def _stream(self, response: Response, request: Request, keep: bool) -> None:
+        self.transport.write(self._head(response, "Transfer-Encoding: chunked\r\n", keep))
+        stream = cast(Any, response.stream)
+        try:
+            async for piece in stream:
+                if piece:
+                    self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                if self._can_write is not None:
+                    await self.drain()
+            self.transport.write(b"0\r\n\r\n")
+        finally:
+            if (close := getattr(stream, "aclose", None)) is not None:
+                await close()
+
+    async def _switch(self, response: Response) -> None:
+        lines = [f"HTTP/1.1 {response.code} {PHRASES.get(response.code, 'Unknown')}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in response.headers]
+        self.transport.write(("".join(lines) + "\r\n").encode("latin-1"))
+        if self.raw is None:
+            self.raw = _Raw(self, b"")
+        self.deadline = 0.0
+        try:
+            await cast(Any, response.upgrade)(self.raw)
+        finally:
+            self.transport.close()
+
+    def _refuse(self, code: int, text: str) -> None:
+        if self.busy:
+            self.transport.close()
+            return
+        response = Response(code, text.encode(), "text/plain; charset=utf-8")
+        self._write(response, response.body, False, Request("GET", "/"))
+        self.transport.close()
+
+    def stop(self) -> None:
+        """End a stream or an idle connection at once; a request in hand is finished."""
+        if not self.busy:
+            self.transport.close()
+
+
+def _gzip(body: bytes) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+class Listener:
+    """A listening socket and its connections. ``fast`` may answer a request at once, without a task."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        fast: FastHandler | None = None,
+        report: Callable[[BaseException], None] = lambda error: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.handler = handler
+        self.fast = fast
+        self.report = report
+        self.clock = clock
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.loop: asyncio.AbstractEventLoop = cast(asyncio.AbstractEventLoop, None)
+        self._servers: list[asyncio.AbstractServer] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._date = ("", -1.0)
+
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
+        """Bind and serve; answers the bound port. Raises OSError when the address can't be used."""
+        self.loop = asyncio.get_running_loop()
+        server = await self.loop.create_server(
+            lambda: Connection(self), host, port, ssl=tls, backlog=1024, reuse_address=True
+        )
+        self._servers.append(server)
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        return int(server.sockets[0].getsockname()[1])
+
+    def date(self) -> str:
+        """The Date header's line, made once a second."""
+        now = self.clock()
+        if now - self._date[1] >= 1.0:
+            self._date = (f"Date: {formatdate(usegmt=True)}\r\n", now)
+        return self._date[0]
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(5)
+            now = self.clock()
+            for connection in list(self.connections):
+                if connection.deadline and connection.deadline < now:
+                    connection.transport.close()
+
+    async def close(self, patience: float = 10.0) -> None:
+        """Stop accepting, close idle connections, wait ``patience`` seconds for requests in hand, then cut."""
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in list(self.connections):
+            connection.stop()
+        end = self.clock() + patience
+        while self.connections and self.clock() < end:
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            connection.transport.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
