@@ -21,7 +21,7 @@ ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 @dataclass(frozen=True, slots=True)
 class Attributes:
     """One request as RBAC sees it. ``verb`` is the API verb for resources (``deletecollection``), the HTTP method in
-    lower case for other paths; ``subresource`` and ``name`` are "" when absent; ``path`` is the URL path."""
+    lower case for other paths; ``subresource`` and ``name`` are "" when absent; ``path`` is the URL path; the selectors are the query's raw texts (lists, watches, collections)."""
 
     user: User
     verb: str
@@ -33,3 +33,5 @@ class Attributes:
     name: str = ""
     path: str = ""
     is_resource: bool = True
+    field_selector: str = ""
+    label_selector: str = ""
