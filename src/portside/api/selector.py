@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from portside.api import names
 from portside.api.field import FieldError, forbidden_field, go_value, invalid_value, required
 from portside.api.fieldselector import FieldSelector, parse_fields
 from portside.api.status import bad_request
@@ -17,54 +18,10 @@ BINARY = {"in": "in", "notin": "notin", "=": "=", "==": "==", "!=": "!=", ">": "
 _SYMBOLS = "=!(),<>"
 _TOKENS = {")", ",", "!", "==", "=", ">", "<", "!=", "("}
 _INT = re.compile(r"^[+-]?[0-9]+$")
-_NAME = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$")
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_NAME_RULE = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
 
 
-def label_key_problems(key: str) -> list[str]:
-    """Why ``key`` cannot be a label key, in upstream's words; empty if it can."""
-    prefix, slash, name = key.rpartition("/")
-    if key.count("/") > 1:
-        return [
-            f"a valid label key {_NAME_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        ]
-    problems: list[str] = []
-    if slash and not prefix:
-        problems.append("prefix part must be non-empty")
-    elif slash:
-        if len(prefix) > 253:
-            problems.append("prefix part must be no more than 253 bytes")
-        if not _SUBDOMAIN.match(prefix):
-            problems.append(f"prefix part {_SUBDOMAIN_RULE}")
-    if not name:
-        problems.append("name part must be non-empty")
-    elif len(name) > 63:
-        problems.append("name part must be no more than 63 bytes")
-    if not _NAME.match(name):
-        problems.append(f"name part {_NAME_RULE}")
-    return problems
-
-
-def label_value_problems(value: str) -> list[str]:
-    """Why ``value`` cannot be a label value, in upstream's words; empty if it can."""
-    problems = ["must be no more than 63 bytes"] if len(value) > 63 else []
-    if value and not _NAME.match(value):
-        problems.append(_VALUE_RULE)
-    return problems
+label_key_problems = names.qualified_name
+label_value_problems = names.label_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +88,6 @@ class LabelSelector:
         return ",".join(str(r) for r in self.requirements)
 
 
-EVERYTHING = LabelSelector()
-NOTHING = LabelSelector(nothing=True)
-
-
 def _compile(requirements: tuple[Requirement, ...], nothing: bool) -> Callable[[Labels], bool]:
     if nothing:
         return lambda labels: False
@@ -148,6 +101,10 @@ def _compile(requirements: tuple[Requirement, ...], nothing: bool) -> Callable[[
         return lambda labels: all(labels.get(k) == v for k, v in pairs)
     tests = tuple(r.matches for r in requirements)
     return lambda labels: all(test(labels) for test in tests)
+
+
+EVERYTHING = LabelSelector()
+NOTHING = LabelSelector(nothing=True)
 
 
 def requirement(key: str, op: str, values: Iterable[str]) -> Requirement:
@@ -339,7 +296,7 @@ def validate_object(
     if selector is None:
         return errors
     for key, value in sorted((selector.get("matchLabels") or {}).items()):
-        errors += [invalid_value(f"{path}.matchLabels", key, p) for p in qualified_name_problems(key)]
+        errors += [invalid_value(f"{path}.matchLabels", key, p) for p in names.qualified_name(key)]
         if not invalid_values_ok:
             errors += [invalid_value(f"{path}.matchLabels", value, p) for p in label_value_problems(value)]
     for i, expression in enumerate(selector.get("matchExpressions") or ()):
@@ -354,20 +311,11 @@ def validate_object(
                 errors.append(forbidden_field(f"{at}.values", text))
         else:
             errors.append(invalid_value(f"{at}.operator", op, "not a valid selector operator"))
-        errors += [invalid_value(f"{at}.key", key, p) for p in qualified_name_problems(key)]
+        errors += [invalid_value(f"{at}.key", key, p) for p in names.qualified_name(key)]
         if not invalid_values_ok:
             for j, value in enumerate(values):
                 errors += [invalid_value(f"{at}.values[{j}]", value, p) for p in label_value_problems(value)]
     return errors
-
-
-def qualified_name_problems(name: str) -> list[str]:
-    """As :func:`label_key_problems`, with the words of a qualified name."""
-    if name.count("/") > 1:
-        return [
-            f"a qualified name {_NAME_RULE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        ]
-    return label_key_problems(name)
 
 
 __all__ = [
@@ -383,7 +331,6 @@ __all__ = [
     "label_value_problems",
     "parse_fields",
     "parse_labels",
-    "qualified_name_problems",
     "requirement",
     "validate_object",
 ]
