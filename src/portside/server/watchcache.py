@@ -1,0 +1,406 @@
+"""The watch cache of one resource: current objects as bytes ready to send, recent events, running watches.
+
+All methods belong to the event loop; objects come from ``watchcache_feed.WatchCaches``, which feeds every cache from one
+subscription within the commit, so a read after an acknowledged write sees it.
+
+    cache = caches.of("", "pods")
+    obj = cache.get("default", "web")          # obj.full: bytes with resourceVersion; obj.view: parsed, read-only
+    page = cache.list(Filter("default"), limit=500)
+    watch = cache.watch(sink, on_end, where=Filter("default"), form=JsonForm("v1", "Pod"), after=page.revision)
+    watch.resume()                             # starts; pause()/resume() follow the transport, close() when it is gone
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from portside.api.status import ApiError
+from portside.server.watchcache_filter import ALL, Filter
+from portside.server.watchcache_form import Form, JsonForm
+from portside.server.watchcache_history import Event, History
+from portside.server.watchcache_index import Index
+from portside.server.watchcache_object import CachedObject, join_full, join_items, splice, split
+from portside.server.watchcache_watcher import Channel, Watcher
+from portside.store.backend import Change, Compacted, Durability
+
+if TYPE_CHECKING:
+    from portside.server.watchcache_feed import WatchCaches
+
+__all__ = [
+    "ALL",
+    "CachedObject",
+    "Filter",
+    "Form",
+    "JsonForm",
+    "Listing",
+    "WatchCache",
+    "Watcher",
+    "durability_of",
+    "expired",
+    "join_full",
+    "join_items",
+    "splice",
+    "too_large",
+]
+
+HISTORY_EVENTS = 16_384
+HISTORY_BYTES = 32 * 1024 * 1024
+SNAPSHOTS = 16
+"""States kept for the later pages of chunked lists; older ones are read from the store until compacted."""
+
+EPHEMERAL = frozenset({("coordination.k8s.io", "leases"), ("", "events")})
+"""Resources that churn: the store keeps only the latest version of their objects."""
+
+
+def durability_of(group: str, plural: str) -> Durability:
+    """The store class to write a resource's objects with."""
+    return Durability.EPHEMERAL if (group, plural) in EPHEMERAL else Durability.HISTORY
+
+
+def expired(asked: int, oldest: int) -> ApiError:
+    """410 for a revision whose history is gone, in upstream's words."""
+    return ApiError(410, "Expired", f"too old resource version: {asked} ({oldest})")
+
+
+def too_large(asked: int, current: int) -> ApiError:
+    """504 for a revision that did not come in time, in upstream's words."""
+    return ApiError(
+        504,
+        "Timeout",
+        f"Timeout: Too large resource version: {asked}, current: {current}",
+        details={
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        },
+        headers={"Retry-After": "1"},
+    )
+
+
+class Listing(NamedTuple):
+    """A page as of ``revision``. ``next`` is where the next page starts, relative to the listed scope, "" at the end;
+    ``remaining`` how many follow, None when a selector makes that unknown. ``join_items``/``join_full`` encode objects."""
+
+    objects: list[CachedObject]
+    revision: int
+    next: str
+    remaining: int | None
+
+
+_Channels = list[Channel]  # inside the class ``list`` is a method
+
+
+class _State(NamedTuple):
+    """The objects of a resource at one moment."""
+
+    keys: list[str]
+    objects: Mapping[str, CachedObject]
+
+
+class WatchCache:
+    """One resource. Made by ``WatchCaches.of``; ``prefix`` is its part of the store's keys, such as ``/core/pods/``."""
+
+    def __init__(self, caches: WatchCaches, prefix: str, *, floor: int) -> None:
+        self._caches = caches
+        self.prefix = prefix
+        self.ephemeral = prefix in caches.ephemeral
+        self.history = History(floor, max_events=HISTORY_EVENTS, max_bytes=HISTORY_BYTES)
+        self.changed = floor
+        self.clock = caches.clock
+        self.call_soon = caches.call_soon
+        self.at_revision = caches.at_revision
+        self.cancel = caches.cancel
+        self.next_bookmark = caches.next_bookmark
+        self._keys: list[str] = []
+        self._objects: dict[str, CachedObject] = {}
+        self._index = Index()
+        self._heads: dict[bytes, bytes] = {}
+        self._snapshots: dict[int, _State] = {}
+        self._snapshot_of = -1
+        self._channels: dict[object, Channel] = {}
+        self._by_name: dict[tuple[str, str], _Channels] = {}
+        self._by_node: dict[str, _Channels] = {}
+        self._by_namespace: dict[str, _Channels] = {}
+        self._everywhere: _Channels = []
+        self.watchers: dict[Watcher, None] = {}
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """The newest revision of the whole store: what a consistent list carries."""
+        return self._caches.revision
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def get(self, namespace: str, name: str) -> CachedObject | None:
+        """The current object; namespace "" for cluster-scoped ones."""
+        return self._objects.get(f"{self.prefix}{namespace}/{name}" if namespace else self.prefix + name)
+
+    def list(self, where: Filter = ALL, *, limit: int = 0, start: str = "") -> Listing:
+        """The current state in key order, from ``start`` (a Listing's ``next``) on, at most ``limit`` objects (0: all).
+
+        A page that is not the last keeps its state for ``list_at``.
+        """
+        listing = self._page(_State(self._keys, self._objects), self._index, where, self.revision, limit, start)
+        if listing.next:
+            self._keep_snapshot()
+        return listing
+
+    async def list_at(self, where: Filter, *, revision: int, limit: int = 0, start: str = "") -> Listing:
+        """The state as of exactly ``revision``. Raises Compacted when it is gone, ApiError 504 when it is to come."""
+        if revision > self.revision:
+            raise too_large(revision, self.revision)
+        if revision >= self.changed:
+            listing = self.list(where, limit=limit, start=start)
+            return listing._replace(revision=revision)
+        state = self._snapshots.get(revision)
+        if state is None:
+            if self.ephemeral:
+                raise Compacted(self.changed)
+            state = await self._read_state(where, revision)
+        return self._page(state, None, where, revision, limit, start)
+
+    async def wait_for(self, revision: int, timeout: float = 3.0) -> None:
+        """Until the store has reached ``revision`` (resourceVersionMatch=NotOlderThan). Raises ApiError 504."""
+        await self._caches.wait_for(revision, timeout)
+
+    def _page(
+        self, state: _State, index: Index | None, where: Filter, revision: int, limit: int, start: str
+    ) -> Listing:
+        scope = self.prefix + where.namespace + "/" if where.namespace else self.prefix
+        found: list[CachedObject] = []
+        keys, low, high = self._candidates(state, index, where, scope, start)
+        objects = state.objects
+        if limit <= 0 or limit >= high - low:
+            limit = 0
+        if not where.selects:
+            stop = low + limit if limit else high
+            found = [objects[key] for key in keys[low:stop]]
+            rest = high - stop
+            return Listing(found, revision, found[-1].key[len(scope) :] + "\0" if rest else "", rest)
+        name, selected = where.name, where.selected
+        for at in range(low, high):
+            obj = objects[keys[at]]
+            if (not name or obj.name == name) and selected(obj):
+                if limit and len(found) == limit:
+                    return Listing(found, revision, found[-1].key[len(scope) :] + "\0", None)
+                found.append(obj)
+        return Listing(found, revision, "", None)
+
+    def _candidates(
+        self, state: _State, index: Index | None, where: Filter, scope: str, start: str
+    ) -> tuple[Sequence[str], int, int]:
+        """Keys in order and the part of them that may match."""
+        keys: Sequence[str] = state.keys
+        if where.name and (where.namespace or scope + where.name in state.objects):
+            keys = [scope + where.name] if scope + where.name in state.objects else []
+        elif index is not None and (hits := index.find(where, state.objects)) is not None:
+            keys = sorted(hits)
+        low = bisect_left(keys, scope + start)
+        high = bisect_left(keys, scope[:-1] + "0") if where.namespace else len(keys)
+        return keys, low, high
+
+    def _keep_snapshot(self) -> None:
+        revision = self.revision
+        if revision in self._snapshots:
+            return
+        if self._snapshot_of == self.changed:
+            newest = next(reversed(self._snapshots.values()))
+        else:
+            newest = _State(self._keys.copy(), dict(self._objects))
+        self._snapshots[revision] = newest
+        self._snapshot_of = self.changed
+        while len(self._snapshots) > SNAPSHOTS:
+            del self._snapshots[next(iter(self._snapshots))]
+
+    async def _read_state(self, where: Filter, revision: int) -> _State:
+        scope = self.prefix + where.namespace + "/" if where.namespace else self.prefix
+        page = await self._caches.backend.range(scope, revision=revision)
+        objects = {r.key: self._made(r.key, r.value, r.revision, r.created) for r in page.records}
+        return _State([*objects], objects)
+
+    # ---- watching -----------------------------------------------------------------------------------------------
+
+    def watch(
+        self,
+        sink: Callable[[bytes], None],
+        on_end: Callable[[ApiError | None], None],
+        *,
+        form: Form,
+        where: Filter = ALL,
+        after: int | None = None,
+        initial_end: bool = False,
+        bookmarks: bool = False,
+    ) -> Watcher:
+        """A watch; call ``resume()`` on it to start.
+
+        ``after`` None begins with the current objects as ADDED (closed by the annotated bookmark if ``initial_end``);
+        a revision begins behind it and may lie in the future. ``bookmarks`` adds one about every minute.
+        Raises ApiError 410 when history does not reach back to ``after``.
+        """
+        initial: Iterator[CachedObject] | None = None
+        position = self.revision
+        if after is None:
+            initial = iter(self.list(where).objects)
+        else:
+            position = after
+            if after < self.history.floor:
+                raise self.too_old(after)
+        watcher = Watcher(
+            self,
+            sink,
+            on_end,
+            where,
+            form,
+            position=position,
+            initial=initial,
+            initial_end=initial_end,
+            bookmarks=bookmarks,
+        )
+        self.watchers[watcher] = None
+        return watcher
+
+    def too_old(self, asked: int) -> ApiError:
+        return expired(asked, self.history.floor)
+
+    def in_scope(self, where: Filter, event: Event) -> bool:
+        """Whether namespace and name of the filter fit the event's object."""
+        if not where.namespace and not where.name:
+            return True
+        obj = event.obj or event.previous
+        if obj is None or (where.name and obj.name != where.name):
+            return False
+        return not where.namespace or obj.namespace == where.namespace
+
+    def join(self, watcher: Watcher) -> None:
+        """Make a watch live."""
+        where, form = watcher.where, watcher.form
+        identity = (where.identity, form.key)
+        channel = self._channels.get(identity)
+        if channel is None:
+            channel = self._channels[identity] = Channel(where, form)
+            self._bucket(where).append(channel)
+        channel.watchers[watcher] = None
+
+    def leave(self, watcher: Watcher) -> None:
+        """A watch is no longer live."""
+        identity = (watcher.where.identity, watcher.form.key)
+        channel = self._channels.get(identity)
+        if channel is None:
+            return
+        channel.watchers.pop(watcher, None)
+        if not channel.watchers:
+            del self._channels[identity]
+            self._bucket(channel.where).remove(channel)
+
+    def dropped(self, watcher: Watcher) -> None:
+        """A watch is over."""
+        self.watchers.pop(watcher, None)
+
+    def _bucket(self, where: Filter) -> _Channels:
+        """Where channels of that filter wait: by the most telling thing an event can be looked up by."""
+        if where.name and where.namespace:
+            return self._by_name.setdefault((where.namespace, where.name), [])
+        if where.node is not None:
+            return self._by_node.setdefault(where.node, [])
+        if where.namespace:
+            return self._by_namespace.setdefault(where.namespace, [])
+        return self._everywhere
+
+    # ---- feeding ------------------------------------------------------------------------------------------------
+
+    def load(self, key: str, value: bytes, revision: int, created: int) -> None:
+        """Take in an object at start-up; keys come in order."""
+        self._objects[key] = self._made(key, value, revision, created)
+        self._keys.append(key)
+
+    def apply(self, change: Change) -> Event | None:
+        """Bring the state up to a change and remember it. None when there is nothing to tell."""
+        key = change.key
+        previous = self._objects.get(key)
+        self.changed = change.revision
+        obj: CachedObject | None = None
+        if change.value is None:
+            if previous is not None:
+                del self._objects[key]
+                del self._keys[bisect_left(self._keys, key)]
+        else:
+            obj = self._made(key, change.value, change.revision, change.created)
+            if previous is None:
+                at = bisect_left(self._keys, key)
+                self._keys.insert(at, key)
+            else:
+                obj.key = previous.key
+            self._objects[key] = obj
+        self._index.update(previous, obj)
+        if previous is None and change.created != change.revision:
+            self.history.forget(change.revision)
+            return None
+        event = Event(change.revision, obj, previous)
+        self.history.append(event)
+        return event
+
+    def deliver(self, events: Sequence[Event], before: int) -> None:
+        """Hand events, already applied, to the live watches. ``before`` is the revision before the first of them."""
+        parts: dict[Channel, list[bytes]] = {}
+        for event in events:
+            for channel in self._interested(event):
+                made = parts.get(channel)
+                data = channel.encode(event, not made)
+                if data is None:
+                    continue
+                if made is None:
+                    parts[channel] = [data]
+                else:
+                    made.append(data)
+        targets = [(c, tuple(c.watchers), p[0] if len(p) == 1 else b"".join(p)) for c, p in parts.items()]
+        for channel, watchers, data in targets:
+            then = channel.form.then
+            for watcher in watchers:
+                if watcher.live:
+                    watcher.send(data)
+                    if then is not None:
+                        watcher.switch(then)
+                elif not watcher.closed:
+                    watcher.position = before
+        for event in events:
+            event.settle()
+
+    def tick(self, now: float, stalled: float) -> None:
+        """Send bookmarks that are due; end watches that stand still for longer than ``stalled`` seconds."""
+        for watcher in tuple(self.watchers):
+            if watcher.live:
+                if watcher.bookmarks and now >= watcher.bookmark_due:
+                    watcher.bookmark()
+            elif watcher.paused and (now - watcher.paused_since > stalled or watcher.position < self.history.floor):
+                watcher.end(self.too_old(watcher.position))
+
+    def close(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher.end(None)
+
+    def _interested(self, event: Event) -> Sequence[Channel]:
+        obj = event.obj or event.previous
+        if obj is None or not self._channels:
+            return ()
+        found = self._everywhere
+        namespace = obj.namespace
+        if namespace and self._by_namespace and (more := self._by_namespace.get(namespace)):
+            found = found + more
+        if self._by_name and (more := self._by_name.get((namespace, obj.name))):
+            found = found + more
+        if self._by_node:
+            nodes = {o.node for o in (event.obj, event.previous) if o is not None}
+            for node in nodes:
+                found = found + [
+                    c for c in self._by_node.get(node, ()) if not c.where.namespace or c.where.namespace == namespace
+                ]
+        return [c for c in found if not c.where.name or c.where.name == obj.name]
+
+    def _made(self, key: str, value: bytes, revision: int, created: int) -> CachedObject:
+        head, tail = split(value, revision)
+        head = self._heads.setdefault(head, head)
+        return CachedObject(key, head, tail, revision, created, self._caches.views)

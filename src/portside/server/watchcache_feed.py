@@ -1,0 +1,155 @@
+"""All watch caches of a server, fed by one subscription to the store.
+
+caches = WatchCaches(backend)
+await caches.start()                # one range over the store, then the recent changes, then live
+pods = caches.of("", "pods")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from portside.server.watchcache import EPHEMERAL, WatchCache, too_large
+from portside.server.watchcache_history import Event
+from portside.server.watchcache_object import ViewPool
+from portside.store.backend import Backend, Change, Subscription
+
+RESUME_WINDOW = 10_000
+"""Revisions replayed at start-up, so that watches opened before a restart resume without listing again."""
+VIEWS = 2_048
+"""Parsed views kept over all resources."""
+TICK_SECONDS = 5.0
+BOOKMARK_SECONDS = 60.0
+STALLED_SECONDS = 60.0
+"""A watch whose client reads nothing for so long is ended."""
+
+Waiting = tuple[int, int, Callable[[], None]]
+
+
+def prefix_of(group: str, plural: str) -> str:
+    """Where a resource's objects live in the store."""
+    return f"/{group or 'core'}/{plural}/"
+
+
+class WatchCaches:
+    """Caches by resource. ``clock`` in seconds and ``rng`` (bookmark jitter) are parameters for the simulator."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.backend = backend
+        self.clock = clock
+        self.revision = 0
+        self.ephemeral = frozenset(prefix_of(*resource) for resource in EPHEMERAL)
+        self.views = ViewPool(VIEWS)
+        self._rng = rng or random.Random()
+        self._caches: dict[str, WatchCache] = {}
+        self._floor = 0
+        self._subscription: Subscription | None = None
+        self._waiting: list[Waiting] = []
+        self._order = itertools.count()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Load everything and go live. Raises StoreError."""
+        self._loop = asyncio.get_running_loop()
+        base = max(self.backend.compacted, self.backend.revision - RESUME_WINDOW)
+        page = await self.backend.range("/", revision=base)
+        self.revision = self._floor = base
+        for cache in self._caches.values():
+            cache.history.floor = cache.changed = base
+        last, cache_of_last = "", None
+        for record in page.records:
+            key = record.key
+            prefix = key[: key.index("/", key.index("/", 1) + 1) + 1]
+            if prefix != last or cache_of_last is None:
+                last, cache_of_last = prefix, self._cache(prefix)
+            cache_of_last.load(key, record.value, record.revision, record.created)
+        self._subscription = await self.backend.subscribe("/", self._feed, after=base)
+        self.revision = max(self.revision, self.backend.revision)
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    async def close(self) -> None:
+        """End all watches and stop following the store."""
+        if self._subscription is not None:
+            self._subscription.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for cache in self._caches.values():
+            cache.close()
+
+    def of(self, group: str, plural: str) -> WatchCache:
+        """The cache of a resource (of its storage group), made when first asked for."""
+        return self._cache(prefix_of(group, plural))
+
+    def _cache(self, prefix: str) -> WatchCache:
+        cache = self._caches.get(prefix)
+        if cache is None:
+            cache = self._caches[prefix] = WatchCache(self, prefix, floor=self._floor)
+        return cache
+
+    # ---- for the caches -------------------------------------------------------------------------------------------
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        (self._loop or asyncio.get_running_loop()).call_soon(callback)
+
+    def next_bookmark(self) -> float:
+        """When the next bookmark of a watch is due: about a minute, spread so that they don't come all at once."""
+        return self.clock() + BOOKMARK_SECONDS * self._rng.uniform(0.75, 1.0)
+
+    def at_revision(self, revision: int, callback: Callable[[], None]) -> Waiting:
+        """Call back once the store has reached ``revision``, unless given to ``cancel`` before."""
+        waiting = (revision, next(self._order), callback)
+        heapq.heappush(self._waiting, waiting)
+        return waiting
+
+    def cancel(self, waiting: Waiting) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+            heapq.heapify(self._waiting)
+
+    async def wait_for(self, revision: int, timeout: float = 3.0) -> None:
+        """Until ``revision`` is reached. Raises ApiError 504 after ``timeout`` seconds."""
+        if revision <= self.revision:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self.at_revision(revision, lambda: None if reached.done() else reached.set_result(None))
+        try:
+            await asyncio.wait_for(reached, timeout)
+        except TimeoutError:
+            raise too_large(revision, self.revision) from None
+        finally:
+            self.cancel(waiting)
+
+    def _feed(self, changes: Sequence[Change]) -> None:
+        """Apply a committed batch, then tell the watches: whoever is called back finds all of it applied."""
+        before = self.revision
+        told: dict[WatchCache, list[Event]] = {}
+        for change in changes:
+            key = change.key
+            cache = self._cache(key[: key.index("/", key.index("/", 1) + 1) + 1])
+            event = cache.apply(change)
+            if event is not None:
+                told.setdefault(cache, []).append(event)
+        self.revision = max(before, changes[-1].revision)
+        for cache, events in told.items():
+            cache.deliver(events, before)
+        while self._waiting and self._waiting[0][0] <= self.revision:
+            heapq.heappop(self._waiting)[2]()
+
+    def _tick(self) -> None:
+        now = self.clock()
+        for cache in self._caches.values():
+            cache.tick(now, STALLED_SECONDS)
+        if self._loop is not None:
+            self._timer = self._loop.call_later(TICK_SECONDS, self._tick)

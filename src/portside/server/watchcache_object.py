@@ -1,0 +1,129 @@
+"""One version of one object as the watch cache holds it: encoded bytes first, everything parsed only when asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from sys import intern
+from typing import Any
+
+import orjson
+
+Json = dict[str, Any]
+
+META = b'"metadata":{'
+_EMPTY: Mapping[str, str] = {}
+
+
+class ViewPool:
+    """Keeps the most recently parsed views, and no more: a parsed pod takes five times its bytes."""
+
+    __slots__ = ("_limit", "_ring")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._ring: deque[CachedObject] = deque()
+
+    def keep(self, obj: CachedObject) -> None:
+        self._ring.append(obj)
+        if len(self._ring) > self._limit:
+            self._ring.popleft().forget()
+
+
+class CachedObject:
+    """An immutable version. ``head`` is ``{"apiVersion":…,"kind":…,`` and ``tail`` the rest from ``"metadata":{`` on,
+    with resourceVersion spliced in: ``head + tail`` is the whole object, ``b"{" + tail`` an item of a built-in's list.
+    """
+
+    __slots__ = ("_labels", "_node", "_pool", "_view", "created", "head", "key", "revision", "tail")
+
+    def __init__(self, key: str, head: bytes, tail: bytes, revision: int, created: int, pool: ViewPool) -> None:
+        self.key = key
+        self.head = head
+        self.tail = tail
+        self.revision = revision
+        self.created = created
+        self._pool = pool
+        self._view: Json | None = None
+        self._labels: Mapping[str, str] | None = None
+        self._node: str | None = None
+
+    @property
+    def full(self) -> bytes:
+        """The object ready to send."""
+        return self.head + self.tail
+
+    @property
+    def name(self) -> str:
+        return self.key[self.key.rindex("/") + 1 :]
+
+    @property
+    def namespace(self) -> str:
+        parts = self.key.split("/")
+        return parts[3] if len(parts) > 4 else ""
+
+    @property
+    def view(self) -> Json:
+        """The parsed object. Shared: never change it. Kept only while it is among the latest parsed."""
+        view = self._view
+        if view is None:
+            view = self._view = orjson.loads(self.head + self.tail)
+            self._pool.keep(self)
+        return view
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """metadata.labels, kept for good once asked for: selectors come back."""
+        labels = self._labels
+        if labels is None:
+            found = self.view["metadata"].get("labels")
+            labels = {intern(k): intern(v) for k, v in found.items()} if found else _EMPTY
+            self._labels = labels
+        return labels
+
+    @property
+    def node(self) -> str:
+        """spec.nodeName, "" without one."""
+        node = self._node
+        if node is None:
+            spec = self.view.get("spec")
+            node = self._node = intern(spec.get("nodeName") or "") if isinstance(spec, dict) else ""
+        return node
+
+    def at(self, revision: int) -> CachedObject:
+        """The same state under another resourceVersion: what a DELETED event shows."""
+        old = len(META) + len(b'"resourceVersion":"%d"' % self.revision)
+        tail = META + b'"resourceVersion":"%d"' % revision + self.tail[old:]
+        other = CachedObject(self.key, self.head, tail, revision, self.created, self._pool)
+        other._labels, other._node = self._labels, self._node
+        return other
+
+    def forget(self) -> None:
+        self._view = None
+
+
+def split(value: bytes, revision: int) -> tuple[bytes, bytes]:
+    """Head and tail of a stored value, the resourceVersion spliced in behind ``"metadata":{``.
+
+    Raises ValueError when the value does not have the stored form.
+    """
+    at = value.index(META)
+    rest = value[at + len(META) :]
+    comma = b"" if rest.startswith(b"}") else b","
+    return value[:at], META + b'"resourceVersion":"%d"' % revision + comma + rest
+
+
+def splice(value: bytes, revision: int) -> bytes:
+    """A stored value as it is sent: with its resourceVersion."""
+    head, tail = split(value, revision)
+    return head + tail
+
+
+def join_items(objects: list[CachedObject]) -> bytes:
+    """The items of a built-in kind's list, brackets included: no apiVersion or kind, as upstream."""
+    return b"[{" + b",{".join([o.tail for o in objects]) + b"]" if objects else b"[]"
+
+
+def join_full(objects: list[CachedObject]) -> bytes:
+    """The items of a custom resource's list, brackets included: each a whole object."""
+    return b"[" + b",".join([o.head + o.tail for o in objects]) + b"]"
