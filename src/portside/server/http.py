@@ -38,7 +38,7 @@ FastHandler = Callable[[Request], "Response | None"]
 
 
 def _joint(name: str) -> str:
-    return "\n" if name.startswith("impersonate-") else ", "
+    return "\n" if name.startswith(("impersonate-", "x-remote-")) else ", "
 
 
 class _Raw:

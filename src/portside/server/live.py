@@ -20,6 +20,7 @@ LIVE: tuple[tuple[str, str], ...] = (
     ("", "nodes"),
     ("", "pods"),
     ("", "serviceaccounts"),
+    ("", "secrets"),
     ("", "limitranges"),
     ("", "resourcequotas"),
     ("", "persistentvolumeclaims"),
