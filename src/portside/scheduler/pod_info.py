@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from portside.api.quantity import parse_milli, parse_value
+from portside.api.quantity import milli, value
 from portside.scheduler.terms import NodeTerm, PodTerm, Spread, Toleration, canonical
 
 Json = dict[str, Any]
@@ -94,7 +94,7 @@ def _requests(container: Json) -> dict[str, int]:
 
 
 def _amounts(quantities: Json) -> dict[str, int]:
-    return {name: parse_milli(text) if name == "cpu" else parse_value(text) for name, text in quantities.items()}
+    return {name: milli(text) if name == "cpu" else value(text) for name, text in quantities.items()}
 
 
 def _add(total: dict[str, int], more: dict[str, int]) -> None:

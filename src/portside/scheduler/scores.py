@@ -53,7 +53,7 @@ def _normalized(raw: Floats, rows: Mask, *, reverse: bool = False) -> Floats | N
     top = raw[rows].max(initial=0.0)
     if top <= 0:
         return None
-    scaled = np.floor(raw * MAX_SCORE / top)
+    scaled: Floats = np.floor(raw * MAX_SCORE / top)
     return MAX_SCORE - scaled if reverse else scaled
 
 
@@ -127,7 +127,8 @@ def pod_affinity(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
     low, high = raw[rows].min(), raw[rows].max()
     if high == low:
         return None
-    return np.floor(MAX_SCORE * (raw - low) / (high - low))
+    spread: Floats = np.floor(MAX_SCORE * (raw - low) / (high - low))
+    return spread
 
 
 SCORES: tuple[tuple[str, int, Score], ...] = (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from portside.api.quantity import parse_milli, parse_value
+from portside.api.quantity import milli, value
 from portside.scheduler.pod_info import PodInfo
 from portside.scheduler.terms import PodTerm, label_selector
 
@@ -91,9 +91,7 @@ class Snapshot:
         fresh = row is None
         if row is None:
             row = self._take_row(meta["name"])
-        amounts = {
-            n: parse_milli(q) if n == "cpu" else parse_value(q) for n, q in (status.get("allocatable") or {}).items()
-        }
+        amounts = {n: milli(q) if n == "cpu" else value(q) for n, q in (status.get("allocatable") or {}).items()}
         for name in amounts:
             self._resource(name)
         for name, column in self.resources.items():
@@ -110,9 +108,9 @@ class Snapshot:
             self.node_version += 1
             for key in self.node_labels[row].keys() - labels.keys():
                 self.labels[key].codes[row] = -1
-            for key, value in labels.items():
+            for key, text in labels.items():
                 column_of = self.label(key)
-                column_of.codes[row] = column_of.code(value)
+                column_of.codes[row] = column_of.code(text)
             self.node_labels[row], self.taints[row], self.unschedulable[row] = dict(labels), taints, unschedulable
         self.images[row] = {
             name: int(i.get("sizeBytes") or 0) for i in status.get("images") or () for name in i.get("names") or ()

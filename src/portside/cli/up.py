@@ -1,0 +1,290 @@
+"""portside up: start the cluster, apply manifests, block until they are ready, say where to look."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from portside.cli.api import Api, Refused
+from portside.cli.manifests import Applier, Manifest, load, unready
+from portside.cli.steps import CliError, Steps, say
+from portside.run.home import Home, locked
+from portside.run.launch import last_lines, start
+
+API_PATIENCE, NODE_PATIENCE = 60.0, 90.0  # seconds
+POLL = 0.03
+LEAST_FREE = 200 * 1024 * 1024  # bytes; below this a store can't be trusted to go on
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="manifests to apply: files, folders, or - for standard input"
+    )
+    parser.add_argument(
+        "--simulate", type=int, metavar="N", help="simulated nodes instead of this machine's own (no root needed)"
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="port of the API (chosen once and kept)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for the manifests to be ready (default 300)",
+    )
+    parser.add_argument("--no-wait", action="store_true", help="do not wait for the manifests to be ready")
+
+
+def run(options: argparse.Namespace) -> int:
+    home, steps = Home(options.home), Steps()
+    manifests = load(options.files)
+    try:
+        home.make()
+    except OSError as error:
+        raise CliError(
+            f"the folder {home.root} can't be used",
+            why=error.strerror or str(error),
+            todo="choose another with --home DIR",
+            code=3,
+        ) from error
+    if (free := shutil.disk_usage(home.root).free) < LEAST_FREE:
+        raise CliError(
+            f"the disk of {home.root} is nearly full",
+            why=f"{free // 2**20} MiB free, {LEAST_FREE // 2**20} are needed",
+            todo="make room, or choose another place with --home DIR",
+            code=3,
+        )
+    try:
+        with locked(home):
+            facts = _decide(home, options)
+            if not facts["simulate"]:
+                from portside.cli import packages
+
+                packages.ensure(steps)
+            api = _control_plane(home, steps, facts)
+            _node(home, steps, facts, api)
+    except BlockingIOError:
+        raise CliError("another portside command works on this cluster", todo="wait for it to end", code=8) from None
+    if manifests:
+        _apply(home, steps, api, manifests, options)
+    _where_to_look(home, api, manifests)
+    return 0
+
+
+def _decide(home: Home, options: argparse.Namespace) -> dict[str, Any]:
+    """What is chosen once and kept: kind of nodes, port."""
+    facts = home.cluster()
+    if not facts:
+        facts = {"simulate": options.simulate or 0}
+    if options.simulate is not None and bool(options.simulate) != bool(facts["simulate"]):
+        raise CliError(
+            "this cluster was made with " + ("simulated nodes" if facts["simulate"] else "this machine as its node"),
+            todo="use another --home, or reset this one",
+            code=2,
+        )
+    if options.simulate:
+        facts["simulate"] = options.simulate
+    elif not facts["simulate"] and os.geteuid() != 0:
+        raise CliError(
+            "running containers needs root",
+            todo="run as root, or run the same cluster with simulated nodes: portside up --simulate 3",
+            code=3,
+        )
+    if options.port:
+        facts["port"] = options.port
+    home.save_cluster(facts)
+    return facts
+
+
+def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
+    record = home.record("control-plane")
+    with steps.step("control plane") as note:
+        if record is not None and record.alive:
+            note("runs already")
+        else:
+            words = ["--home", str(home.root)]
+            if facts["simulate"]:
+                words += ["--simulate", str(facts["simulate"])]
+            if facts.get("port"):
+                words += ["--port", str(facts["port"])]
+            record = start(home, "control-plane", "portside.run.control_plane", words)
+        api = _wait_api(home, record.pid, lambda: record.alive, note)
+        facts["api"] = api.server
+        home.save_cluster(facts)
+    return api
+
+
+def _wait_api(home: Home, pid: int, alive: Callable[[], bool], note: Callable[[str], None]) -> Api:
+    end = time.monotonic() + API_PATIENCE
+    why = "the API does not answer yet"
+    while time.monotonic() < end:
+        if not alive():
+            raise CliError(
+                "the control plane ended",
+                why=last_lines(home.log("control-plane")),
+                todo="portside logs control-plane shows more",
+                code=5,
+            )
+        try:
+            if home.kubeconfig.exists():
+                api = Api(home.kubeconfig)
+                status, text = api.raw("GET", "/readyz?verbose", timeout=3.0)
+                if status == 200:
+                    return api
+                why = next(
+                    (line for line in text.decode("utf-8", "replace").splitlines() if line.startswith("[-]")),
+                    f"the API answers {status}",
+                )
+        except ssl.SSLError as error:
+            why = f"its certificate is not this cluster's ({error.reason}); another server may use the port"
+        except (OSError, ValueError, KeyError) as error:
+            why = f"the API does not answer yet ({error})"
+        note(why)
+        time.sleep(POLL)
+    raise CliError(
+        f"the API did not become ready in {API_PATIENCE:.0f} s",
+        why=why,
+        todo="portside logs control-plane shows more",
+        code=5,
+    )
+
+
+def _node(home: Home, steps: Steps, facts: dict[str, Any], api: Api) -> None:
+    if not facts["simulate"]:
+        record = home.record("agent")
+        if record is None or not record.alive:
+            start(home, "agent", "portside.run.node", ["--home", str(home.root)])
+    with steps.step("node" if not facts["simulate"] else f"{facts['simulate']} simulated nodes") as note:
+        since = time.time() - 60
+        end = time.monotonic() + NODE_PATIENCE
+        while True:
+            why = _nodes_unready(api, facts["simulate"] or 1, since)
+            if not why:
+                return
+            note(why)
+            record = home.record("agent")
+            if not facts["simulate"] and (record is None or not record.alive):
+                raise CliError(
+                    "the node agent ended",
+                    why=last_lines(home.log("agent")),
+                    todo="portside logs agent shows more",
+                    code=5,
+                )
+            if time.monotonic() > end:
+                raise CliError(
+                    f"the node did not become ready in {NODE_PATIENCE:.0f} s",
+                    why=why,
+                    todo="portside logs agent shows more",
+                    code=5,
+                )
+            time.sleep(POLL * 2)
+
+
+def _nodes_unready(api: Api, count: int, since: float) -> str:
+    """Why fewer than ``count`` nodes are Ready with a heartbeat that is not older than ``since``."""
+    try:
+        nodes = api.send("GET", "/api/v1/nodes")["items"]
+        leases = {
+            lease["metadata"]["name"]: lease["spec"].get("renewTime", "")
+            for lease in api.send("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")["items"]
+        }
+    except (Refused, OSError) as error:
+        return str(error)
+    if len(nodes) < count:
+        return f"{len(nodes)} of {count} nodes registered"
+    limit = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
+    for node in nodes:
+        ready: dict[str, Any] = next(
+            (c for c in node.get("status", {}).get("conditions", []) if c["type"] == "Ready"), {}
+        )
+        if ready.get("status") != "True":
+            return f"{node['metadata']['name']}: {ready.get('message') or 'no status yet'}"
+        if leases.get(node["metadata"]["name"], "")[:19] < limit:
+            return f"{node['metadata']['name']}: no fresh heartbeat"
+    return ""
+
+
+def _apply(home: Home, steps: Steps, api: Api, manifests: list[Manifest], options: argparse.Namespace) -> None:
+    if not home.cluster().get("simulate"):
+        _build_images(home, steps, manifests, options.files)
+    applier = Applier(api)
+    with steps.step(f"apply {len(manifests)} objects"):
+        applier.check(manifests)
+        for manifest in manifests:
+            applier.apply(manifest)
+    if options.no_wait:
+        return
+    end = time.monotonic() + options.timeout
+    with steps.step("wait until ready") as note:
+        for manifest in manifests:
+            while why := unready(applier.current(manifest)):
+                note(f"{manifest.title}: {why}")
+                if time.monotonic() > end:
+                    raise CliError(
+                        f"{manifest.title} is not ready after {options.timeout:.0f} s",
+                        why=why,
+                        todo=f"look at: kubectl describe {manifest.title}",
+                        code=7,
+                    )
+                time.sleep(0.1)
+        note("")
+
+
+def images_of(value: Any) -> set[str]:
+    """Every container image named in a manifest."""
+    if isinstance(value, dict):
+        found = {value["image"]} if isinstance(value.get("image"), str) and "name" in value else set()
+        return found.union(*(images_of(v) for v in value.values()))
+    if isinstance(value, list):
+        return set().union(*(images_of(v) for v in value))
+    return set()
+
+
+def _build_images(home: Home, steps: Steps, manifests: list[Manifest], files: list[str]) -> None:
+    """Images whose folder lies beside a manifest (images/NAME for docker.io/portside/NAME:TAG) are built when the node
+    does not have them with just this content."""
+    from portside.cli.image import built, images
+    from portside.cli.image import load as load_image
+
+    wanted = set().union(*(images_of(m.body) for m in manifests))
+    folders = {p if p.is_dir() else p.parent for p in map(Path, files) if str(p) != "-"}
+    present: dict[str, str] | None = None
+    for name in sorted(wanted):
+        short = name.rsplit("/", 1)[-1].split(":")[0]
+        folder = next((f / "images" / short for f in folders if (f / "images" / short / "image.yaml").is_file()), None)
+        if folder is None:
+            continue
+        built_name, digest, archive = built(folder)
+        if present is None:
+            present = {i["name"]: i["digest"] for i in images(home)}
+        if built_name != name or present.get(name) == digest:
+            continue
+        with steps.step(f"build {short}"):
+            load_image(home, archive)
+
+
+def _where_to_look(home: Home, api: Api, manifests: list[Manifest]) -> None:
+    say("")
+    say(f"  API          {api.server}")
+    say(f"  kubectl      export KUBECONFIG={home.kubeconfig}")
+    addresses = [
+        a["address"]
+        for n in api.send("GET", "/api/v1/nodes")["items"][:1]
+        for a in n["status"].get("addresses", [])
+        if a["type"] == "InternalIP"
+    ]
+    applier = Applier(api)
+    for manifest in manifests:
+        if manifest.body["kind"] == "Service" and manifest.body.get("spec", {}).get("type") in (
+            "NodePort",
+            "LoadBalancer",
+        ):
+            live = applier.current(manifest)
+            for port in live["spec"]["ports"]:
+                if port.get("nodePort") and addresses:
+                    print(f"http://{addresses[0]}:{port['nodePort']}/  {live['metadata']['name']}", flush=True)
