@@ -1,0 +1,297 @@
+"""The store on disk: one SQLite file, every acknowledged write synced, waiting writers sharing one sync.
+
+The loop decides each write against an in-memory map of newest revisions, the writer thread appends a whole batch in one
+statement (one transaction, one sync), the loop delivers the changes and answers the writers. Reads that the watch cache
+does not serve use a connection and a thread of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from portside.store.backend import (
+    Change,
+    Committed,
+    Compacted,
+    Durability,
+    FutureRevision,
+    Page,
+    Record,
+    Refused,
+    Sink,
+    StoreError,
+    Write,
+)
+from portside.store.feed import Feed, FeedSubscription
+from portside.store.sqlite_file import SqliteFile
+from portside.store.sqlite_reads import backlog, heads, read_one, read_range
+from portside.store.sqlite_writer import Batch, Row, SqliteWriter
+
+T = TypeVar("T")
+
+BATCH_WRITES = 256
+BATCH_BYTES = 8 * 1024 * 1024
+"""What one transaction takes; the rest waits for the next."""
+COMPACT_ROWS = 256
+"""Log rows one compaction step looks at: a few milliseconds at most."""
+
+
+class _Head(NamedTuple):
+    """The newest version of a key. Deleted keys have no head."""
+
+    revision: int
+    created: int
+
+
+class _Waiting(NamedTuple):
+    write: Write
+    answer: asyncio.Future[Committed | Refused]
+
+
+class SqliteBackend:
+    """A backend in the file ``path``. ``max_bytes`` bounds the file; beyond it writes fail as on a full disk."""
+
+    def __init__(self, path: Path | str, *, max_bytes: int = 8 * 1024**3) -> None:
+        self._file = SqliteFile(Path(path), max_bytes)
+        self._feed = Feed()
+        self._heads: dict[str, _Head] = {}
+        self._revision = 0
+        self._compacted = 0
+        self._queue: deque[_Waiting] = deque()
+        self._batch: list[tuple[_Waiting, Change | None]] | None = None
+        self._decided: dict[str, _Head | None] = {}
+        self._scheduled = False
+        self._closed = True
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer: SqliteWriter | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._reads: ThreadPoolExecutor | None = None
+        self._idle: asyncio.Event = asyncio.Event()
+        self._compacting = asyncio.Lock()
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-read")
+        try:
+            connection, self._reader = await self._loop.run_in_executor(self._reads, self._file.open)
+            self._writer = SqliteWriter(connection, self._file)
+            state = await self._read(heads)
+        except BaseException:
+            await self._let_go()
+            raise
+        self._heads = {key: _Head(revision, created) for key, revision, created in state.heads}
+        self._revision = state.revision
+        self._compacted = state.compacted
+        self._idle.set()
+        self._closed = False
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._idle.wait()
+        async with self._compacting:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._writer is not None:
+            await asyncio.get_running_loop().run_in_executor(self._reads, self._writer.close)
+            self._writer = None
+        if self._reads is not None:
+            self._reads.shutdown(wait=True)
+            self._reads = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._file.close()
+
+    @property
+    def revision(self) -> int:
+        return self._revision
+
+    @property
+    def compacted(self) -> int:
+        return self._compacted
+
+    # ---- writing ------------------------------------------------------------------------------------------------
+
+    async def write(self, write: Write) -> Committed | Refused:
+        loop = self._loop
+        if self._closed or loop is None:
+            raise StoreError(f"the store {self._file.path} is closed; nothing was written")
+        answer: asyncio.Future[Committed | Refused] = loop.create_future()
+        self._queue.append(_Waiting(write, answer))
+        if self._batch is None and not self._scheduled:
+            self._scheduled = True
+            self._idle.clear()
+            loop.call_soon(self._send_batch)
+        result = await answer
+        if isinstance(result, Refused) and result.current is not None:
+            return Refused(await self.get(write.key))
+        return result
+
+    def _send_batch(self) -> None:
+        """Decide the waiting writes in order and hand them to the writer thread as one batch."""
+        self._scheduled = False
+        assert self._writer is not None and self._loop is not None
+        batch: list[tuple[_Waiting, Change | None]] = []
+        rows: list[Row] = []
+        decided: dict[str, _Head | None] = {}
+        revision = self._revision
+        size = 0
+        while self._queue and len(batch) < BATCH_WRITES and size < BATCH_BYTES:
+            waiting = self._queue.popleft()
+            key, value, expected, durability = waiting.write
+            head = decided[key] if key in decided else self._heads.get(key)
+            current = head.revision if head else 0
+            if (expected is not None and expected != current) or (value is None and head is None):
+                batch.append((waiting, None))
+                continue
+            revision += 1
+            created = head.created if head else revision
+            decided[key] = None if value is None else _Head(revision, created)
+            batch.append((waiting, Change(key, value, revision, created)))
+            rows.append((revision, key, created, current, durability is Durability.EPHEMERAL, value))
+            size += len(value) if value is not None else 0
+        if not batch:
+            self._idle.set()
+            return
+        self._batch, self._decided = batch, decided
+        if rows:
+            self._writer.commit(Batch(rows, self._loop, self._committed))
+        else:
+            self._committed(None)
+
+    def _committed(self, error: StoreError | None) -> None:
+        """In the loop, after the batch is on disk: tell the sinks, then the writers, then go on."""
+        batch = self._batch or []
+        self._batch = None
+        if error is not None:
+            for waiting, _ in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(StoreError(str(error)))
+        else:
+            self._publish(batch)
+        if self._queue:
+            self._send_batch()
+        else:
+            self._idle.set()
+
+    def _publish(self, batch: list[tuple[_Waiting, Change | None]]) -> None:
+        changes = [change for _, change in batch if change is not None]
+        for key, head in self._decided.items():
+            if head is None:
+                self._heads.pop(key, None)
+            else:
+                self._heads[key] = head
+        if changes:
+            self._revision = changes[-1].revision
+            self._feed.deliver(changes)
+        for waiting, change in batch:
+            if waiting.answer.done():
+                continue
+            if change is not None:
+                waiting.answer.set_result(Committed(change.revision, change.created))
+            else:
+                # Only whether something stands there is known here; ``write`` reads what.
+                head = self._heads.get(waiting.write.key)
+                current = Record(waiting.write.key, b"", head.revision, head.created) if head else None
+                waiting.answer.set_result(Refused(current))
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    async def get(self, key: str, *, revision: int | None = None) -> Record | None:
+        self._check(revision)
+        return await self._read(read_one, key, revision)
+
+    async def range(
+        self, prefix: str, *, revision: int | None = None, after: str | None = None, limit: int = 0
+    ) -> Page:
+        self._check(revision)
+        page = await self._read(read_range, prefix, revision, after, limit)
+        self._check(revision)
+        return page
+
+    async def subscribe(self, prefix: str, sink: Sink, *, after: int) -> FeedSubscription:
+        if after < self._compacted:
+            raise Compacted(self._compacted)
+        subscription = self._feed.attach(prefix, sink, after)
+        missed: Sequence[Change] = ()
+        if after < self._revision:
+            try:
+                missed = await self._read(backlog, prefix, after, self._revision)
+            except BaseException:
+                subscription.close()
+                raise
+            if after < self._compacted:
+                subscription.close()
+                raise Compacted(self._compacted)
+        subscription.release(missed)
+        return subscription
+
+    def _check(self, revision: int | None) -> None:
+        if self._closed:
+            raise StoreError(f"the store {self._file.path} is closed")
+        if revision is None:
+            return
+        if revision > self._revision:
+            raise FutureRevision(revision, self._revision)
+        if revision < self._compacted:
+            raise Compacted(self._compacted)
+
+    async def _read(self, job: Callable[..., T], *arguments: Any) -> T:
+        assert self._reads is not None and self._reader is not None
+        with self._file.explained():
+            return await asyncio.get_running_loop().run_in_executor(self._reads, job, self._reader, *arguments)
+
+    # ---- compaction ---------------------------------------------------------------------------------------------
+
+    async def compact(self, revision: int) -> None:
+        if self._closed:
+            raise StoreError(f"the store {self._file.path} is closed")
+        if revision > self._revision:
+            raise FutureRevision(revision, self._revision)
+        async with self._compacting:
+            writer = self._writer
+            if self._closed or writer is None:
+                return
+            loop = asyncio.get_running_loop()
+            if revision > self._compacted:
+                # On disk before any row goes: the revision never falls behind a row that compaction removed.
+                await writer.call(loop, lambda c: writer.set_meta(c, "compacted", revision))
+                self._compacted = revision
+            swept = await writer.call(loop, lambda c: writer.get_meta(c, "swept"))
+            while swept < self._compacted and not self._closed:
+                step = min(swept + COMPACT_ROWS, self._compacted)
+                await writer.call(loop, _sweep(writer, swept, step))
+                swept = step
+                await asyncio.sleep(0)
+
+
+def _sweep(writer: SqliteWriter, start: int, end: int) -> Callable[[sqlite3.Connection], None]:
+    """One compaction step as its own transaction: rows in (start, end] make the row they replaced superfluous."""
+
+    def step(connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN")
+        try:
+            connection.execute(
+                "DELETE FROM log WHERE revision IN"
+                " (SELECT replaces FROM log WHERE revision > ? AND revision <= ? AND replaces > 0)",
+                (start, end),
+            )
+            connection.execute("DELETE FROM log WHERE revision > ? AND revision <= ? AND value IS NULL", (start, end))
+            writer.set_meta(connection, "swept", end)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    return step

@@ -1,0 +1,86 @@
+"""Reading the log: state at a revision, changes after one, and what the backend keeps in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from portside.store.backend import Change, Page, Record
+
+# One version per key: the newest not after :at. The inner query runs on the index of key and revision alone.
+_NEWEST = "SELECT max(revision) FROM log WHERE key >= :low AND key < :high AND revision <= :at GROUP BY key"
+_RECORDS = f"FROM log WHERE revision IN ({_NEWEST}) AND value IS NOT NULL"
+
+
+class Heads(NamedTuple):
+    """The newest version of every living key, as (key, revision, created), and where the log stands."""
+
+    heads: list[tuple[str, int, int]]
+    revision: int
+    compacted: int
+
+
+def revisions(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Newest and compacted revision. Compaction may have removed the newest rows; its mark remembers them."""
+    compacted = int(connection.execute("SELECT value FROM meta WHERE name = 'compacted'").fetchone()[0])
+    newest = connection.execute("SELECT max(revision) FROM log").fetchone()[0]
+    return max(int(newest or 0), compacted), compacted
+
+
+def heads(connection: sqlite3.Connection) -> Heads:
+    rows = connection.execute(
+        "SELECT key, revision, created FROM log WHERE revision IN (SELECT max(revision) FROM log GROUP BY key)"
+        " AND value IS NOT NULL"
+    ).fetchall()
+    return Heads(rows, *revisions(connection))
+
+
+def read_one(connection: sqlite3.Connection, key: str, revision: int | None) -> Record | None:
+    row = connection.execute(
+        "SELECT key, value, revision, created FROM log WHERE key = ? AND revision <= ? ORDER BY revision DESC LIMIT 1",
+        (key, _last(revision)),
+    ).fetchone()
+    return Record(*row) if row is not None and row[1] is not None else None
+
+
+def read_range(
+    connection: sqlite3.Connection, prefix: str, revision: int | None, after: str | None, limit: int
+) -> Page:
+    """Within one read transaction, so that page, count and revision agree."""
+    low, high = prefix, _end(prefix)
+    if after is not None and after >= low:
+        low = after + "\0"
+    bounds = {"low": low, "high": high, "at": _last(revision), "limit": limit or -1}
+    connection.execute("BEGIN")
+    try:
+        newest, _ = revisions(connection)
+        rows = connection.execute(
+            f"SELECT key, value, revision, created {_RECORDS} ORDER BY key LIMIT :limit", bounds
+        ).fetchall()
+        remaining = 0
+        if limit and len(rows) == limit:
+            bounds["low"] = rows[-1][0] + "\0"
+            remaining = int(connection.execute(f"SELECT count(*) {_RECORDS}", bounds).fetchone()[0])
+    finally:
+        connection.execute("COMMIT")
+    records = [Record(*row) for row in rows]
+    return Page(records, newest if revision is None else revision, remaining > 0, remaining)
+
+
+def backlog(connection: sqlite3.Connection, prefix: str, after: int, last: int) -> Sequence[Change]:
+    """Changes of revision in (after, last], in order."""
+    rows = connection.execute(
+        "SELECT key, value, revision, created FROM log WHERE revision > ? AND revision <= ? ORDER BY revision",
+        (after, last),
+    ).fetchall()
+    return [Change(*row) for row in rows if row[0].startswith(prefix)]
+
+
+def _last(revision: int | None) -> int:
+    return 2**62 if revision is None else revision
+
+
+def _end(prefix: str) -> str:
+    """The first text behind all that start with ``prefix``."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\U0010ffff"

@@ -1,0 +1,128 @@
+"""The thread that writes: batches and small jobs, one at a time, in order.
+
+A batch is one multi-row INSERT in autocommit mode, so that Python's lock is released and taken once per batch and not
+once per row; with a busy event loop each taking may cost a whole switch interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from portside.store.backend import StoreError
+from portside.store.sqlite_file import SqliteFile
+
+T = TypeVar("T")
+
+# revision, key, created, revision it replaces (0: none), ephemeral, value (None: deletion)
+Row = tuple[int, str, int, int, bool, bytes | None]
+
+CHECKPOINT_PAGES = 2_000
+"""Pages in the write-ahead log after which it is copied into the database."""
+
+
+class Batch(NamedTuple):
+    """Rows for one transaction and whom to tell, in which loop."""
+
+    rows: Sequence[Row]
+    loop: asyncio.AbstractEventLoop
+    done: Callable[[StoreError | None], None]
+
+
+class SqliteWriter:
+    """Owns the writing connection. After an error that leaves the file's state unknown it refuses everything."""
+
+    def __init__(self, connection: sqlite3.Connection, file: SqliteFile) -> None:
+        self._connection = connection
+        self._file = file
+        self._jobs: queue.SimpleQueue[Batch | Callable[[], None] | None] = queue.SimpleQueue()
+        self._broken: StoreError | None = None
+        self._since_checkpoint = 0
+        self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
+        self._thread.start()
+
+    def commit(self, batch: Batch) -> None:
+        """Write the batch, then call ``done`` in its loop."""
+        self._jobs.put(batch)
+
+    async def call(self, loop: asyncio.AbstractEventLoop, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``job`` with the connection, between batches."""
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: T | None, error: BaseException | None) -> None:
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(result)  # type: ignore[arg-type]
+
+        def run() -> None:
+            result: T | None = None
+            error: BaseException | None = None
+            try:
+                with self._file.explained():
+                    if self._broken is not None:
+                        raise self._broken
+                    result = job(self._connection)
+            except BaseException as caught:
+                error = caught
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle, result, error)
+
+        self._jobs.put(run)
+        return await answer
+
+    def close(self) -> None:
+        """Finish what was given, then close the connection. Blocks."""
+        self._jobs.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not isinstance(job, Batch):
+                job()
+                continue
+            error = self._broken or self._write(job.rows)
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits
+                job.loop.call_soon_threadsafe(job.done, error)
+            self._checkpoint(job.rows)
+
+    def _write(self, rows: Sequence[Row]) -> StoreError | None:
+        try:
+            self._connection.execute(
+                "INSERT INTO log (revision, key, created, replaces, ephemeral, value) VALUES "
+                + ",".join(["(?,?,?,?,?,?)"] * len(rows)),
+                [field for row in rows for field in row],
+            )
+        except sqlite3.Error as caught:
+            error = self._file.explain(caught)
+            if not self._file.is_passing(caught):
+                self._broken = error
+            return error
+        return None
+
+    def _checkpoint(self, rows: Sequence[Row]) -> None:
+        """Copy the write-ahead log into the database now and then, when no writer waits for it."""
+        self._since_checkpoint += sum(2 + (len(row[5]) >> 12 if row[5] else 0) for row in rows)
+        if self._since_checkpoint < CHECKPOINT_PAGES:
+            return
+        if not self._jobs.empty() and self._since_checkpoint < 4 * CHECKPOINT_PAGES:
+            return
+        self._since_checkpoint = 0
+        with contextlib.suppress(sqlite3.Error):  # tried again later; the data is safe in the log
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    @staticmethod
+    def set_meta(connection: sqlite3.Connection, name: str, value: int) -> None:
+        connection.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
+
+    @staticmethod
+    def get_meta(connection: sqlite3.Connection, name: str) -> int:
+        return int(connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
