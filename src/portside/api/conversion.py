@@ -28,12 +28,29 @@ STORED = {
 }
 
 
+def event_filled(obj: Json, *, core: bool) -> Json:
+    """An Event with the fields that upstream writes even when they are zero (core says more of them than the new form)."""
+    out = dict(obj)
+    for field in ("firstTimestamp", "lastTimestamp", "source"):
+        name = field if core else _EVENT[field]
+        if out.get(name) is None:
+            out[name] = {} if field == "source" else None
+    out.setdefault("eventTime", None)
+    out.setdefault("involvedObject" if core else "regarding", {})
+    for name in ("reportingComponent" if core else "reportingController", "reportingInstance"):
+        if core:
+            out.setdefault(name, "")
+        elif out.get(name) == "":
+            del out[name]
+    return out
+
+
 def event_to_events_v1(obj: Json) -> Json:
     """A core Event as events.k8s.io/v1."""
     out = {_EVENT.get(k, k): v for k, v in obj.items()}
     if "apiVersion" in out:
         out["apiVersion"] = "events.k8s.io/v1"
-    return out
+    return event_filled(out, core=False)
 
 
 def event_to_core(obj: Json) -> Json:
@@ -41,7 +58,7 @@ def event_to_core(obj: Json) -> Json:
     out = {_EVENT_BACK.get(k, k): v for k, v in obj.items()}
     if "apiVersion" in out:
         out["apiVersion"] = "v1"
-    return out
+    return event_filled(out, core=True)
 
 
 hpa_v1_to_v2 = conversion_hpa.v1_to_v2
