@@ -171,12 +171,9 @@ class Snapshot:
         self.live, self.unschedulable = np.pad(self.live, (0, pad)), np.pad(self.unschedulable, (0, pad))
         for column in self.labels.values():
             column.codes = np.pad(column.codes, (0, pad), constant_values=-1)
-        for counted in (
-            *self.counters.values(),
-            *self.anti_terms.values(),
-            *self.affinity_terms.values(),
-            *self.preferred_terms.values(),
-        ):
+        counts: list[Counter | TermCount] = [*self.counters.values(), *self.anti_terms.values()]
+        counts += [*self.affinity_terms.values(), *self.preferred_terms.values()]
+        for counted in counts:
             counted.rows = np.pad(counted.rows, (0, pad))
         self.names += [""] * pad
         self.node_labels += [{} for _ in range(pad)]

@@ -1,0 +1,101 @@
+"""Service rules: which backends get traffic, and transactions that nftables can take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portside.net.nft import NodeNetwork, render, script
+from portside.net.services import Backend, HostPort, host_ports, ports_of
+
+Json = dict[str, Any]
+NETWORK = NodeNetwork("portside-t", "10.244.0.0/24", "10.244.0.0/16", "10.96.0.0/16", "ps0")
+
+
+def service(name: str = "web", ip: str = "10.96.0.5", **spec: Any) -> Json:
+    port = {"name": "http", "port": 80, "protocol": "TCP", "nodePort": spec.pop("node_port", 0)}
+    return {
+        "metadata": {"name": name, "namespace": "d"},
+        "spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [port], **spec},
+    }
+
+
+def slice_of(*endpoints: Json) -> Json:
+    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    return {
+        "metadata": {"name": "web-1", "namespace": "d"},
+        "addressType": "IPv4",
+        "ports": ports,
+        "endpoints": list(endpoints),
+    }
+
+
+def endpoint(address: str, node: str = "n1", **conditions: bool) -> Json:
+    return {"addresses": [address], "nodeName": node, "conditions": {"ready": True} | conditions}
+
+
+def test_ready_endpoints_get_traffic_and_terminating_ones_only_when_alone() -> None:
+    dying = endpoint("10.244.0.9", ready=False, serving=True, terminating=True)
+    (port,) = ports_of(service(), [slice_of(endpoint("10.244.0.5"), endpoint("10.244.0.6", ready=False), dying)], "n1")
+    assert port.backends == (Backend("10.244.0.5", 8080, True),)
+    (port,) = ports_of(service(), [slice_of(dying)], "n1")
+    assert [b.address for b in port.backends] == ["10.244.0.9"]
+
+
+def test_headless_external_name_and_foreign_proxies_have_no_rules() -> None:
+    assert ports_of(service(ip="None"), [], "n1") == []
+    assert ports_of(service(type="ExternalName"), [], "n1") == []
+    claimed = service()
+    claimed["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "mine"}
+    assert ports_of(claimed, [], "n1") == []
+
+
+def test_nothing_behind_a_service_refuses_at_once() -> None:
+    table = render(ports_of(service(node_port=30080, type="NodePort"), [], "n1"), [])
+    assert table.maps["refused"] == {"10.96.0.5 . tcp . 80": "goto refuse"}
+    assert table.maps["refused-ports"] == {"tcp . 30080": "goto refuse"}
+    assert not table.maps["services"]
+
+
+def test_local_traffic_policy_uses_this_nodes_pods_and_keeps_the_client_address() -> None:
+    slices = [slice_of(endpoint("10.244.0.5"), endpoint("10.244.1.5", "n2"))]
+    (port,) = ports_of(service(type="NodePort", node_port=30080, externalTrafficPolicy="Local"), slices, "n2")
+    table = render([port], [])
+    outside = table.chains[f"ext-{port.chain}"]
+    assert "10-244-1-5" in outside[-1]
+    assert "10-244-0-5" not in outside[-1]
+    assert not any("mark" in rule for rule in outside)
+    assert "mod 2" in table.chains[f"svc-{port.chain}"][-1]
+
+
+def test_session_affinity_remembers_the_backend() -> None:
+    spec = {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}
+    (port,) = ports_of(service(**spec), [slice_of(endpoint("10.244.0.5"))], "n1")
+    table = render([port], [])
+    (name,) = table.sets
+    assert "timeout 60s" in table.sets[name]
+    assert any(f"ip saddr @{name}" in rule for rule in table.chains[f"svc-{port.chain}"])
+
+
+def test_a_change_is_the_difference_and_nothing_when_equal() -> None:
+    before = render(ports_of(service(), [slice_of(endpoint("10.244.0.5"))], "n1"), [])
+    after = render(ports_of(service(), [slice_of(endpoint("10.244.0.6"))], "n1"), [])
+    assert script(NETWORK, before, before) == ""
+    text = script(NETWORK, before, after)
+    assert "delete table" not in text
+    assert "element" not in text  # the map still points to the same chain
+    assert text.index("flush chain ip portside-t svc-") < text.index("delete chain ip portside-t ep-")
+    assert script(NETWORK, None, after).startswith("add table ip portside-t\ndelete table ip portside-t\n")
+
+
+def test_host_ports_of_this_nodes_running_pods() -> None:
+    def pod(name: str, node: str, **more: Any) -> Json:
+        ports = [{"containerPort": 80, "hostPort": 8080}]
+        return {
+            "spec": {"nodeName": node, "containers": [{"name": "c", "ports": ports}], **more},
+            "status": {"podIP": "10.244.0.7", "phase": "Running"},
+        }
+
+    found = host_ports([pod("a", "n1"), pod("b", "n2"), pod("c", "n1", hostNetwork=True)], "n1")
+    assert found == [HostPort("", "tcp", 8080, "10.244.0.7", 80)]
+    table = render([], found)
+    assert table.maps["host-ports"] == {"tcp . 8080": "goto hp-tcp-8080"}
