@@ -77,6 +77,8 @@ class SqliteBackend:
         self._compacting = asyncio.Lock()
 
     async def open(self) -> None:
+        if not self._closed:
+            return
         self._loop = asyncio.get_running_loop()
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-read")
         try:
