@@ -1,0 +1,32 @@
+"""JSON merge patch (RFC 7386)."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from portside.api.status import bad_request
+
+Json = dict[str, Any]
+
+
+def merge_patch(obj: Json, patch: Any) -> Json:
+    """``obj`` with ``patch`` merged in, as a new object. Raises ApiError 400 for a patch that is no object."""
+    if patch is None:
+        raise bad_request("Invalid JSON Patch")
+    if not isinstance(patch, dict):
+        raise bad_request("Invalid JSON Patch")
+    merged: Json = _merged(obj, patch)
+    return merged
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return deepcopy(patch)
+    out = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            out.pop(key, None)
+        else:
+            out[key] = _merged(out.get(key), value)
+    return out

@@ -1,0 +1,107 @@
+"""Scalars with a form of their own, as Go reads and writes them: times, base64 and quantities."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from portside.api.quantity import QuantityError, canonical
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
+_MICRO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
+_ANY_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|([+-])(\d\d):(\d\d))\Z")
+_LAYOUT = (
+    (re.compile(r"\d{4}"), "2006"),
+    (re.compile(r"-"), "-"),
+    (re.compile(r"\d\d"), "01"),
+    (re.compile(r"-"), "-"),
+    (re.compile(r"\d\d"), "02"),
+    (re.compile(r"T"), "T"),
+    (re.compile(r"\d\d"), "15"),
+    (re.compile(r":"), ":"),
+    (re.compile(r"\d\d"), "04"),
+    (re.compile(r":"), ":"),
+    (re.compile(r"\d\d"), "05"),
+    (re.compile(r"Z|[+-]\d\d:\d\d"), "Z07:00"),
+)
+
+
+def _unreadable(text: str, layout: str) -> ValueError:
+    """Go's words: how far the text agreed with the layout."""
+    rest = text
+    for pattern, element in _LAYOUT:
+        if element == "Z07:00":
+            fraction = re.match(r"\.\d+", rest)
+            rest = rest[fraction.end() :] if fraction else rest
+        found = pattern.match(rest)
+        if not found:
+            return ValueError(f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as "{element}"')
+        rest = rest[found.end() :]
+    if rest:
+        return ValueError(f'parsing time "{text}": extra text: "{rest}"')
+    return ValueError(f'parsing time "{text}": day out of range')
+
+
+@lru_cache(maxsize=1024)
+def time(text: str, micro: bool = False) -> str:
+    """RFC 3339 in UTC, seconds (or six digits). Raises ValueError with Go's text."""
+    if (_MICRO if micro else _TIME).match(text):
+        try:
+            datetime.fromisoformat(text[:19])
+        except ValueError:
+            raise ValueError(f'parsing time "{text}": {_range(text)} out of range') from None
+        return text
+    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    found = _ANY_TIME.match(text)
+    if not found:
+        raise _unreadable(text, layout)
+    try:
+        moment = datetime(*(int(found[i]) for i in range(1, 7)), tzinfo=UTC)  # type: ignore[misc,arg-type]
+    except ValueError:
+        raise ValueError(f'parsing time "{text}": {_range(text)} out of range') from None
+    if found[9]:
+        shift = timedelta(hours=int(found[10]), minutes=int(found[11]))
+        moment = moment - shift if found[9] == "+" else moment + shift
+    written = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{written}.{(found[7] or '').ljust(6, '0')[:6]}Z" if micro else f"{written}Z"
+
+
+def _range(text: str) -> str:
+    limits = (("month", 5, 12), ("hour", 11, 23), ("minute", 14, 59), ("second", 17, 59))
+    for name, at, most in limits:
+        number = int(text[at : at + 2])
+        if number > most or (name == "month" and number == 0):
+            return name
+    return "day"
+
+
+def base64_problem(text: str) -> str | None:
+    """Go's refusal of text that is no standard base64, None when it is. Line breaks are skipped as Go does."""
+    if text.isascii():
+        try:
+            binascii.a2b_base64(text, strict_mode=True)
+            return None
+        except binascii.Error:
+            plain = text.replace("\n", "").replace("\r", "")
+            if plain != text and base64_problem(plain) is None:
+                return None
+    data = text.encode()
+    at = next((i for i, c in enumerate(data) if not (chr(c).isalnum() and c < 128) and c not in b"+/\r\n="), -1)
+    if at < 0:
+        pad = data.find(b"=")
+        significant = len(data.rstrip(b"=\r\n"))
+        at = pad if 0 <= pad < significant else len(data) - (len(data) % 4 and 0)
+        if pad >= 0 and pad % 4 in (0, 1):
+            at = pad
+    return f"illegal base64 data at input byte {at}"
+
+
+@lru_cache(maxsize=8192)
+def quantity(text: str) -> str:
+    """The canonical text. Raises ValueError with upstream's text."""
+    try:
+        return canonical(text)
+    except QuantityError as error:
+        raise ValueError(str(error)) from None
