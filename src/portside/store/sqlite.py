@@ -82,8 +82,9 @@ class SqliteBackend:
         self._loop = asyncio.get_running_loop()
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-read")
         try:
-            connection, self._reader = await self._loop.run_in_executor(self._reads, self._file.open)
-            self._writer = SqliteWriter(connection, self._file)
+            connections = await self._loop.run_in_executor(self._reads, self._file.open)
+            self._reader = connections.reader
+            self._writer = SqliteWriter(connections.writer, connections.beside, self._file)
             state = await self._read(heads)
         except BaseException:
             await self._let_go()

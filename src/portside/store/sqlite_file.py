@@ -9,6 +9,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from portside.store.backend import FIRST_REVISION, StoreError
 
@@ -30,6 +31,14 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 
+class Connections(NamedTuple):
+    """One to write, one to read, one to copy the write-ahead log into the database beside the writers."""
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    beside: sqlite3.Connection
+
+
 class SqliteFile:
     """One database file and its lock."""
 
@@ -38,8 +47,8 @@ class SqliteFile:
         self._max_bytes = max_bytes
         self._lock: int | None = None
 
-    def open(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-        """A connection to write and one to read. Makes the file when there is none. Raises StoreError."""
+    def open(self) -> Connections:
+        """Makes the file when there is none. Raises StoreError."""
         try:
             self._check_owner(self.path.parent, 0o022)
             self._take_lock()
@@ -50,16 +59,18 @@ class SqliteFile:
                     self._check_owner(part, 0o077)
         except OSError as error:
             raise self._refusal(error) from error
-        with self.explained():
-            writer = self._connect()
-            try:
-                self._check_content(writer)
-                reader = self._connect()
-                reader.execute("PRAGMA query_only = ON")
-            except BaseException:
-                writer.close()
-                raise
-        return writer, reader
+        with self.explained(), contextlib.ExitStack() as undo:
+            made: list[sqlite3.Connection] = []
+            for _ in Connections._fields:
+                connection = self._connect()
+                undo.callback(connection.close)
+                if not made:
+                    self._check_content(connection)
+                made.append(connection)
+            connections = Connections(*made)
+            connections.reader.execute("PRAGMA query_only = ON")
+            undo.pop_all()
+            return connections
 
     def close(self) -> None:
         """Let go of the lock."""

@@ -12,6 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from portside.store.backend import StoreError
@@ -35,14 +36,17 @@ class Batch(NamedTuple):
 
 
 class SqliteWriter:
-    """Owns the writing connection. After an error that leaves the file's state unknown it refuses everything."""
+    """Owns the writing connection and one ``beside`` it that copies the log. After an error that leaves the file's state unknown it refuses everything."""
 
-    def __init__(self, connection: sqlite3.Connection, file: SqliteFile) -> None:
+    def __init__(self, connection: sqlite3.Connection, beside: sqlite3.Connection, file: SqliteFile) -> None:
         self._connection = connection
+        self._beside = beside
         self._file = file
         self._jobs: queue.SimpleQueue[Batch | Callable[[], None] | None] = queue.SimpleQueue()
         self._broken: StoreError | None = None
         self._since_checkpoint = 0
+        self._copying = False
+        self._copy = ThreadPoolExecutor(1, thread_name_prefix="store-copy")
         self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._thread.start()
 
@@ -80,8 +84,10 @@ class SqliteWriter:
 
     def close(self) -> None:
         """Finish what was given, then close the connection. Blocks."""
+        self._copy.shutdown(wait=True)
         self._jobs.put(None)
         self._thread.join()
+        self._beside.close()
         self._connection.close()
 
     def _run(self) -> None:
@@ -109,15 +115,24 @@ class SqliteWriter:
         return None
 
     def _checkpoint(self, rows: Sequence[Row]) -> None:
-        """Copy the write-ahead log into the database now and then, when no writer waits for it."""
+        """Have the write-ahead log copied into the database now and then.
+
+        The bulk goes beside the writers, on a connection of its own; what they added meanwhile is copied between two
+        batches, so that the log is empty for a moment and starts anew. Failures are tried again: the log has the data.
+        """
         self._since_checkpoint += sum(2 + (len(row[5]) >> 12 if row[5] else 0) for row in rows)
-        if self._since_checkpoint < CHECKPOINT_PAGES:
-            return
-        if not self._jobs.empty() and self._since_checkpoint < 4 * CHECKPOINT_PAGES:
-            return
-        self._since_checkpoint = 0
-        with contextlib.suppress(sqlite3.Error):  # tried again later; the data is safe in the log
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if self._since_checkpoint >= CHECKPOINT_PAGES and not self._copying:
+            self._since_checkpoint = 0
+            self._copying = True
+            self._copy.submit(self._copy_bulk)
+
+    def _copy_bulk(self) -> None:
+        _copy(self._beside)
+        self._jobs.put(self._copy_rest)
+
+    def _copy_rest(self) -> None:
+        _copy(self._connection)
+        self._copying = False
 
     @staticmethod
     def set_meta(connection: sqlite3.Connection, name: str, value: int) -> None:
@@ -126,3 +141,8 @@ class SqliteWriter:
     @staticmethod
     def get_meta(connection: sqlite3.Connection, name: str) -> int:
         return int(connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0])
+
+
+def _copy(connection: sqlite3.Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
