@@ -56,7 +56,7 @@ def not_special(path: str, text: str) -> Errors:
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
         found = found.ipv4_mapped
     problems = (
-        (found.is_unspecified, "may not be unspecified (0.0.0.0 or ::)"),
+        (found.is_unspecified, f"may not be unspecified ({found})"),
         (found.is_loopback, "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
         (found.is_link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portside.api.rules import configmap, core_node, endpoints, events, namespace, quota, serviceaccount
+from portside.api.rules import configmap, core_node, endpoints, events, namespace, quota, service, serviceaccount
 from portside.api.rules.registry import Rules
 
 _ALL: tuple[Rules, ...] = (
@@ -14,6 +14,7 @@ _ALL: tuple[Rules, ...] = (
     namespace.NAMESPACE,
     quota.LIMITRANGE,
     quota.QUOTA,
+    service.SERVICE,
     serviceaccount.BINDING,
     serviceaccount.COMPONENTSTATUS,
     serviceaccount.SERVICEACCOUNT,

@@ -209,10 +209,10 @@ def validate_range(obj: Json, ctx: Context) -> Errors:
                 if limit.get(field):
                     errors.append(forbidden_field(f"{at}.{field}", "may not be specified when `type` is 'Pod'"))
                 continue
-            if field == "maxLimitRequestRatio" and type_ == "PersistentVolumeClaim":
-                if not any("storage" in (limit.get(f) or {}) for f in ("min", "max")):
-                    text = "either minimum or maximum storage value is required, but neither was provided"
-                    errors.append(required(f"{at}.limits", text))
+            bounded = any("storage" in (limit.get(f) or {}) for f in ("min", "max"))
+            if field == "maxLimitRequestRatio" and type_ == "PersistentVolumeClaim" and not bounded:
+                text = "either minimum or maximum storage value is required, but neither was provided"
+                errors.append(required(f"{at}.limits", text))
             for name in sorted(limit.get(field) or ()):
                 errors += _range_name(type_, name, f"{at}.{field}[{name}]")
         for name in sorted({n for f in _FIELDS for n in limit.get(f) or ()}):
