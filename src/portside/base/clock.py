@@ -42,3 +42,13 @@ def rfc3339(seconds: float) -> str:
 def rfc3339_micro(seconds: float) -> str:
     """``2026-11-24T14:00:00.000000Z``: MicroTime, used by Leases and events.k8s.io."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str | None) -> float | None:
+    """Seconds since the epoch of either format; None for nothing or nonsense."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

@@ -47,7 +47,10 @@ class Client(Protocol):
         resource_version: str = "",
         limit: int = 0,
         continue_token: str = "",
-    ) -> ObjectList: ...
+        metadata_only: bool = False,
+    ) -> ObjectList:
+        """``metadata_only`` asks for PartialObjectMetadata."""
+        ...
 
     def watch(
         self,
@@ -59,6 +62,7 @@ class Client(Protocol):
         resource_version: str = "",
         send_initial_events: bool = False,
         timeout_seconds: int | None = None,
+        metadata_only: bool = False,
     ) -> AsyncIterator[WatchEvent]: ...
 
     async def create(

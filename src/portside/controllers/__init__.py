@@ -1,1 +1,17 @@
-"""Controllers, one file each: pure planners under one harness."""
+"""Controllers: each a pure planner in a file of its own, run by one harness over one set of informers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portside.base.clock import Clock
+    from portside.client.protocol import Client
+
+
+async def run(client: Client, clock: Clock, *, root_ca: str = "") -> None:
+    """Runs every controller until cancelled. ``root_ca``: the cluster's CA certificate (PEM), published to namespaces."""
+    from portside.controllers.assembly import controllers
+    from portside.controllers.harness import Harness
+
+    await Harness(client, clock, controllers(root_ca=root_ca)).run()

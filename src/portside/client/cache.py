@@ -1,0 +1,161 @@
+"""A read-only view of objects with indexes: what a planner decides from. Objects in it must never be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from portside.client.protocol import Json, Resource
+
+Index = Callable[[Json], Iterable[str]]
+
+
+def key_of(obj: Json) -> str:
+    """``namespace/name``, or the name alone for cluster-wide objects."""
+    meta = obj["metadata"]
+    namespace = meta.get("namespace")
+    return f"{namespace}/{meta['name']}" if namespace else str(meta["name"])
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """(namespace or "", name)."""
+    namespace, slash, name = key.rpartition("/")
+    return (namespace, name) if slash else ("", key)
+
+
+def controller_of(obj: Json) -> Json | None:
+    """The owner reference with ``controller: true``."""
+    for ref in obj["metadata"].get("ownerReferences") or ():
+        if ref.get("controller"):
+            return dict(ref)
+    return None
+
+
+def by_namespace(obj: Json) -> Iterable[str]:
+    return (obj["metadata"].get("namespace", ""),)
+
+
+def by_controller(obj: Json) -> Iterable[str]:
+    """The controlling owner's uid; ``-/namespace`` for objects without one, where adoption looks."""
+    meta = obj["metadata"]
+    for ref in meta.get("ownerReferences") or ():
+        if ref.get("controller"):
+            return (ref.get("uid", ""),)
+    return (f"-/{meta.get('namespace', '')}",)
+
+
+def by_owner(obj: Json) -> Iterable[str]:
+    """The uid of every owner."""
+    return {ref.get("uid", "") for ref in obj["metadata"].get("ownerReferences") or ()}
+
+
+def by_node(obj: Json) -> Iterable[str]:
+    node = obj.get("spec", {}).get("nodeName")
+    return (node,) if node else ()
+
+
+STANDARD: Mapping[str, Index] = {"namespace": by_namespace, "controller": by_controller, "owner": by_owner}
+
+
+class ObjectCache:
+    """Objects of one resource by key, and by every index."""
+
+    def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
+        self.objects: dict[str, Json] = {}
+        self._indexes: dict[str, Index] = {**STANDARD, **(indexes or {})}
+        self._entries: dict[str, dict[str, dict[str, Json]]] = {name: {} for name in self._indexes}
+
+    def add_index(self, name: str, index: Index) -> None:
+        """Adds an index; fills it from what is already here."""
+        if name in self._indexes:
+            return
+        self._indexes[name] = index
+        entry = self._entries[name] = {}
+        for key, obj in self.objects.items():
+            for value in index(obj):
+                entry.setdefault(value, {})[key] = obj
+
+    def put(self, key: str, obj: Json) -> Json | None:
+        """Stores, returns what was there."""
+        old = self.objects.get(key)
+        self.objects[key] = obj
+        for name, index in self._indexes.items():
+            entry = self._entries[name]
+            values = index(obj)
+            if old is not None:
+                for value in index(old):
+                    if value not in values:
+                        self._drop(entry, value, key)
+            for value in values:
+                entry.setdefault(value, {})[key] = obj
+        return old
+
+    def remove(self, key: str) -> Json | None:
+        old = self.objects.pop(key, None)
+        if old is not None:
+            for name, index in self._indexes.items():
+                for value in index(old):
+                    self._drop(self._entries[name], value, key)
+        return old
+
+    @staticmethod
+    def _drop(entry: dict[str, dict[str, Json]], value: str, key: str) -> None:
+        found = entry.get(value)
+        if found is not None:
+            found.pop(key, None)
+            if not found:
+                del entry[value]
+
+    def get(self, namespace: str, name: str) -> Json | None:
+        return self.objects.get(f"{namespace}/{name}" if namespace else name)
+
+    def by(self, index: str, value: str) -> list[Json]:
+        return list(self._entries[index].get(value, {}).values())
+
+    def has(self, index: str, value: str) -> bool:
+        return value in self._entries[index]
+
+
+class View:
+    """Several resources as one thing to read. ``View.of`` builds one from plain lists, for tests."""
+
+    def __init__(self, caches: Mapping[Resource, ObjectCache]) -> None:
+        self._caches = caches
+
+    @classmethod
+    def of(cls, objects: Mapping[Resource, Iterable[Json]], indexes: Mapping[str, Index] | None = None) -> View:
+        caches: dict[Resource, ObjectCache] = {}
+        for resource, items in objects.items():
+            cache = caches[resource] = ObjectCache({"node": by_node, **(indexes or {})})
+            for item in items:
+                cache.put(key_of(item), item)
+        return cls(caches)
+
+    def cache(self, resource: Resource) -> ObjectCache | None:
+        return self._caches.get(resource)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        cache = self._caches.get(resource)
+        return cache.get(namespace, name) if cache else None
+
+    def key(self, resource: Resource, key: str) -> Json | None:
+        cache = self._caches.get(resource)
+        return cache.objects.get(key) if cache else None
+
+    def all(self, resource: Resource) -> list[Json]:
+        cache = self._caches.get(resource)
+        return list(cache.objects.values()) if cache else []
+
+    def by(self, resource: Resource, index: str, value: str) -> list[Json]:
+        cache = self._caches.get(resource)
+        return cache.by(index, value) if cache else []
+
+    def in_namespace(self, resource: Resource, namespace: str) -> list[Json]:
+        return self.by(resource, "namespace", namespace)
+
+
+def trimmed(obj: Json) -> Json:
+    """Only what garbage collection reads: kind, name, owners, finalizers, times."""
+    meta: dict[str, Any] = obj["metadata"]
+    kept = {k: v for k, v in meta.items() if k not in ("managedFields", "annotations", "labels")}
+    return {"apiVersion": obj.get("apiVersion", ""), "kind": obj.get("kind", ""), "metadata": kept}

@@ -1,0 +1,311 @@
+"""Runs controllers: informers feed queues, planners decide, the harness writes. Level-triggered; idle costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from portside.api.status import ApiError
+from portside.base.clock import Clock
+from portside.client.cache import View, controller_of, key_of
+from portside.client.events import EventRecorder
+from portside.client.informer import InformerSet
+from portside.client.protocol import Client, Json, Resource
+from portside.controllers.plan import Emit, Failure, Op, Plan, Step
+from portside.controllers.queue import WorkQueue
+
+log = logging.getLogger(__name__)
+Mapper = Callable[[View, Json], Iterable[str]]
+Planner = Callable[[View, str, float], Plan]
+
+RESYNC_SECONDS = 900.0  # every key is planned again this often, whatever happened
+BATCH = 128  # writes of one plan side by side, at most
+QUIET = (404, 409)  # refusals that only mean "look again"
+
+
+@dataclass(slots=True)
+class Context:
+    """What an active controller may use."""
+
+    client: Client
+    informers: InformerSet
+    recorder: EventRecorder
+    clock: Clock
+    component: str
+
+    @property
+    def view(self) -> View:
+        return self.informers.view
+
+    def emit(self, event: Emit) -> None:
+        self.recorder.emit(event.obj, event.kind, event.reason, event.message, self.component)
+
+
+Reconciler = Callable[[Context, str], Awaitable[float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """A controller: ``plan`` is pure. The few whose work is a conversation (namespace) have ``reconcile``;
+    ``service`` runs a controller with a queue of its own (garbage).
+
+    ``name`` is upstream's event source and names the writer of fields. ``primary``: the resource whose keys are planned;
+    ``watches`` maps objects of other resources to such keys. ``relevant`` extracts what matters of a watched object: an
+    update that leaves it equal is no news. ``settle`` seconds gather changes of watched objects into one plan.
+    """
+
+    name: str
+    primary: Resource
+    plan: Planner | None = None
+    reconcile: Reconciler | None = None
+    service: Callable[[Context], Awaitable[None]] | None = None
+    watches: Mapping[Resource, Mapper] = field(default_factory=dict)
+    reads: tuple[Resource, ...] = ()
+    workers: int = 8
+    resync: float = RESYNC_SECONDS
+    ignores: Callable[[Json | None, Json | None], bool] | None = None
+    relevant: Mapping[Resource, Callable[[Json], Any]] = field(default_factory=dict)
+    settle: float = 0.0
+
+
+def owned(kind: str, group: str) -> Mapper:
+    """Maps an object to its controlling owner of this kind."""
+
+    def keys(view: View, obj: Json) -> Iterable[str]:
+        ref = controller_of(obj)
+        if ref is None or ref.get("kind") != kind:
+            return ()
+        if str(ref.get("apiVersion", "")).rpartition("/")[0] != group:
+            return ()
+        return (f"{obj['metadata'].get('namespace', '')}/{ref['name']}",)
+
+    return keys
+
+
+class Runner:
+    """One controller at work."""
+
+    def __init__(self, controller: Controller, context: Context) -> None:
+        self.controller = controller
+        self.context = context
+        self.queue = WorkQueue()
+
+    def wire(self) -> None:
+        """Asks for the informers and hangs the queue on them."""
+        informers = self.context.informers
+        primary = self.controller.primary
+        if self.controller.service is not None:
+            informers.informer(primary)
+            return
+        informers.informer(primary).add_handler(self._primary)
+        for resource, mapper in self.controller.watches.items():
+            informers.informer(resource).add_handler(self._secondary(resource, mapper))
+        for resource in self.controller.reads:
+            informers.informer(resource)
+
+    def _primary(self, old: Json | None, new: Json | None) -> None:
+        if self.controller.ignores is not None and self.controller.ignores(old, new):
+            return
+        self.queue.add(key_of(new or old or {}))
+
+    def _secondary(self, resource: Resource, mapper: Mapper) -> Callable[[Json | None, Json | None], None]:
+        relevant = self.controller.relevant.get(resource)
+        settle = self.controller.settle
+
+        def handler(old: Json | None, new: Json | None) -> None:
+            if relevant is not None and old is not None and new is not None and relevant(old) == relevant(new):
+                return
+            view = self.context.view
+            keys = set(mapper(view, new)) if new is not None else set()
+            if old is not None:
+                keys.update(mapper(view, old))
+            for key in keys:
+                self.queue.add_after(key, settle)
+
+        return handler
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        if self.controller.service is not None:
+            await self.controller.service(self.context)
+            return
+        resources = [self.controller.primary, *self.controller.watches, *self.controller.reads]
+        await self.context.informers.wait_synced(resources)
+        tasks = [asyncio.create_task(self._work()) for _ in range(self.controller.workers)]
+        tasks.append(asyncio.create_task(self._resync()))
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.queue.close()
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(self.controller.resync * (1 + random.random() * 0.2))
+            for obj in self.context.view.all(self.controller.primary):
+                self.queue.add(key_of(obj))
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.take()
+            try:
+                await self._once(key)
+            except (ApiError, OSError, TimeoutError) as error:
+                log.debug("%s %s: %s", self.controller.name, key, error)
+                self.queue.retry(key)
+            except Exception:
+                log.exception("%s failed on %s", self.controller.name, key)
+                self.queue.retry(key)
+            finally:
+                self.queue.done(key)
+
+    async def _once(self, key: str) -> None:
+        if self.controller.reconcile is not None:
+            again = await self.controller.reconcile(self.context, key)
+        else:
+            assert self.controller.plan is not None
+            plan = self.controller.plan(self.context.view, key, self.context.clock.now())
+            failures = await self._steps(plan.steps)
+            if plan.then is not None:
+                failures += await self._steps(plan.then(failures))
+            if failures:
+                loud = [f for f in failures if f.error.code not in QUIET]
+                if loud:
+                    log.debug("%s %s: %s", self.controller.name, key, loud[0].error)
+                if not all(_terminating(f.error) for f in failures):
+                    self.queue.retry(key)
+                return
+            again = plan.again
+        self.queue.forget(key)
+        if again is not None:
+            self.queue.add_after(key, max(again, 0.001))
+
+    async def _steps(self, steps: Sequence[Step]) -> list[Failure]:
+        i = 0
+        while i < len(steps):
+            step = steps[i]
+            if isinstance(step, Emit):
+                self.context.emit(step)
+                i += 1
+                continue
+            j = i + 1
+            if step.verb in ("create", "delete"):
+                while j < len(steps) and _alike(steps[j], step):
+                    j += 1
+            failures = await self._batches([s for s in steps[i:j] if isinstance(s, Op)])
+            if failures:
+                return failures
+            i = j
+        return []
+
+    async def _batches(self, ops: list[Op]) -> list[Failure]:
+        """Creates start slowly (1, 2, 4 …): when the first is refused, the others are not tried."""
+        size = 1 if ops[0].verb == "create" else BATCH
+        at = 0
+        while at < len(ops):
+            part = ops[at : at + size]
+            results = await asyncio.gather(*(self._one(op) for op in part))
+            failures = [r for r in results if r is not None]
+            if failures:
+                return failures
+            at += size
+            size = min(size * 2, BATCH)
+        return []
+
+    async def _one(self, op: Op) -> Failure | None:
+        try:
+            answer = await write(self.context, op)
+        except ApiError as error:
+            if error.code in op.ignore:
+                if op.verb == "delete" and op.obj is not None and error.code == 404:
+                    self.context.informers.informer(op.resource).forget(op.obj)
+                return None
+            if op.failed is not None and not _terminating(error):
+                for event in op.failed(error):
+                    self.context.emit(event)
+            return Failure(op, error)
+        if op.ok is not None:
+            for event in op.ok(answer):
+                self.context.emit(event)
+        return None
+
+
+def _alike(step: Step, first: Op) -> bool:
+    return isinstance(step, Op) and step.verb == first.verb and step.resource == first.resource
+
+
+def _terminating(error: ApiError) -> bool:
+    """The namespace is on its way out: nothing can be created, and that needs no retry."""
+    causes = (error.details or {}).get("causes") or ()
+    return error.code == 403 and any(c.get("reason") == "NamespaceTerminating" for c in causes)
+
+
+async def write(context: Context, op: Op) -> Json:
+    """Makes one write and shows its answer to the informer, so that the next plan sees it."""
+    client = context.client
+    place: dict[str, Any] = {"namespace": op.namespace}
+    if op.verb == "create":
+        answer = await client.create(op.resource, op.body, **place)
+    elif op.verb == "update":
+        answer = await client.update(op.resource, op.body, subresource=op.subresource, **place)
+    elif op.verb == "patch":
+        answer = await client.patch(
+            op.resource, op.name, op.body, patch_type=op.patch_type, subresource=op.subresource, **place
+        )
+    else:
+        answer = await client.delete(op.resource, op.name, options=op.body, **place)
+        _deleted(context, op, answer)
+        return answer
+    informer = context.informers.informers.get(op.resource)
+    if informer is not None and op.subresource in ("", "status"):
+        informer.observe(answer)
+    return answer
+
+
+def _deleted(context: Context, op: Op, answer: Json) -> None:
+    informer = context.informers.informers.get(op.resource)
+    if informer is None or op.obj is None:
+        return
+    meta = answer.get("metadata") or {}
+    pending = meta.get("finalizers") or meta.get("deletionGracePeriodSeconds")
+    if answer.get("kind") == "Status" or not pending:
+        informer.forget(op.obj)
+    else:
+        informer.observe(answer)
+
+
+class Harness:
+    """A set of controllers over one informer set. ``clients`` gives each its own name on the same connection."""
+
+    def __init__(self, client: Client, clock: Clock, controllers: Iterable[Controller]) -> None:
+        self.informers = InformerSet(client)
+        self.recorder = EventRecorder(client, clock)
+        self.clock = clock
+        named = getattr(client, "named", None)
+        self.runners = [
+            Runner(c, Context(named(c.name) if named else client, self.informers, self.recorder, clock, c.name))
+            for c in controllers
+        ]
+
+    async def run(self) -> None:
+        """Until cancelled; a controller that dies takes the harness with it, so that the supervisor sees it."""
+        for runner in self.runners:
+            runner.wire()
+        self.informers.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.recorder.run(), name="events")
+                for runner in self.runners:
+                    group.create_task(runner.run(), name=runner.controller.name)
+        finally:
+            await self.informers.stop()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing queued and nothing under way."""
+        return all(runner.queue.idle for runner in self.runners)

@@ -1,0 +1,155 @@
+"""Keeping N pods of one template: what ReplicaSet and ReplicationController share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from portside.api.selector import LabelSelector
+from portside.api.status import ApiError
+from portside.base.clock import rfc3339
+from portside.client.cache import View, controller_of, split_key
+from portside.client.protocol import Json, Resource
+from portside.controllers.claim import candidates, claim, selector_of
+from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, delete, update_status
+from portside.controllers.pods import (
+    PODS,
+    available_in,
+    condition,
+    deletion_order,
+    from_template,
+    is_active,
+    is_ready,
+    is_terminating,
+    owner_reference,
+)
+
+BURST = 500  # pods one plan may create or delete (upstream's burstReplicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """How the two kinds differ. ``plain_selector``: the selector is a map of labels."""
+
+    resource: Resource
+    api_version: str
+    kind: str
+    plain_selector: bool
+
+    def selector(self, obj: Json) -> LabelSelector:
+        raw = obj["spec"].get("selector") or {}
+        return selector_of({"matchLabels": raw} if self.plain_selector else raw)
+
+
+def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
+    """One reconciliation: adopt and release, create or delete, then the status."""
+    owner = view.get(flavour.resource, *split_key(key))
+    if owner is None:
+        return NOTHING
+    draft = Draft()
+    found = [p for p in candidates(view, PODS, owner) if is_active(p)]
+    reference = owner_reference(owner, flavour.api_version, flavour.kind)
+    pods, ops = claim(owner, reference, flavour.selector(owner), PODS, found)
+    draft.add(*ops)
+    wanted = int(owner["spec"].get("replicas", 1))
+    difference = wanted - len(pods)
+    if not is_terminating(owner):
+        if difference > 0:
+            draft.add(*_creates(flavour, owner, min(difference, BURST)))
+        elif difference < 0:
+            doomed = _doomed(view, flavour, owner, pods, min(-difference, BURST), now)
+            draft.add(*doomed)
+    waits = [w for w in (available_in(p, _min_ready(owner), now) for p in pods) if w]
+    if waits:
+        draft.look_again(min(waits) + 0.01)
+
+    def then(failures: list[Failure]) -> Sequence[Step]:
+        return _status(flavour, owner, pods, difference, failures, now)
+
+    return draft.plan(then)
+
+
+def _min_ready(owner: Json) -> int:
+    return int(owner["spec"].get("minReadySeconds") or 0)
+
+
+def _creates(flavour: Flavour, owner: Json, count: int) -> list[Step]:
+    pod = from_template(owner, owner["spec"]["template"], flavour.api_version, flavour.kind)
+
+    def ok(answer: Json) -> list[Emit]:
+        return [Emit(owner, "Normal", "SuccessfulCreate", f"Created pod: {answer['metadata']['name']}")]
+
+    def failed(error: ApiError) -> list[Emit]:
+        return [Emit(owner, "Warning", "FailedCreate", f"Error creating: {error.message}")]
+
+    return [create(PODS, pod, ok=ok, failed=failed) for _ in range(count)]
+
+
+def _doomed(view: View, flavour: Flavour, owner: Json, pods: list[Json], count: int, now: float) -> list[Step]:
+    steps: list[Step] = []
+    order = deletion_order(pods, _related(view, flavour, owner, pods), now) if count < len(pods) else pods
+    for pod in order[:count]:
+        steps.append(pod_deletion(owner, pod))
+    return steps
+
+
+def pod_deletion(owner: Json, pod: Json) -> Step:
+    """Deletes a pod and says so in the owner's events."""
+    name = pod["metadata"]["name"]
+
+    def ok(answer: Json) -> list[Emit]:
+        return [Emit(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")]
+
+    def failed(error: ApiError) -> list[Emit]:
+        return [Emit(owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")]
+
+    return delete(PODS, pod, ok=ok, failed=failed)
+
+
+def _related(view: View, flavour: Flavour, owner: Json, pods: list[Json]) -> list[Json]:
+    """Pods of every set with the same owner: they count when nodes are compared by crowding."""
+    ref = controller_of(owner)
+    if ref is None:
+        return pods
+    related: list[Json] = []
+    for sibling in view.by(flavour.resource, "controller", ref["uid"]):
+        related += view.by(PODS, "controller", sibling["metadata"]["uid"])
+    return related
+
+
+def _status(
+    flavour: Flavour, owner: Json, pods: list[Json], difference: int, failures: list[Failure], now: float
+) -> list[Step]:
+    labels = ((owner["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {}
+    counts = {
+        "fullyLabeledReplicas": sum(
+            1 for p in pods if all((p["metadata"].get("labels") or {}).get(k) == v for k, v in labels.items())
+        ),
+        "readyReplicas": sum(1 for p in pods if is_ready(p)),
+        "availableReplicas": sum(1 for p in pods if available_in(p, _min_ready(owner), now) == 0),
+    }
+    old = owner.get("status") or {}
+    status: Json = {"replicas": len(pods), **{k: v for k, v in counts.items() if v}}
+    generation = owner["metadata"].get("generation")
+    if generation:
+        status["observedGeneration"] = generation
+    conditions = [c for c in old.get("conditions") or () if c.get("type") != "ReplicaFailure"]
+    held = condition(owner, "ReplicaFailure")
+    real = [f for f in failures if f.op.resource == PODS and f.op.verb in ("create", "delete")]
+    if real and difference:
+        if held is None:
+            held = {
+                "type": "ReplicaFailure",
+                "status": "True",
+                "lastTransitionTime": rfc3339(now),
+                "reason": "FailedCreate" if difference > 0 else "FailedDelete",
+                "message": real[0].error.message,
+            }
+        conditions.append(held)
+    elif held is not None and failures:
+        conditions.append(held)
+    if conditions:
+        status["conditions"] = conditions
+    if {k: v for k, v in old.items() if k != "terminatingReplicas"} == status:
+        return []
+    return [update_status(flavour.resource, owner, status)]
