@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from cri_api.v1 import api_pb2 as pb
+from cri_api.v1 import api_pb2
 
 from portside.agent.runtime import (
     Container,
@@ -27,6 +27,7 @@ from portside.agent.runtime import (
     Version,
 )
 
+pb: Any = api_pb2  # generated code: its enum types are of no use to a type checker
 UID_LABEL = "io.kubernetes.pod.uid"
 MESSAGE_LIMIT = 16 << 20  # kubelet's own limit of one CRI answer
 SLOW = 240.0  # seconds: sandbox with network set-up

@@ -1,0 +1,318 @@
+"""The node's own objects: Node registered and kept up to date, Lease renewed, and what they say. Pure builders below."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from portside.agent.context import Settings
+from portside.agent.runtime import ContainerRuntime, Image, RuntimeFailure, Version
+from portside.api.status import ApiError
+from portside.base.clock import SYSTEM, Clock, rfc3339, rfc3339_micro
+from portside.client.protocol import Client, Resource
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+NODES: Resource = ("", "v1", "nodes")
+LEASES: Resource = ("coordination.k8s.io", "v1", "leases")
+LEASE_NAMESPACE = "kube-node-lease"
+LEASE_SECONDS, RENEW_EVERY = 40, 10.0
+STATUS_EVERY = 10.0  # seconds between looks; written when something changed
+REPORT_EVERY = 300.0  # seconds between heartbeats in the status itself
+VERSION = "v1.37.0"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+MAX_IMAGES = 50
+MEMORY_PRESSURE, DISK_PRESSURE, PID_PRESSURE = 100 << 20, 0.10, 0.05
+
+
+def memory_total(meminfo: str = "/proc/meminfo") -> int:
+    """Bytes of memory this machine has."""
+    return _meminfo(meminfo)["MemTotal"]
+
+
+def _meminfo(path: str = "/proc/meminfo") -> dict[str, int]:
+    found = {}
+    for line in Path(path).read_text().splitlines():
+        key, _, rest = line.partition(":")
+        words = rest.split()
+        found[key] = int(words[0]) * (1024 if len(words) > 1 else 1)
+    return found
+
+
+def own_addresses() -> list[str]:
+    """The node's address towards other machines; 127.0.0.1 when there is none. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.254", 9))
+            return [probe.getsockname()[0]]
+        except OSError:
+            pass
+    try:
+        found = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        found = "127.0.0.1"
+    return [found]
+
+
+def capacity(settings: Settings) -> dict[str, str]:
+    """What the node has."""
+    disk = shutil.disk_usage(settings.home)
+    return {
+        "cpu": str(os.cpu_count() or 1),
+        "memory": f"{settings.memory_capacity // 1024}Ki",
+        "ephemeral-storage": f"{disk.total // 1024}Ki",
+        "hugepages-1Gi": "0",
+        "hugepages-2Mi": "0",
+        "pods": str(settings.max_pods),
+    }
+
+
+def allocatable(total: dict[str, str]) -> dict[str, str]:
+    """What pods may have: memory less the eviction threshold, nine tenths of the disk in bytes."""
+    memory = int(total["memory"][:-2]) - MEMORY_PRESSURE // 1024
+    disk = int(total["ephemeral-storage"][:-2]) * 1024 * 9 // 10
+    return total | {"memory": f"{max(0, memory)}Ki", "ephemeral-storage": str(disk)}
+
+
+def _os_release() -> str:
+    try:
+        for line in Path("/etc/os-release").read_text().splitlines():
+            if line.startswith("PRETTY_NAME="):
+                return line.partition("=")[2].strip('"')
+    except OSError:
+        pass
+    return "Linux"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def node_info(version: Version) -> Json:
+    system_id = _read("/etc/machine-id")
+    return {
+        "machineID": system_id,
+        "systemUUID": _read("/sys/class/dmi/id/product_uuid") or system_id,
+        "bootID": _read("/proc/sys/kernel/random/boot_id"),
+        "kernelVersion": platform.release(),
+        "osImage": _os_release(),
+        "containerRuntimeVersion": f"{version.name}://{version.version.removeprefix('v')}",
+        "kubeletVersion": VERSION,
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+    }
+
+
+def image_list(images: Sequence[Image]) -> list[Json]:
+    """The largest images first, as the Node shows them."""
+    ordered = sorted(images, key=lambda i: -i.size)[:MAX_IMAGES]
+    return [{"names": [*i.digests, *i.tags][:5], "sizeBytes": i.size} for i in ordered if i.tags or i.digests]
+
+
+def conditions(
+    settings: Settings, old: Sequence[Json], *, ready: tuple[bool, str], now: float, heartbeat: bool
+) -> list[Json]:
+    """MemoryPressure, DiskPressure, PIDPressure, Ready. Others' conditions stay."""
+    memory = _meminfo()["MemAvailable"] < MEMORY_PRESSURE
+    disk = shutil.disk_usage(settings.home)
+    disk_low = disk.free < disk.total * DISK_PRESSURE and disk.free < 1 << 30
+    limit = int(_read("/proc/sys/kernel/pid_max") or 32768)
+    running = int((_read("/proc/loadavg").split() or ["", "", "", "0/0"])[3].partition("/")[2] or 0)
+    pids = running > limit * (1 - PID_PRESSURE)
+    good, why = ready
+    found = [
+        _condition(
+            "MemoryPressure", memory, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "memory available"
+        ),
+        _condition("DiskPressure", disk_low, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk pressure"),
+        _condition("PIDPressure", pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "PID available"),
+        {
+            "type": "Ready",
+            "status": "True" if good else "False",
+            "reason": "KubeletReady" if good else "KubeletNotReady",
+            "message": "kubelet is posting ready status" if good else why,
+        },
+    ]
+    before = {c["type"]: c for c in old}
+    stamp = rfc3339(now)
+    for item in found:
+        known = before.pop(item["type"], None)
+        same = known is not None and known["status"] == item["status"]
+        item["lastTransitionTime"] = known["lastTransitionTime"] if same and known else stamp
+        item["lastHeartbeatTime"] = stamp if heartbeat or not same or known is None else known["lastHeartbeatTime"]
+    return [*found, *before.values()]
+
+
+def _condition(kind: str, bad: bool, bad_reason: str, good_reason: str, noun: str) -> Json:
+    texts = {"disk pressure": ("kubelet has disk pressure", "kubelet has no disk pressure")}
+    negative, positive = texts.get(noun, (f"kubelet has insufficient {noun}", f"kubelet has sufficient {noun}"))
+    return {
+        "type": kind,
+        "status": "True" if bad else "False",
+        "reason": bad_reason if bad else good_reason,
+        "message": negative if bad else positive,
+    }
+
+
+class NodeKeeper:
+    """Registers the node, renews its lease and writes its status."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        runtime: ContainerRuntime,
+        *,
+        clock: Clock = SYSTEM,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings, self._client, self._runtime, self._clock = settings, client, runtime, clock
+        self._lost = lost
+        self._reported = 0.0
+        self._lease: Json | None = None
+        self._uid = ""
+        self.capacity = capacity(settings)
+        self.allocatable = allocatable(self.capacity)
+
+    def _fresh(self) -> Json:
+        name = self.settings.node_name
+        arch = ARCHITECTURES.get(platform.machine(), platform.machine())
+        labels = {
+            "beta.kubernetes.io/arch": arch,
+            "beta.kubernetes.io/os": "linux",
+            "kubernetes.io/arch": arch,
+            "kubernetes.io/hostname": name,
+            "kubernetes.io/os": "linux",
+        }
+        spec: Json = {}
+        if self.settings.pod_cidr:
+            spec = {"podCIDR": self.settings.pod_cidr, "podCIDRs": [self.settings.pod_cidr]}
+        return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+    async def register(self) -> Json:
+        """The Node, made when there is none; its status is written at once."""
+        name = self.settings.node_name
+        try:
+            node = await self._client.get(NODES, name)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            fresh = self._fresh()
+            fresh["status"] = await self._status({}, heartbeat=True)
+            node = await self._client.create(NODES, fresh)
+        self._uid = node["metadata"].get("uid", "")
+        await self.report(node, heartbeat=True)
+        return node
+
+    async def _status(self, old: Json, *, heartbeat: bool) -> Json:
+        settings = self.settings
+        try:
+            ready = await self._runtime.ready()
+            version, images = await self._runtime.version(), await self._runtime.images()
+        except RuntimeFailure as failure:
+            ready = (False, f"container runtime is down: {failure.message}")
+            return {
+                "conditions": conditions(
+                    settings, old.get("conditions") or (), ready=ready, now=self._clock.now(), heartbeat=heartbeat
+                )
+            }
+        return {
+            "addresses": [
+                *({"type": "InternalIP", "address": ip} for ip in settings.ips),
+                {"type": "Hostname", "address": settings.node_name},
+            ],
+            "capacity": self.capacity,
+            "allocatable": self.allocatable,
+            "conditions": conditions(
+                settings, old.get("conditions") or (), ready=ready, now=self._clock.now(), heartbeat=heartbeat
+            ),
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
+            "nodeInfo": node_info(version),
+            "images": image_list(images),
+        }
+
+    async def report(self, node: Json, *, heartbeat: bool = False) -> None:
+        """Write the status when it changed or a heartbeat is due."""
+        due = heartbeat or self._clock.monotonic() - self._reported >= REPORT_EVERY
+        old = node.get("status") or {}
+        status = await self._status(old, heartbeat=due)
+        if not due and all(old.get(key) == value for key, value in status.items()):
+            return
+        await self._client.patch(
+            NODES, self.settings.node_name, {"status": status}, patch_type="strategic", subresource="status"
+        )
+        self._reported = self._clock.monotonic()
+
+    async def keep_status(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._clock.sleep(STATUS_EVERY)
+            try:
+                node = await self._client.get(NODES, self.settings.node_name)
+                await self.report(node)
+            except ApiError as error:
+                log.warning("node status: %s", error)
+                if error.code == 404:
+                    await self._try_register()
+            except (OSError, TimeoutError, RuntimeFailure) as problem:
+                log.warning("node status: %s", problem)
+
+    async def _try_register(self) -> None:
+        try:
+            await self.register()
+        except (ApiError, OSError, TimeoutError) as problem:
+            log.warning("node registration: %s", problem)
+
+    async def keep_lease(self) -> None:
+        """Until cancelled: the heartbeat others watch. A failure is tried again soon, within the lease's time."""
+        while True:
+            try:
+                await self._renew()
+                await self._clock.sleep(RENEW_EVERY)
+            except (ApiError, OSError, TimeoutError) as problem:
+                log.warning("lease: %s", problem)
+                self._lease = None
+                await self._clock.sleep(1.0)
+
+    async def _renew(self) -> None:
+        name, stamp = self.settings.node_name, rfc3339_micro(self._clock.now())
+        if self._lease is None:
+            try:
+                self._lease = await self._client.get(LEASES, name, namespace=LEASE_NAMESPACE)
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+                meta: Json = {"name": name, "namespace": LEASE_NAMESPACE}
+                if self._uid:
+                    owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": self._uid}
+                    meta["ownerReferences"] = [owner]
+                spec = {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": stamp}
+                body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+                self._lease = await self._client.create(LEASES, body, namespace=LEASE_NAMESPACE)
+                return
+        lease = {**self._lease, "spec": {**self._lease["spec"], "holderIdentity": name, "renewTime": stamp}}
+        self._lease = await self._client.update(LEASES, lease, namespace=LEASE_NAMESPACE)
+
+
+async def until_answered(work: Callable[[], Any], clock: Clock) -> Any:
+    """Repeat until the API answers: at start it may not be there yet."""
+    delay = 0.05
+    while True:
+        try:
+            return await work()
+        except (ApiError, OSError, TimeoutError) as problem:
+            log.info("waiting for the API: %s", problem)
+        await clock.sleep(delay)
+        delay = min(delay * 1.5, 2.0)
+        await asyncio.sleep(0)

@@ -1,0 +1,96 @@
+"""What pods refer to: ConfigMaps, Secrets, Services, claims and tokens, asked from the API and remembered for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from portside.api.status import ApiError
+from portside.base.clock import SYSTEM, Clock
+from portside.client.protocol import Client, Resource
+
+Json = dict[str, Any]
+FRESH = 5.0  # seconds an object read may be used again; pods of one Deployment starting together ask once
+CONFIG_MAPS: Resource = ("", "v1", "configmaps")
+SECRETS: Resource = ("", "v1", "secrets")
+CLAIMS: Resource = ("", "v1", "persistentvolumeclaims")
+VOLUMES: Resource = ("", "v1", "persistentvolumes")
+ACCOUNTS: Resource = ("", "v1", "serviceaccounts")
+REMEMBERED = 512  # objects; the oldest goes first
+
+
+@dataclass(slots=True)
+class _Read:
+    at: float
+    answer: asyncio.Future[Json | None]
+
+
+class Sources:
+    """Reads referenced objects. ``None`` means there is none; other refusals are raised as ApiError."""
+
+    def __init__(self, client: Client, *, clock: Clock = SYSTEM) -> None:
+        self._client = client
+        self._clock = clock
+        self._reads: dict[tuple[Resource, str, str], _Read] = {}
+
+    async def _get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        key, now = (resource, namespace, name), self._clock.monotonic()
+        known = self._reads.get(key)
+        if known is not None and now - known.at < FRESH:
+            return await asyncio.shield(known.answer)
+        future: asyncio.Future[Json | None] = asyncio.get_running_loop().create_future()
+        self._reads.pop(key, None)
+        self._reads[key] = _Read(now, future)
+        while len(self._reads) > REMEMBERED:
+            self._reads.pop(next(iter(self._reads)))
+        try:
+            found: Json | None = await self._client.get(resource, name, namespace=namespace)
+        except BaseException as error:
+            if isinstance(error, ApiError) and error.code == 404:
+                found = None
+            else:
+                self._reads.pop(key, None)
+                future.set_exception(error if isinstance(error, Exception) else ConnectionError("cancelled"))
+                future.exception()
+                raise
+        if found is None:
+            self._reads.pop(key, None)
+        future.set_result(found)
+        return found
+
+    async def config_map(self, namespace: str, name: str) -> Json | None:
+        return await self._get(CONFIG_MAPS, namespace, name)
+
+    async def secret(self, namespace: str, name: str) -> Json | None:
+        return await self._get(SECRETS, namespace, name)
+
+    async def claim(self, namespace: str, name: str) -> Json | None:
+        return await self._get(CLAIMS, namespace, name)
+
+    async def volume(self, name: str) -> Json | None:
+        return await self._get(VOLUMES, "", name)
+
+    async def account(self, namespace: str, name: str) -> Json | None:
+        return await self._get(ACCOUNTS, namespace, name)
+
+    async def token(self, pod: Json, *, audience: str, seconds: int) -> Json:
+        """A token bound to the pod: the TokenRequest's status (token, expirationTimestamp)."""
+        meta = pod["metadata"]
+        body: Json = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {
+                "audiences": [audience] if audience else [],
+                "expirationSeconds": seconds,
+                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]},
+            },
+        }
+        answer = await self._client.create(
+            ACCOUNTS,
+            body,
+            namespace=meta["namespace"],
+            name=pod["spec"].get("serviceAccountName") or "default",
+            subresource="token",
+        )
+        return dict(answer["status"])

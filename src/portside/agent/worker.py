@@ -1,0 +1,359 @@
+"""One pod's worker: looks at the runtime, asks ``plan`` what to do, does it, and writes the status. Level-triggered."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from portside.agent import names
+from portside.agent.containers import log_folder
+from portside.agent.context import NodeContext, field_path, find_container
+from portside.agent.ending import Ending
+from portside.agent.launch import START_RETRY, Launcher, Refused
+from portside.agent.messages import termination_message
+from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of
+from portside.agent.probes import FAMILIES, ContainerProbes
+from portside.agent.projection import VolumeProblem
+from portside.agent.publish import Publisher
+from portside.agent.record import PodRecord, View
+from portside.agent.runtime import Container, RuntimeFailure, Sandbox, State
+from portside.agent.status import status
+from portside.api.status import ApiError
+
+Json = dict[str, Any]
+log = logging.getLogger(__name__)
+REFRESH = 60.0  # seconds between looks at what projected volumes refer to
+PATIENCE = 1.0  # seconds after an unexpected failure
+
+
+class PodWorker:
+    """Brings one pod to where it shall be. ``fresh``: the runtime knows nothing of it, so the first look is spared."""
+
+    def __init__(self, context: NodeContext, pod: Json, *, fresh: bool) -> None:
+        self.context = context
+        self.pod = pod
+        self.uid: str = pod["metadata"]["uid"]
+        self.record = PodRecord()
+        self.view = View()
+        self.gone = False
+        self.settled = False
+        self._fresh = fresh
+        self._dirty = asyncio.Event()
+        self._known: dict[str, Container] = {}
+        self._probes: dict[str, ContainerProbes] = {}
+        self._refreshed = context.clock.monotonic()
+        self.launcher = Launcher(context, self.record, self.wake)
+        self.publisher = Publisher(context.client, pod, self.wake)
+        self._ending = Ending(self)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Readiness the API knows stays until a probe says otherwise: a restarted agent must not make pods unready."""
+        state = self.pod.get("status") or {}
+        if self._fresh:
+            return
+        for family in ("containerStatuses", "initContainerStatuses"):
+            for item in state.get(family) or ():
+                if "running" in (item.get("state") or {}) and item.get("containerID"):
+                    container_id = item["containerID"].partition("://")[2]
+                    probe = self.record.probe(container_id)
+                    probe.ready, probe.started = item.get("ready"), item.get("started")
+                    self.record.post_started.add(container_id)
+        self.record.ips = tuple(item["ip"] for item in state.get("podIPs") or ())
+
+    # -- what others tell the worker ----------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        self._dirty.set()
+
+    def update(self, pod: Json) -> None:
+        """A newer version of the pod."""
+        status_only = pod["metadata"].get("generation") == self.pod["metadata"].get("generation") and pod[
+            "metadata"
+        ].get("deletionTimestamp") == self.pod["metadata"].get("deletionTimestamp")
+        relevant = not status_only or bool(pod["spec"].get("readinessGates"))
+        changed = any(pod["metadata"].get(k) != self.pod["metadata"].get(k) for k in ("labels", "annotations"))
+        self.pod = pod
+        self.publisher.seen(pod)
+        if changed:
+            self._refreshed = 0.0
+        if relevant or changed:
+            self.wake()
+
+    def removed(self) -> None:
+        """The API no longer has the pod."""
+        self.gone = True
+        self.wake()
+
+    @property
+    def deleted(self) -> bool:
+        return self.gone or bool(self.pod["metadata"].get("deletionTimestamp"))
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the pod is gone for good."""
+        try:
+            while True:
+                self._dirty.clear()
+                wait: float | None = PATIENCE
+                try:
+                    if self.deleted or self.record.killing:
+                        if await self._ending.run():
+                            return
+                        wait = None
+                    else:
+                        wait = await self._sync()
+                except (RuntimeFailure, ApiError, OSError, TimeoutError) as problem:
+                    log.warning("pod %s: %s", names.pod_text(self.pod), problem)
+                except Exception:
+                    log.exception("pod %s", names.pod_text(self.pod))
+                await self._sleep(wait)
+        finally:
+            self.stop_probes()
+            self.publisher.close()
+
+    async def _sleep(self, seconds: float | None) -> None:
+        if seconds is not None and seconds <= 0:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._dirty.wait()
+        except TimeoutError:
+            pass
+
+    async def changed(self, *, longest: float | None = None) -> None:
+        """Wait until something about the pod changed."""
+        await self._sleep(longest)
+        self._dirty.clear()
+
+    async def _sync(self) -> float | None:
+        """One round; seconds until the next look (None: when something changes)."""
+        pod = self.current_pod()
+        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            await self.observe()
+            await self._ending.settle()
+            return None
+        if self._fresh:
+            self._fresh = False
+        else:
+            await self.observe()
+        self._watch_probes(pod)
+        now = self.context.clock.now()
+        todo = plan(pod, self.view, self.record, now)
+        if todo.finished:
+            self.record.done = True
+        self.publish(todo.waiting)
+        if todo.finished:
+            await self._ending.settle()
+            return None
+        if todo.actions:
+            await self._act(pod, todo)
+            return 0.0
+        wait = None if todo.wake_at is None else max(0.01, todo.wake_at - now)
+        return await self._refresh(pod, wait)
+
+    async def _refresh(self, pod: Json, wait: float | None) -> float | None:
+        """Projected volumes follow their sources."""
+        sources = ("configMap", "secret", "downwardAPI", "projected")
+        if not any(key in volume for volume in pod["spec"].get("volumes") or () for key in sources):
+            return wait
+        elapsed = self.context.clock.monotonic() - self._refreshed
+        if elapsed >= REFRESH:
+            self._refreshed, elapsed = self.context.clock.monotonic(), 0.0
+            try:
+                await self.context.volumes.refresh(pod, self.context.place(self.record.ips))
+            except (VolumeProblem, ApiError, OSError) as problem:
+                self.context.say(pod, "Warning", "FailedMount", str(problem))
+        return REFRESH - elapsed if wait is None else min(wait, REFRESH - elapsed)
+
+    def current_pod(self) -> Json:
+        """The pod with the newest status there is: our own last one, and others' conditions from the API."""
+        return self.publisher.merged(self.pod)
+
+    def publish(self, waiting: dict[str, tuple[str, str]]) -> None:
+        pod = self.current_pod()
+        for name, reason in waiting.items():
+            if reason[0] == "CrashLoopBackOff" and self.record.waiting.get(name) != reason:
+                text = f"Back-off restarting failed container {name} in pod {names.pod_text(pod)}"
+                self.context.say(pod, "Warning", "BackOff", text, field_path(pod, name))
+            self.record.waiting[name] = reason
+        found = status(pod, self.view, self.record, self.context.facts, waiting, self.context.clock.now())
+        self.publisher.put(found)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    async def observe(self) -> View:
+        """The runtime's state of this pod, with exit codes and messages of what has ended."""
+        runtime = self.context.runtime
+        sandboxes, listed = await asyncio.gather(runtime.sandboxes(uid=self.uid), runtime.containers(uid=self.uid))
+        full = await asyncio.gather(*(self._full(item) for item in listed))
+        ordered = sorted(sandboxes, key=lambda s: -s.created_at)
+        if ordered and ordered[0].ready:
+            await self._addresses(ordered[0])
+        self.view = View(ordered, sorted(full, key=lambda c: (-c.created_at, -c.attempt)))
+        self._known = {c.id: c for c in self.view.containers}
+        return self.view
+
+    async def _addresses(self, sandbox: Sandbox) -> None:
+        known = self.view.sandbox
+        if known is None or known.id != sandbox.id or not (self.record.ips or self.pod["spec"].get("hostNetwork")):
+            self.record.ips = (await self.context.runtime.sandbox(sandbox.id)).ips
+
+    async def _full(self, item: Container) -> Container:
+        known = self._known.get(item.id)
+        if known is not None and known.state is item.state:
+            return known
+        if item.state is State.CREATED:
+            return item
+        try:
+            found = await self.context.runtime.container(item.id)
+        except RuntimeFailure as failure:
+            if failure.code != "NOT_FOUND":
+                raise
+            return item
+        image = found.image
+        spec = find_container(self.pod, item.name)
+        if spec is not None:
+            image = spec["image"] if image.startswith("sha256:") else image
+        found = dataclasses.replace(found, sandbox_id=item.sandbox_id, image=image)
+        if found.state is State.EXITED:
+            self.record.messages[item.id] = self._message(found)
+        elif found.state is State.RUNNING:
+            self.record.waiting.pop(item.name, None)
+        return found
+
+    def _message(self, container: Container) -> str:
+        file: Path | None = self.launcher.message_file(self.uid, container.name, restarts_of(container))
+        policy = container.annotations.get(names.MESSAGE_POLICY)
+        fall_back = policy == "FallbackToLogsOnError" and container.exit_code != 0
+        return termination_message(file, container.log_path, fall_back=fall_back)
+
+    # -- acting -------------------------------------------------------------------------------------------------------
+
+    async def _act(self, pod: Json, todo: Plan) -> None:
+        for action in todo.actions:
+            if self.deleted:
+                return
+            match action:
+                case StartSandbox():
+                    await self._start_sandbox(pod, action)
+                case Start():
+                    await self._start(pod, action)
+                case Stop():
+                    await self._stop(pod, action)
+                case End():
+                    self.end(action.reason, action.message)
+
+    def end(self, reason: str, message: str) -> None:
+        """End the pod because the node decides so; it becomes Failed with this reason."""
+        self.record.failed = (reason, message)
+        self.record.killing = True
+        self.context.say(self.pod, "Normal", reason, message)
+        self.wake()
+
+    async def _start_sandbox(self, pod: Json, action: StartSandbox) -> None:
+        if action.replaced:
+            self.context.say(pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+            self.stop_probes()
+            for container in self.view.running:
+                await self.context.runtime.stop_container(container.id, grace=0)
+            await self.context.runtime.stop_sandbox(action.replaced)
+            self.record.ips = ()
+        try:
+            await self.launcher.start_sandbox(pod, action.attempt)
+        except RuntimeFailure as failure:
+            self.record.retry_at[""] = self.context.clock.now() + START_RETRY
+            text = f"Failed to create pod sandbox: rpc error: code = {failure.code} desc = {failure.message}"
+            self.context.say(pod, "Warning", "FailedCreatePodSandBox", text)
+
+    async def _start(self, pod: Json, action: Start) -> None:
+        sandbox = self.view.sandbox
+        assert sandbox is not None
+        name, now = action.name, self.context.clock.now()
+        if action.removed:
+            await self.context.runtime.remove_container(action.removed)
+        before = self.view.latest(name)
+        if before is not None and before.state is State.EXITED:
+            self.record.backoff.next(name, before.finished_at / 1e9, now)
+        starting = asyncio.create_task(self.launcher.start(pod, action, sandbox.id, sandbox.attempt))
+        while not starting.done():
+            waiter = asyncio.create_task(self._dirty.wait())
+            await asyncio.wait({starting, waiter}, return_when=asyncio.FIRST_COMPLETED)
+            waiter.cancel()
+            if self.deleted and not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting})
+                return
+            if not starting.done():
+                self._dirty.clear()
+        try:
+            starting.result()
+            self.record.waiting.pop(name, None)
+            self.record.retry_at.pop(name, None)
+            await self._trim(name)
+        except Refused as refused:
+            self.record.retry_at[name] = self.context.clock.now() + refused.wait
+            if refused.reason:
+                self.record.waiting[name] = (refused.reason, refused.message)
+
+    async def _trim(self, name: str) -> None:
+        """Of the ended containers of one name only the newest is kept, for its logs."""
+        ended = [c for c in self.view.of(name) if c.state is State.EXITED]
+        for container in ended[1:]:
+            await self.context.runtime.remove_container(container.id)
+            self.record.messages.pop(container.id, None)
+            self.record.probes.pop(container.id, None)
+            folder = log_folder(self.context.settings.logs, self.pod) / name
+            for file in folder.glob(f"{restarts_of(container)}.log*"):
+                file.unlink(missing_ok=True)
+
+    async def _stop(self, pod: Json, action: Stop) -> None:
+        container = find_container(pod, action.name) or {}
+        grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
+        if action.probe:
+            for family in FAMILIES:
+                own = (container.get(family) or {}).get("terminationGracePeriodSeconds")
+                if own is not None and FAMILIES[family].lower() in action.message:
+                    grace = float(own)
+        self.context.say(pod, "Normal", "Killing", action.message, field_path(pod, action.name))
+        if probes := self._probes.pop(action.container_id, None):
+            probes.stop()
+        await self._ending.stop_container(pod, container, action.container_id, grace)
+
+    # -- probes -------------------------------------------------------------------------------------------------------
+
+    def _watch_probes(self, pod: Json) -> None:
+        running = {c.id: c for c in self.view.running}
+        for gone in [i for i in self._probes if i not in running]:
+            self._probes.pop(gone).stop()
+        for container_id, container in running.items():
+            spec = find_container(pod, container.name)
+            if container_id in self._probes or spec is None or not any(spec.get(f) for f in FAMILIES):
+                continue
+            if self.record.probe(container_id).dead:
+                continue
+            path = field_path(pod, container.name)
+
+            def say(kind: str, reason: str, message: str, path: str = path) -> None:
+                self.context.say(self.pod, kind, reason, message, path)
+
+            ips = self.context.settings.ips if pod["spec"].get("hostNetwork") else self.record.ips
+            self._probes[container_id] = ContainerProbes(
+                self.context.runtime,
+                spec,
+                container_id,
+                ips[0] if ips else "",
+                self.record.probe(container_id),
+                say=say,
+                changed=self.wake,
+                age=max(0.0, self.context.clock.now() - container.started_at / 1e9),
+            )
+
+    def stop_probes(self) -> None:
+        for probes in self._probes.values():
+            probes.stop()
+        self._probes.clear()
