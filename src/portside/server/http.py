@@ -21,6 +21,7 @@ from urllib.parse import unquote
 import httptools
 
 from portside.server.request import Request, Response
+from portside.server.watchstream import WatchStream
 
 MAX_BODY = 3 * 1024 * 1024
 MAX_DISCARD = 64 * 1024 * 1024
@@ -97,6 +98,7 @@ class Connection(asyncio.Protocol):
         self.deadline = 0.0
         self.busy = False
         self.raw: _Raw | None = None
+        self._watch: WatchStream | None = None
         self._parser: Any = None
         self._pending: deque[tuple[Request, bool]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -167,8 +169,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._can_write = asyncio.Event()
+        if self._watch is not None:
+            self._watch.pause()
 
     def resume_writing(self) -> None:
+        if self._watch is not None:
+            self._watch.resume()
         if self._can_write is not None:
             self._can_write.set()
             self._can_write = None
@@ -281,7 +287,10 @@ class Connection(asyncio.Protocol):
         if self.raw is not None:
             keep = False
         if response.stream is not None:
-            await self._stream(response, request, keep)
+            if isinstance(response.stream, WatchStream):
+                await self._push(response, response.stream, keep)
+            else:
+                await self._stream(response, keep)
             return keep
         body = response.body
         if len(body) >= GZIP_FROM and "gzip" in request.header("accept-encoding"):
@@ -317,7 +326,26 @@ class Connection(asyncio.Protocol):
             self.transport.write(head)
             self.transport.write(body)
 
-    async def _stream(self, response: Response, request: Request, keep: bool) -> None:
+    async def _push(self, response: Response, watch: WatchStream, keep: bool) -> None:
+        """A watch writes into the transport itself; this only waits for its end."""
+        transport = self.transport
+        transport.write(self._head(response, "Transfer-Encoding: chunked\r\n", keep))
+        over = self.listener.loop.create_future()
+
+        def write(data: bytes) -> None:
+            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+        self._watch = watch
+        watch.open(write, lambda: None if over.done() else over.set_result(None))
+        try:
+            if not self._lost:
+                await over
+            transport.write(b"0\r\n\r\n")
+        finally:
+            self._watch = None
+            watch.close()
+
+    async def _stream(self, response: Response, keep: bool) -> None:
         self.transport.write(self._head(response, "Transfer-Encoding: chunked\r\n", keep))
         stream = cast(Any, response.stream)
         try:
@@ -352,8 +380,10 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def stop(self) -> None:
-        """End a stream or an idle connection at once; a request in hand is finished."""
-        if not self.busy:
+        """End a watch or an idle connection; another request in hand is finished."""
+        if self._watch is not None:
+            self._watch.finish()
+        elif not self.busy:
             self.transport.close()
 
 

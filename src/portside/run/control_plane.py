@@ -1,0 +1,167 @@
+"""The control plane's process: store, API server over TLS, controllers, scheduler and simulated nodes on one loop.
+
+    python -m portside.run.control_plane --home DIR [--port N] [--simulate N]
+
+TERM and INT end it in order: watches are closed, requests in hand finished, the store closed. Exit codes: 0 ended as
+asked, 1 could not start (the reason is on stderr), 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import ssl
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from portside.base.clock import SYSTEM
+from portside.base.errors import PortsideError
+from portside.base.kubeconfig_file import write_kubeconfig
+from portside.base.pki import Pki, ensure_pki
+from portside.run.settings import Settings, choose_port, parse
+from portside.server.app import ApiServer
+from portside.server.attributes import User
+from portside.server.bootstrap.apply import Place, bootstrap
+from portside.server.http import Listener
+from portside.store.backend import Backend, StoreError
+
+log = logging.getLogger("portside.control-plane")
+MASTER = ("system:masters", "system:authenticated")
+# Package with ``run(client, clock)``, the setting that switches it, and the identity and agent name it acts as.
+PARTS = (
+    ("portside.controllers", "controllers", "system:kube-controller-manager", "kube-controller-manager"),
+    ("portside.scheduler", "scheduler", "system:kube-scheduler", "kube-scheduler"),
+)
+
+
+def make_backend(settings: Settings) -> Backend:
+    if settings.store == "memory":
+        from portside.store.memory import MemoryBackend
+
+        return MemoryBackend()
+    from portside.store.sqlite import SqliteBackend
+
+    return SqliteBackend(settings.home / "store.db")
+
+
+def tls_context(pki: Pki) -> ssl.SSLContext:
+    """The server's certificate; a client certificate is welcome, and judged by the authenticator."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(pki.certificate("server"), pki.key("server"))
+    context.load_verify_locations(pki.ca)
+    front = pki.certificate("front-proxy-ca")
+    if front.exists():
+        context.load_verify_locations(front)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def write_admin(settings: Settings, pki: Pki, port: int) -> None:
+    write_kubeconfig(
+        settings.home / "kubeconfig",
+        server=f"https://{settings.address}:{port}",
+        ca=pki.ca.read_bytes(),
+        certificate=pki.certificate("admin").read_bytes(),
+        key=pki.key("admin").read_bytes(),
+    )
+
+
+def _client(server: ApiServer, user: str, agent: str) -> Any:
+    from portside.client.inprocess import inprocess_client
+
+    return inprocess_client(server.handler, server.make_request(User(user, groups=MASTER)), user_agent=agent)
+
+
+async def _kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a component for good; one that fails is started again, later each time."""
+    pause = 0.5
+    while True:
+        try:
+            await work()
+            return
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s failed; it is started again in %.1f s", name, pause)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 30.0)
+
+
+def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None]]:
+    started: list[asyncio.Task[None]] = []
+    for package, switch, user, agent in PARTS:
+        if getattr(settings, switch) and (run := _runner(package)) is not None:
+            client = _client(server, user, agent)
+            work = lambda run=run, client=client: run(client, SYSTEM)  # noqa: E731
+            started.append(asyncio.create_task(_kept(package, work), name=package))
+    if settings.simulate and (run := _runner("portside.sim")) is not None:
+        client = _client(server, "system:kube-sim", "kubelet")
+        started.append(asyncio.create_task(_kept("portside.sim", lambda: run(client, settings.simulate)), name="sim"))
+    return started
+
+
+def _runner(package: str) -> Callable[..., Awaitable[None]] | None:
+    try:
+        return getattr(importlib.import_module(package), "run", None)
+    except ImportError:
+        log.exception("%s can't be imported; the control plane runs without it", package)
+        return None
+
+
+async def serve(settings: Settings) -> None:
+    """Run until TERM or INT. Raises PortsideError, StoreError and OSError when it can't start."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pki = ensure_pki(settings.home, [settings.address])
+    port = choose_port(settings)
+    server = ApiServer(make_backend(settings), pki, service_cidr=settings.service_cidr)
+    server.address = f"{settings.address}:{port}"
+    await server.start()
+    place = Place(settings.address, port, server.allocator.first, settings.service_cidr)
+    await bootstrap(server, place, pki)
+    listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
+    await listener.listen(settings.address, port, tls_context(pki))
+    write_admin(settings, pki, port)
+    server.ready = True
+    log.info("serving https://%s:%d from %s", settings.address, port, settings.home)
+    parts = _components(settings, server)
+    try:
+        await stop.wait()
+    finally:
+        log.info("stopping")
+        server.ready = False
+        for task in parts:
+            task.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
+        await listener.close()
+        await server.stop()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process; answers its exit code."""
+    settings = parse(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if settings.verbose else logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        import uvloop
+
+        uvloop.run(serve(settings))
+    except (PortsideError, StoreError, OSError) as error:
+        print(f"portside: the control plane can't start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The control plane's settings: flags over the home's remembered facts."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from portside.run.home import default_home
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``home`` holds everything of one cluster; ``port`` 0 chooses a free one once and keeps it; ``store`` is sqlite or
+    memory; ``simulate`` nodes live in this process."""
+
+    home: Path
+    address: str = "127.0.0.1"
+    port: int = 0
+    store: str = "sqlite"
+    simulate: int = 0
+    service_cidr: str = "10.96.0.0/16"
+    controllers: bool = True
+    scheduler: bool = True
+    verbose: bool = False
+
+
+def parse(arguments: list[str] | None = None) -> Settings:
+    """The settings of a command line."""
+    parser = argparse.ArgumentParser("portside control plane", description="API server, controllers and scheduler.")
+    parser.add_argument("--home", type=Path, default=None, help="folder of the cluster's state")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="port of the API; 0: the one used before, or a free one")
+    parser.add_argument("--store", choices=("sqlite", "memory"), default="sqlite")
+    parser.add_argument("--simulate", type=int, default=0, metavar="N", help="simulated nodes in this process")
+    parser.add_argument("--service-cidr", default="10.96.0.0/16")
+    parser.add_argument("--no-controllers", action="store_true")
+    parser.add_argument("--no-scheduler", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
+    given = parser.parse_args(arguments)
+    return Settings(
+        given.home or default_home(),
+        given.address,
+        given.port,
+        given.store,
+        given.simulate,
+        given.service_cidr,
+        not given.no_controllers,
+        not given.no_scheduler,
+        given.verbose,
+    )
+
+
+def choose_port(settings: Settings) -> int:
+    """The port asked for, the one this home used before, or a free one; remembered in the home."""
+    memory = settings.home / "api-port"
+    port = settings.port
+    if not port:
+        try:
+            port = int(memory.read_text())
+        except (OSError, ValueError):
+            port = 0
+    if not port:
+        with socket.socket() as probe:
+            probe.bind((settings.address, 0))
+            port = int(probe.getsockname()[1])
+    memory.write_text(f"{port}\n")
+    return port

@@ -1,0 +1,236 @@
+"""The API server: one handler over all paths, between the HTTP connection (or the in-process client) and the engine.
+
+Order per request: authentication, the request's attributes, the gate (impersonation, authorization), then the route.
+Refusals become Status objects here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from portside.api.kinds import KINDS, Kind
+from portside.api.status import ApiError
+from portside.base.clock import SYSTEM, Clock, rfc3339
+from portside.base.pki import Pki
+from portside.server import deletes, forms, patches, reads, writes
+from portside.server.attributes import ANONYMOUS, Attributes, User
+from portside.server.documents import Documents
+from portside.server.hosting import Hosting
+from portside.server.negotiate import Wanted, encode, error_media, negotiate, reencode
+from portside.server.options import check_export, check_request_timeout
+from portside.server.request import Request, Response
+from portside.server.resource import Resource
+from portside.server.routes import Route, attributes_of, not_allowed, resolve
+from portside.server.subresources import SUBRESOURCES
+from portside.server.watchcache_feed import WatchCaches
+from portside.store.backend import Backend
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+# A registered handler of one subresource or virtual kind: takes over the whole answer.
+Handler = Callable[["ApiServer", Request, Resource, Route], Awaitable[Response]]
+OPEN = ("/healthz", "/livez", "/readyz", "/version")
+
+
+class ApiServer(Hosting):
+    """Owns the watch caches over ``backend``. ``await start()``, then ``handler(request)`` answers anything."""
+
+    def __init__(
+        self, backend: Backend, pki: Pki, *, clock: Clock = SYSTEM, service_cidr: str = "10.96.0.0/16"
+    ) -> None:
+        self.backend = backend
+        self.caches = WatchCaches(backend, clock=clock.monotonic)
+        self.table: dict[tuple[str, str, str], Kind] = {(k.group, k.version, k.plural): k for k in KINDS}
+        self._resources: dict[tuple[str, str, str], Resource] = {}
+        self.handlers: dict[tuple[str, str, str], Handler] = {}
+        self.address = ""
+        super().__init__(pki, clock, service_cidr)
+        self.documents = Documents(self)
+
+    async def start(self) -> None:
+        """Load the state and begin to follow the store. Raises StoreError."""
+        await self.backend.open()
+        await self.caches.start()
+        await self.follow()
+
+    async def stop(self) -> None:
+        await self.caches.close()
+        await self.backend.close()
+
+    def now(self) -> str:
+        """The wall clock as the API writes it."""
+        return rfc3339(self.clock.now())
+
+    def resource(self, kind: Kind) -> Resource:
+        key = (kind.group, kind.version, kind.plural)
+        found = self._resources.get(key)
+        if found is None:
+            found = self._resources[key] = Resource(kind, self.caches)
+        return found
+
+    def register(self, group: str, plural: str, subresource: str, handler: Handler) -> None:
+        """Let ``handler`` answer a subresource (or, with "", creations of a virtual kind) from now on."""
+        self.handlers[(group, plural, subresource)] = handler
+
+    def make_request(self, user: User) -> Callable[..., Request]:
+        """The request factory of an in-process client that acts as ``user``."""
+
+        def make(**given: Any) -> Request:
+            given.pop("raw_path", None)
+            return Request(**given, user=user, authenticated=True)
+
+        return make
+
+    # --- answering -------------------------------------------------------------------------------------------------
+
+    def fast(self, request: Request) -> Response | None:
+        """GET of one object in plain JSON, answered without a task; None sends the request the long way."""
+        if request.method != "GET" or request.query or not request.path.startswith("/api"):
+            return None
+        headers = request.headers
+        accept = headers.get("accept", "")
+        if accept not in ("application/json", "*/*", "") or "upgrade" in headers:
+            return None
+        try:
+            attributes = self.identify(request)
+            if not attributes.is_resource or not attributes.name or attributes.subresource:
+                return None
+            route = resolve(request, attributes, self.table)
+            if (route.kind.group, route.kind.plural, "") in self.handlers:
+                return None
+            resource = self.resource(route.kind)
+            found = resource.cache.get(attributes.namespace if route.kind.namespaced else "", attributes.name)
+            if found is None or resource.converts:
+                return None
+            return Response(200, found.head + found.tail)
+        except ApiError as error:
+            return self.refusal(request, error)
+
+    async def handler(self, request: Request) -> Response:
+        """Any request; never raises but for cancellation."""
+        try:
+            response = await self._answer(request)
+        except ApiError as error:
+            response = self.refusal(request, error)
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.path)
+            response = self.refusal(request, ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+        if request.warnings:
+            seen = dict.fromkeys(request.warnings)
+            response.headers.extend(("Warning", f'299 - "{_quoted(text)}"') for text in seen)
+        return response
+
+    def refusal(self, request: Request, error: ApiError) -> Response:
+        media = error_media(request.header("accept"))
+        headers = [(k, v) for k, v in error.headers.items()]
+        return Response(error.code, encode(error.status, media), media, headers)
+
+    def identify(self, request: Request) -> Attributes:
+        """Authentication, impersonation and authorization. Raises 401 and 403."""
+        if not request.authenticated:
+            request.user = self.authenticator.authenticate(request.peer_cert, request.headers) or ANONYMOUS
+            request.authenticated = True
+        attributes = attributes_of(request)
+        passed = self.gate.pass_gate(attributes, request.headers)
+        request.user = passed.user
+        return passed
+
+    async def _answer(self, request: Request) -> Response:
+        attributes = self.identify(request)
+        if not attributes.is_resource:
+            return await self.documents.answer(request)
+        if not self.documents.discovery.has(attributes.group):
+            return self.documents.nothing()
+        route = resolve(request, attributes, self.table)
+        check_request_timeout(request)
+        resource = self.resource(route.kind)
+        sub = route.sub.name if route.sub else ""
+        taken = self.handlers.get((route.kind.group, route.kind.plural, sub))
+        if taken is None and sub:
+            taken = SUBRESOURCES.get((route.kind.group, route.kind.plural, sub)) or SUBRESOURCES.get(("*", "*", sub))
+        if taken is not None:
+            return await taken(self, request, resource, route)
+        if sub and sub not in resource.rules.subresources and sub != "status":
+            raise not_allowed()
+        return await self.generic(request, resource, route)
+
+    async def generic(self, request: Request, resource: Resource, route: Route) -> Response:
+        """The engine's answer for a stored kind."""
+        verb = route.attributes.verb
+        if verb == "patch":
+            patches.patch_media(request)
+        if verb == "watch":
+            return await reads.watch(request, resource, route, self._stream_form(request))
+        wanted = negotiate(request.header("accept"), forms=True)
+        if verb == "get":
+            check_export(request)
+            return reads.get(request, resource, route, wanted)
+        if verb == "list":
+            return await reads.list_(request, resource, route, wanted)
+        if verb == "create":
+            return self.written(request, resource, await writes.create(self, request, resource, route), wanted)
+        if verb == "update":
+            return self.written(request, resource, await writes.update(self, request, resource, route), wanted)
+        if verb == "patch":
+            return self.written(request, resource, await patches.patch(self, request, resource, route), wanted)
+        if verb == "delete":
+            code, made = await deletes.delete(self, request, resource, route)
+            return self._deleted(request, resource, code, made, wanted)
+        if verb == "deletecollection":
+            return await self._collection_gone(request, resource, route, wanted)
+        raise not_allowed()
+
+    def _stream_form(self, request: Request) -> Wanted:
+        accept = request.header("accept")
+        try:
+            wanted = negotiate(accept, forms=True)
+        except ApiError as error:
+            if error.details is not None:
+                raise ApiError(
+                    406,
+                    "NotAcceptable",
+                    error.message + ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+                    details={},
+                ) from None
+            raise
+        if wanted.media != "application/json":
+            raise ApiError(
+                406,
+                "NotAcceptable",
+                "only the following media types are accepted: application/json;stream=watch, "
+                "application/vnd.kubernetes.protobuf;stream=watch",
+            )
+        return wanted
+
+    def written(self, request: Request, resource: Resource, done: writes.Written, wanted: Wanted) -> Response:
+        """The answer to a write: the object, in the wanted form."""
+        code = 201 if done.created else 200
+        if wanted.form:
+            return Response(code, encode(forms.object_form(resource.kind, done.obj, wanted, request), wanted.media))
+        raw = done.raw if done.raw is not None else orjson.dumps(done.obj)
+        return Response(code, reencode(raw, wanted.media), wanted.media)
+
+    def _deleted(self, request: Request, resource: Resource, code: int, made: Json, wanted: Wanted) -> Response:
+        if wanted.form and made.get("kind") == resource.kind.kind:
+            made = forms.object_form(resource.kind, made, wanted, request)
+        return Response(code, encode(made, wanted.media), wanted.media)
+
+    async def _collection_gone(self, request: Request, resource: Resource, route: Route, wanted: Wanted) -> Response:
+        items = await deletes.delete_collection(self, request, resource, route)
+        kind = resource.kind
+        meta: Json = {"resourceVersion": str(resource.cache.revision)}
+        if wanted.form == "Table":
+            made = forms.table(kind, items, meta, wanted.version, forms.include_object(request))
+        else:
+            bare = [{k: v for k, v in item.items() if k not in ("apiVersion", "kind")} for item in items]
+            made = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta, "items": bare}
+        return Response(200, encode(made, wanted.media), wanted.media)
+
+
+def _quoted(text: str) -> str:
+    plain = "".join(c if c.isprintable() else " " for c in text)
+    return plain.replace("\\", "\\\\").replace('"', '\\"')

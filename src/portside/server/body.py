@@ -1,0 +1,112 @@
+"""From a request's body to an object of the wanted kind: media type, size, parsing, strictness, defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from portside.api.kinds import BY_KIND, Kind
+from portside.api.status import ApiError, bad_request
+from portside.server.negotiate import JSON, YAML, body_media, unsupported_body
+from portside.server.request import Request
+from portside.server.seam import parse_json, parse_yaml
+
+if TYPE_CHECKING:
+    from portside.api.schema import Schema
+
+Json = dict[str, Any]
+SCHEME = "pkg/runtime/scheme.go:111"
+LIMIT = 3145728
+
+
+def too_large() -> ApiError:
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {LIMIT}")
+
+
+def check_size(request: Request) -> None:
+    if request.too_large:
+        raise too_large()
+
+
+def read(request: Request) -> tuple[bytes, str]:
+    """The body and its media type. Raises 415 and 413, in this order."""
+    media = body_media(request.header("content-type"))
+    if media not in (JSON, YAML):
+        raise unsupported_body()
+    check_size(request)
+    return request.body, media
+
+
+def parse(raw: bytes, media: str) -> tuple[Any, list[str]]:
+    """The document and its duplicate fields. Raises 400."""
+    return parse_yaml(raw) if media == YAML else parse_json(raw)
+
+
+def _internal_name(kind: Kind) -> str:
+    return (kind.group.partition(".")[0] or "core") + "." + kind.kind
+
+
+def check_type(value: Json, kind: Kind, raw: bytes) -> None:
+    """Fills in what is left out of apiVersion and kind; raises 400 when they name something else."""
+    version, name = value.get("apiVersion") or kind.api_version, value.get("kind") or kind.kind
+    if not isinstance(version, str) or not isinstance(name, str):
+        raise bad_request("couldn't get version/kind; json parse error: json: cannot unmarshal into Go struct field")
+    if version.count("/") > 1:
+        start = raw[:30].decode("utf-8", "replace")
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind.kind}): unexpected GroupVersion string: "
+            f"{version} ({start} ...)"
+        )
+    group, _, short = version.rpartition("/")
+    if version != kind.api_version or name != kind.kind:
+        prefix = f'{name} in version "{short}" cannot be handled as a {kind.kind}: '
+        known = (group, short, name) in BY_KIND or (name.endswith("List") and (group, short, name[:-4]) in BY_KIND)
+        if not known:
+            raise bad_request(f'{prefix}no kind "{name}" is registered for version "{version}" in scheme "{SCHEME}"')
+        if name != kind.kind or group != kind.group:
+            raise bad_request(f"{prefix}converting ({short}.{name}) to ({_internal_name(kind)}): unknown conversion")
+        raise bad_request(
+            f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"
+        )
+    value["apiVersion"], value["kind"] = version, name
+
+
+def prefix_of(kind: Kind) -> str:
+    return f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+
+
+def decode(raw: bytes, media: str, kind: Kind, schema: Schema, validation: str, warnings: list[str]) -> Json:
+    """The object of a body: parsed, its type checked, unknown fields dropped. Problems are refused, told or ignored as
+    ``validation`` (Strict, Warn, Ignore) says."""
+    try:
+        value, problems = parse(raw, media)
+    except ApiError as error:
+        raise _told(error, kind) from None
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        what = {list: "array", str: "string", bool: "bool"}.get(type(value), "number")
+        raise bad_request(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal "
+            f'{what} into Go value of type struct {{ APIVersion string "json:\\"apiVersion,omitempty\\""; '
+            'Kind string "json:\\"kind,omitempty\\"" }'
+        )
+    check_type(value, kind, raw)
+    try:
+        unknown = schema.decode(value)
+    except ApiError as error:
+        raise _told(error, kind) from None
+    if not isinstance(value.get("metadata"), dict):
+        value["metadata"] = {}
+    if (unknown or problems) and validation != "Ignore":
+        told = [*unknown, *problems]
+        if validation == "Strict":
+            raise bad_request(f"{prefix_of(kind)}strict decoding error: {', '.join(told)}")
+        warnings.extend(told)
+    return value
+
+
+def _told(error: ApiError, kind: Kind) -> ApiError:
+    prefix = prefix_of(kind)
+    if error.code != 400 or error.message.startswith((prefix, "couldn't get", "the object provided")):
+        return error
+    return bad_request(prefix + error.message)

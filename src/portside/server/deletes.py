@@ -1,0 +1,257 @@
+"""DELETE: preconditions, grace of pods, finalizers and propagation, collections; and what each answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portside.api.status import ApiError, conflict, not_found
+from portside.server import body
+from portside.server.attributes import Attributes
+from portside.server.negotiate import JSON, YAML, body_media, unsupported_body
+from portside.server.options import DeleteOptions, delete_options, list_options
+from portside.server.reads import filter_of, select
+from portside.server.request import Request
+from portside.server.resource import Resource, encode
+from portside.server.routes import Route
+from portside.server.writes import store
+from portside.store.backend import Committed, Write
+
+if TYPE_CHECKING:
+    from portside.server.app import ApiServer
+
+Json = dict[str, Any]
+ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
+# Kinds whose dependents stay when nobody says otherwise, and kinds the collector never looks at.
+ORPHANED_BY_DEFAULT = {("batch", "Job")}
+NOT_COLLECTED = {"Event"}
+JOB_WARNING = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
+    "propagationPolicy=Orphan to suppress this warning"
+)
+
+
+@dataclass(slots=True)
+class Deletion:
+    """``obj`` is the last state; ``gone`` says that the object is no longer stored."""
+
+    obj: Json
+    gone: bool
+
+
+def read_options(request: Request) -> DeleteOptions:
+    """The options of a deletion. Raises 400, 413, 415, 422."""
+    if not request.body and not request.too_large:
+        return delete_options(request, None)
+    media = body_media(request.header("content-type"))
+    if media not in (JSON, YAML):
+        raise unsupported_body()
+    body.check_size(request)
+    value, _ = body.parse(request.body, media)
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise ApiError(400, "BadRequest", "json: cannot unmarshal into Go value of type v1.DeleteOptions")
+    name = value.get("kind")
+    if name not in (None, "", "DeleteOptions"):
+        raise ApiError(
+            400,
+            "BadRequest",
+            f'{name} in version "{str(value.get("apiVersion", "v1")).rpartition("/")[2]}" cannot be handled as a '
+            f'DeleteOptions: no kind "{name}" is registered',
+        )
+    from portside.server.seam import definition
+
+    definition("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions").decode(value)
+    return delete_options(request, value)
+
+
+async def delete(server: ApiServer, request: Request, resource: Resource, route: Route) -> tuple[int, Json]:
+    """One object: the answer's code and body."""
+    options = read_options(request)
+    done = await delete_object(server, request, resource, route.attributes, options)
+    code = 202 if not done.gone and options.orphan is False else 200
+    return code, answer(resource, done)
+
+
+def answer(resource: Resource, done: Deletion) -> Json:
+    """The object where upstream returns it, else a Status."""
+    if not done.gone or resource.rules.returns_object_on_delete or resource.rules.graceful:
+        return done.obj
+    kind, meta = resource.kind, done.obj["metadata"]
+    details: Json = {"name": meta["name"]}
+    if kind.group:
+        details["group"] = kind.group
+    details |= {"kind": kind.plural, "uid": meta.get("uid", "")}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+
+async def delete_object(
+    server: ApiServer, request: Request, resource: Resource, attributes: Attributes, options: DeleteOptions
+) -> Deletion:
+    """Delete, or mark as being deleted. Raises 404, 409 and what admission refuses."""
+    kind = resource.kind
+    namespace = attributes.namespace if kind.namespaced else ""
+    while True:
+        current = resource.cache.get(namespace, attributes.name)
+        if current is None:
+            raise not_found(kind.plural, attributes.name, kind.group)
+        old = resource.served(current)
+        _check_preconditions(resource, attributes.name, old, options)
+        await server.admit_delete(replace(attributes, verb="delete"), old, options, request)
+        server.check_delete(resource, old, options)
+        new = orjson.loads(orjson.dumps(old))
+        plan = plan_deletion(resource, new, options, server.now())
+        if plan == "as-is":
+            return Deletion(old, False)
+        if plan == "remove":
+            if options.dry_run:
+                return Deletion(new, True)
+            result = await store(server, Write(current.key, None, current.revision, resource.durability))
+            if isinstance(result, Committed):
+                server.released(resource, old)
+                return Deletion(new, True)
+        else:
+            if new == old:
+                return Deletion(old, False)
+            if options.dry_run:
+                return Deletion(new, False)
+            value = encode(resource.to_stored(new))
+            result = await store(server, Write(current.key, value, current.revision, resource.durability))
+            if isinstance(result, Committed):
+                new["metadata"]["resourceVersion"] = str(result.revision)
+                if kind.kind == "Job" and not options.policy and options.orphan is None:
+                    _warn_job(request)
+                return Deletion(new, False)
+
+
+def _warn_job(request: Request) -> None:
+    if JOB_WARNING not in request.warnings:
+        request.warnings.append(JOB_WARNING)
+
+
+def _check_preconditions(resource: Resource, name: str, old: Json, options: DeleteOptions) -> None:
+    kind, meta = resource.kind, old["metadata"]
+    if options.uid is not None and options.uid != meta.get("uid"):
+        text = (
+            f"the UID in the precondition ({options.uid}) does not match the UID in record ({meta.get('uid')}). "
+            "The object might have been deleted and then recreated"
+        )
+        raise conflict(kind.kind, name, text, kind.group)
+    if options.revision is not None and options.revision != meta.get("resourceVersion"):
+        text = (
+            f"the ResourceVersion in the precondition ({options.revision}) does not match the ResourceVersion in record "
+            f"({meta.get('resourceVersion')}). The object might have been modified"
+        )
+        raise conflict(kind.kind, name, text, kind.group)
+
+
+def plan_deletion(resource: Resource, obj: Json, options: DeleteOptions, now: str) -> str:
+    """Marks ``obj`` as the deletion leaves it and says what to do: "remove", "store" or "as-is"."""
+    meta = obj["metadata"]
+    graceful = False
+    if resource.rules.graceful:
+        if "deletionTimestamp" in meta and "deletionGracePeriodSeconds" in meta:
+            step = _shorten(meta, options)
+            if step == "pending":
+                return "as-is"
+            graceful = True
+        elif "deletionTimestamp" not in meta:
+            _begin_grace(obj, options, now)
+            graceful = True
+    finalizers = _collector_finalizers(resource, meta, options)
+    changed = finalizers != (meta.get("finalizers") or [])
+    if finalizers:
+        meta["finalizers"] = finalizers
+    else:
+        meta.pop("finalizers", None)
+    if not graceful:
+        if not finalizers:
+            return "remove"
+        if not meta.get("deletionTimestamp"):
+            meta["deletionTimestamp"] = now
+            if meta.get("generation"):
+                meta["generation"] += 1
+        meta["deletionGracePeriodSeconds"] = 0
+        return "store"
+    if finalizers or changed:
+        return "store" if finalizers or meta["deletionGracePeriodSeconds"] else "remove"
+    return "store" if meta["deletionGracePeriodSeconds"] else "remove"
+
+
+def _pod_grace(obj: Json, options: DeleteOptions) -> int:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    period = options.grace if options.grace is not None else int(spec.get("terminationGracePeriodSeconds") or 0)
+    if not spec.get("nodeName") or status.get("phase") in ("Failed", "Succeeded"):
+        return 0
+    return 1 if period < 0 else period
+
+
+def _begin_grace(obj: Json, options: DeleteOptions, now: str) -> None:
+    meta = obj["metadata"]
+    period = _pod_grace(obj, options)
+    meta["deletionTimestamp"] = _later(now, period)
+    meta["deletionGracePeriodSeconds"] = period
+    if meta.get("generation"):
+        meta["generation"] += 1
+
+
+def _shorten(meta: Json, options: DeleteOptions) -> str:
+    """A second deletion may only shorten the grace."""
+    grace = int(meta["deletionGracePeriodSeconds"])
+    if options.grace is None:
+        return "remove" if grace == 0 and not meta.get("finalizers") else "pending"
+    wanted = 1 if options.grace < 0 else options.grace
+    if wanted >= grace and not (wanted == 0 and not meta.get("finalizers")):
+        return "pending"
+    meta["deletionTimestamp"] = _later(meta["deletionTimestamp"], wanted - grace)
+    meta["deletionGracePeriodSeconds"] = wanted
+    return "shorter"
+
+
+def _later(stamp: str, seconds: int) -> str:
+    moment = datetime.fromisoformat(stamp.replace("Z", "+00:00")) + timedelta(seconds=seconds)
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _collector_finalizers(resource: Resource, meta: Json, options: DeleteOptions) -> list[str]:
+    """The finalizers with the collector's two as the options, then the object, then the kind's default want them."""
+    present = list(meta.get("finalizers") or [])
+    kind = resource.kind
+    if kind.kind in NOT_COLLECTED:
+        return present
+    if options.orphan is not None:
+        orphan, foreground = options.orphan, False
+    elif options.policy:
+        orphan, foreground = options.policy == "Orphan", options.policy == "Foreground"
+    else:
+        foreground = FOREGROUND in present
+        orphan = not foreground and (ORPHAN in present or (kind.group, kind.kind) in ORPHANED_BY_DEFAULT)
+    kept = [f for f in present if (f != ORPHAN or orphan) and (f != FOREGROUND or foreground)]
+    for wanted, name in ((orphan, ORPHAN), (foreground, FOREGROUND)):
+        if wanted and name not in kept:
+            kept.append(name)
+    return kept
+
+
+async def delete_collection(server: ApiServer, request: Request, resource: Resource, route: Route) -> list[Json]:
+    """All objects the query selects; answers them as they were left."""
+    options = read_options(request)
+    wanted = list_options(request, watch=False)
+    where = filter_of(resource, route, wanted)
+    await server.admit_collection(route.attributes, options, request)
+    page = await select(resource, where, replace(wanted, limit=0))
+    found: list[Json] = []
+    for item in page.objects:
+        attributes = replace(route.attributes, name=item.name, namespace=item.namespace)
+        try:
+            done = await delete_object(server, request, resource, attributes, options)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            continue
+        found.append(done.obj)
+    return found

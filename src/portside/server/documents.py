@@ -1,0 +1,169 @@
+"""Paths that are no resources: discovery, OpenAPI, version, health, metrics, and the answers to paths that are nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portside.server import health
+from portside.server.discovery import Discovery
+from portside.server.negotiate import encode, negotiate
+from portside.server.request import Request, Response
+from portside.server.routes import not_allowed, not_found
+
+if TYPE_CHECKING:
+    from portside.server.app import ApiServer
+
+Json = dict[str, Any]
+HEALTH = ("healthz", "livez", "readyz")
+
+
+class Documents:
+    """Serves everything outside the resources of one server."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+        self._started = time.time()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """The table of kinds has changed."""
+        self.discovery = Discovery(self._server.table.values())
+        self._openapi: Any = None
+
+    def nothing(self) -> Response:
+        return Response(404, b"404 page not found\n", health.TEXT)
+
+    async def answer(self, request: Request) -> Response:
+        parts = request.path.strip("/").split("/")
+        top = parts[0]
+        if top in HEALTH:
+            return self._health(request, parts)
+        if top == "version" and len(parts) == 1:
+            if request.method != "GET":
+                raise not_allowed()
+            return Response(200, orjson.dumps(health.version(), option=orjson.OPT_INDENT_2))
+        if top in ("api", "apis"):
+            return self._discovery(request, parts)
+        if top == "openapi":
+            return await self._openapi_answer(request, parts)
+        if top == "metrics" and len(parts) == 1:
+            return Response(200, self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        if top in ("", "index.html"):
+            return Response(200, orjson.dumps({"paths": self.paths()}))
+        if top == ".well-known" and parts[1:] == ["openid-configuration"]:
+            return self._issuer()
+        if top == "openid" and parts[1:] == ["v1", "jwks"]:
+            return self._keys()
+        return self.nothing()
+
+    def paths(self) -> list[str]:
+        found = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"]
+        for group in self.discovery.groups():
+            found.append(f"/apis/{group}")
+            found += [f"/apis/{group}/{v}" for v in self.discovery.versions(group)]
+        found += [
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        return sorted(found)
+
+    def _health(self, request: Request, parts: list[str]) -> Response:
+        server = self._server
+        check = "/".join(parts[1:])
+        return health.answer(request, parts[0], check, lambda: server.ready, lambda: True)
+
+    def _discovery(self, request: Request, parts: list[str]) -> Response:
+        found = self.discovery
+        accept = request.header("accept")
+        if len(parts) == 1:
+            if request.method != "GET" and parts[0] == "api":
+                raise not_allowed()
+            wanted = negotiate(accept)
+            core = parts[0] == "api"
+            if wanted.form:
+                kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+                etag = found.etag(core)
+                headers = [("ETag", etag), ("Vary", "Accept"), ("Cache-Control", "public")]
+                if request.header("if-none-match") == etag:
+                    return Response(304, b"", kind, headers)
+                return Response(200, found.aggregated(core), kind, headers)
+            body = found.api_versions(self._server.address) if core else found.group_list()
+            return Response(200, encode(body, wanted.media), wanted.media, [("Vary", "Accept")])
+        if parts[0] == "api":
+            if len(parts) == 2 and found.has("", parts[1]):
+                return self._document(request, found.resources("", parts[1]))
+            raise not_found()
+        group = parts[1]
+        if not found.has(group):
+            return self.nothing()
+        if len(parts) == 2:
+            return self._document(request, found.group(group))
+        if len(parts) == 3 and found.has(group, parts[2]):
+            return self._document(request, found.resources(group, parts[2]))
+        raise not_found()
+
+    def _document(self, request: Request, body: Json) -> Response:
+        if request.method != "GET":
+            raise not_allowed()
+        wanted = negotiate(request.header("accept"))
+        return Response(200, encode(body, wanted.media), wanted.media)
+
+    async def _openapi_answer(self, request: Request, parts: list[str]) -> Response:
+        from portside.server.openapi import OpenApi
+
+        if self._openapi is None:
+            self._openapi = OpenApi(self._server.table.values())
+        return self._openapi.answer(request, parts) or self.nothing()  # type: ignore[no-any-return]
+
+    def _issuer(self) -> Response:
+        issuer = self._server.authenticator.signer.issuer
+        body = {
+            "issuer": issuer,
+            "jwks_uri": f"https://{self._server.address}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        }
+        return Response(200, orjson.dumps(body))
+
+    def _keys(self) -> Response:
+        return Response(200, orjson.dumps(self._server.authenticator.signer.jwks()), "application/jwk-set+json")
+
+    def _metrics(self) -> bytes:
+        import resource as usage
+
+        server = self._server
+        spent = usage.getrusage(usage.RUSAGE_SELF)
+        lines = [
+            "# HELP apiserver_storage_objects Objects stored, by resource.",
+            "# TYPE apiserver_storage_objects gauge",
+        ]
+        for kind in server.table.values():
+            if "list" in kind.verbs:
+                name = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+                count = len(server.caches.of(kind.group, kind.plural))
+                lines.append(f'apiserver_storage_objects{{resource="{name}"}} {count}')
+        lines += [
+            "# HELP process_cpu_seconds_total Processor time spent.",
+            "# TYPE process_cpu_seconds_total counter",
+            f"process_cpu_seconds_total {spent.ru_utime + spent.ru_stime:.2f}",
+            "# HELP process_resident_memory_bytes Greatest resident memory.",
+            "# TYPE process_resident_memory_bytes gauge",
+            f"process_resident_memory_bytes {spent.ru_maxrss * 1024}",
+            "# HELP process_start_time_seconds When the server started.",
+            "# TYPE process_start_time_seconds gauge",
+            f"process_start_time_seconds {self._started:.2f}",
+            "# HELP portside_store_revision The store's newest revision.",
+            "# TYPE portside_store_revision gauge",
+            f"portside_store_revision {server.backend.revision}",
+        ]
+        return ("\n".join(lines) + "\n").encode()

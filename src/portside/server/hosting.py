@@ -1,0 +1,129 @@
+"""The server's inner side: what auth, admission, bootstrap and the write path ask of it (see ``host.Host``)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portside.api.kinds import KINDS, Kind
+from portside.base.clock import Clock, rfc3339
+from portside.base.pki import Pki
+from portside.server.allocate import Allocator
+from portside.server.attributes import Attributes
+from portside.server.auth.authenticate import Authenticator
+from portside.server.auth.authorize import Authorizer
+from portside.server.auth.gate import Gate
+from portside.server.live import LIVE, Live, prefix_of
+from portside.server.options import DeleteOptions
+from portside.server.request import Request
+from portside.server.resource import Resource, encode
+from portside.server.watchcache import durability_of
+from portside.store.backend import Backend, Change, Committed, Write
+
+if TYPE_CHECKING:
+    from portside.server.watchcache_feed import WatchCaches
+
+Json = dict[str, Any]
+KIND_OF: dict[tuple[str, str], Kind] = {(k.group, k.plural): k for k in reversed(KINDS)}
+
+
+class Hosting:
+    """State and services behind the routes; ``app.ApiServer`` adds the routes."""
+
+    backend: Backend
+    caches: WatchCaches
+
+    def __init__(self, pki: Pki, clock: Clock, service_cidr: str) -> None:
+        self.pki = pki
+        self.clock = clock
+        self.live = Live()
+        self.authenticator = Authenticator(pki, self.live, clock)
+        self.authorizer = Authorizer(self.live)
+        self.gate = Gate(self.authorizer)
+        self.allocator = Allocator(service_cidr)
+        self.ready = False
+        self._prefixes = {prefix_of(*key): key for key in LIVE}
+
+    async def follow(self) -> None:
+        """Fill the live mirror and the allocator, and keep them up to date from within each commit."""
+        revision = self.backend.revision
+        for prefix, (group, plural) in self._prefixes.items():
+            page = await self.backend.range(prefix, revision=revision)
+            for record in page.records:
+                self.live.feed(group, plural, record.key, record.value, record.revision)
+        services = await self.backend.range("/core/services/", revision=revision)
+        for record in services.records:
+            self.allocator.take(orjson.loads(record.value))
+        await self.backend.subscribe("/", self._feed, after=revision)
+
+    def _feed(self, changes: Sequence[Change]) -> None:
+        prefixes = self._prefixes
+        for change in changes:
+            key = change.key
+            resource = prefixes.get(key[: key.index("/", key.index("/", 1) + 1) + 1])
+            if resource is not None:
+                self.live.feed(*resource, key, change.value, change.revision)
+
+    async def read(self, group: str, plural: str, namespace: str, name: str) -> Json | None:
+        """The stored object, None when absent."""
+        found = self.caches.of(group, plural).get(namespace, name)
+        return None if found is None else orjson.loads(found.full)
+
+    async def put(self, group: str, plural: str, obj: Json, *, expected: int | None) -> bool:
+        """Store as it is; see ``Host``."""
+        meta = obj["metadata"]
+        if not meta.get("uid"):
+            obj = obj | {"metadata": {"name": meta["name"]} | meta | {"uid": str(uuid.uuid4())}}
+            obj["metadata"].setdefault("creationTimestamp", rfc3339(self.clock.now()))
+        if "apiVersion" not in obj:
+            kind = KIND_OF[(group, plural)]
+            obj = {"apiVersion": kind.api_version, "kind": kind.kind} | obj
+        space = meta.get("namespace", "")
+        key = prefix_of(group, plural) + (f"{space}/{meta['name']}" if space else meta["name"])
+        result = await self.backend.write(Write(key, encode(obj), expected, durability_of(group, plural)))
+        if isinstance(result, Committed) and (group, plural) == ("", "services"):
+            self.allocator.take(obj)
+        return isinstance(result, Committed)
+
+    # --- the write path's hooks --------------------------------------------------------------------------------------
+
+    async def mutate(
+        self, attributes: Attributes, obj: Json, old: Json | None, operation: str, dry_run: bool, request: Request
+    ) -> Json:
+        """Mutating admission."""
+        return obj
+
+    async def validate(
+        self, attributes: Attributes, obj: Json, old: Json | None, operation: str, dry_run: bool, request: Request
+    ) -> None:
+        """Validating admission."""
+
+    async def admit_delete(self, attributes: Attributes, old: Json, options: DeleteOptions, request: Request) -> None:
+        """Admission of a deletion."""
+
+    async def admit_collection(self, attributes: Attributes, options: DeleteOptions, request: Request) -> None:
+        """Admission of a collection's deletion."""
+
+    def check_update(self, resource: Resource, attributes: Attributes, obj: Json, old: Json) -> None:
+        """Refusals that need more than the object."""
+
+    def check_delete(self, resource: Resource, old: Json, options: DeleteOptions) -> None:
+        """Refusals of a deletion that need more than the object."""
+
+    def allocate(self, resource: Resource, obj: Json, old: Json | None, dry_run: bool) -> Callable[[], None]:
+        """Give a Service its addresses and ports; answers how to take them back."""
+        if resource.kind.plural == "services" and not resource.kind.group:
+            return self.allocator.assign(obj, old)
+        return _nothing
+
+    def released(self, resource: Resource, old: Json) -> None:
+        """An object is gone: what it held is free."""
+        if resource.kind.plural == "services" and not resource.kind.group:
+            self.allocator.release(old)
+
+
+def _nothing() -> None:
+    return None

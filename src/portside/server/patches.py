@@ -1,0 +1,203 @@
+"""PATCH: JSON, merge and strategic merge patches, and server-side apply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portside.api.field import FieldError
+from portside.api.status import ApiError, bad_request, conflict, invalid
+from portside.server import body
+from portside.server.negotiate import JSON, YAML, body_media, unsupported_patch
+from portside.server.options import WriteOptions, write_options
+from portside.server.request import Request
+from portside.server.resource import Resource
+from portside.server.routes import Route
+from portside.server.seam import json_patch, managed, merge_patch, strategic_merge
+from portside.server.writes import Written, check_namespace, context_of, create_object, update_object
+
+if TYPE_CHECKING:
+    from portside.server.app import ApiServer
+
+Json = dict[str, Any]
+JSON_PATCH = "application/json-patch+json"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+TYPES = (JSON_PATCH, MERGE, STRATEGIC, APPLY)
+MAX_OPERATIONS = 10_000
+
+
+def patch_media(request: Request) -> str:
+    """The patch's type. Raises 415 before anything else is looked at."""
+    media = body_media(request.header("content-type"))
+    if media not in TYPES or "content-type" not in request.headers:
+        raise unsupported_patch()
+    return media
+
+
+async def patch(server: ApiServer, request: Request, resource: Resource, route: Route) -> Written:
+    """A patch of an object or of a subresource that is the object itself."""
+    media = patch_media(request)
+    body.check_size(request)
+    options = write_options(request, "PatchOptions", apply=media == APPLY)
+    if media == APPLY:
+        return await _apply(server, request, resource, route, options)
+    change = _parse(request.body, media, options.validation, request.warnings)
+    first: list[bool] = [True]
+
+    async def patched(existing: Json) -> Json:
+        warnings = request.warnings if first else []
+        first.clear()
+        return apply_change(resource, existing, change, media, options, warnings)
+
+    return await update_object(server, request, resource, route.attributes, patched, options)
+
+
+def _parse(raw: bytes, media: str, validation: str, warnings: list[str]) -> Any:
+    """The patch document. Raises 400; duplicate fields are 422 when strict."""
+    change, problems = body.parse(raw, JSON)
+    if problems and validation == "Strict":
+        raise _invalid_patch(raw.decode("utf-8", "replace"), "strict decoding error: " + ", ".join(problems))
+    if validation == "Warn":
+        warnings.extend(problems)
+    if media == JSON_PATCH:
+        if not isinstance(change, list):
+            raise bad_request(
+                "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+            )
+        if len(change) > MAX_OPERATIONS:
+            raise ApiError(
+                413,
+                "RequestEntityTooLarge",
+                f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(change)}",
+            )
+        known = ("op", "path", "from", "value")
+        strange = [
+            f'json patch unknown field "[{i}].{key}"'
+            for i, op in enumerate(change)
+            if isinstance(op, dict)
+            for key in op
+            if key not in known
+        ]
+        if strange and validation == "Strict":
+            raise _invalid_patch(raw.decode("utf-8", "replace"), "strict decoding error: " + ", ".join(strange))
+        if validation == "Warn":
+            warnings.extend(strange)
+    elif not isinstance(change, dict):
+        raise bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")
+    return change
+
+
+def _invalid_patch(shown: str, why: str) -> ApiError:
+    return invalid(
+        "", "", [FieldError("patch", "FieldValueInvalid", f"Invalid value: {orjson.dumps(shown).decode()}: {why}")]
+    )
+
+
+def apply_change(
+    resource: Resource, existing: Json, change: Any, media: str, options: WriteOptions, warnings: list[str]
+) -> Json:
+    """The patched object, decoded and defaulted. Raises 422 when it does not have the kind's form."""
+    kind, schema = resource.kind, resource.schema
+    if media == JSON_PATCH:
+        new = json_patch(existing, change)
+    elif media == MERGE:
+        new = merge_patch(existing, change)
+    else:
+        new = strategic_merge(existing, change, schema)
+    if not isinstance(new, dict):
+        raise _invalid_patch(orjson.dumps(new).decode(), "json: cannot unmarshal into Go value")
+    if new.get("kind") != kind.kind or new.get("apiVersion") != kind.api_version:
+        if media == JSON_PATCH or new.get("kind") is None or new.get("apiVersion") is None:
+            new["kind"], new["apiVersion"] = new.get("kind") or kind.kind, new.get("apiVersion") or kind.api_version
+        body.check_type(new, kind, b"")
+    shown = orjson.dumps(change if media == STRATEGIC else new).decode
+    try:
+        unknown = schema.decode(new)
+    except ApiError as error:
+        if error.code != 400:
+            raise
+        raise _invalid_patch(shown(), error.message) from None
+    if not isinstance(new.get("metadata"), dict):
+        new["metadata"] = {}
+    if unknown:
+        if options.validation == "Strict":
+            raise _invalid_patch(shown(), "strict decoding error: " + ", ".join(unknown))
+        if options.validation == "Warn":
+            warnings.extend(unknown)
+    resource.rules.default(new)
+    return new
+
+
+async def _apply(
+    server: ApiServer, request: Request, resource: Resource, route: Route, options: WriteOptions
+) -> Written:
+    """Server-side apply; creates the object when it is missing."""
+    kind, attributes = resource.kind, route.attributes
+    value, problems = body.parse(request.body, YAML)
+    if not isinstance(value, dict):
+        raise bad_request("error decoding YAML: the document is not an object")
+    _check_applied(resource, value, attributes.name)
+    if problems:
+        if options.validation == "Strict":
+            raise bad_request("error strict decoding YAML: " + ", ".join(problems))
+        if options.validation == "Warn":
+            request.warnings.extend(problems)
+    check_namespace(resource, value, attributes)
+
+    async def applied(existing: Json) -> Json:
+        merged = _merged(server, resource, existing or None, value, attributes.subresource, options)
+        unknown = resource.schema.decode(merged)
+        if unknown and options.validation == "Warn":
+            request.warnings.extend(u for u in unknown if u not in request.warnings)
+        resource.rules.default(merged)
+        return merged
+
+    namespace = attributes.namespace if kind.namespaced else ""
+    for _ in range(3):
+        if resource.cache.get(namespace, attributes.name) is not None or attributes.subresource:
+            return await update_object(
+                server, request, resource, attributes, applied, options, tracked=True, create_ok=False
+            )
+        if value["metadata"].get("uid"):
+            raise conflict(
+                kind.plural, attributes.name, f"uid mismatch: the provided object specified uid {value['metadata']['uid']}, and no existing object was found", kind.group
+            )  # fmt: skip
+        new = await applied({})
+        try:
+            made = replace(attributes, verb="patch")
+            return await create_object(server, request, resource, made, new, options, tracked=True)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+    raise conflict(kind.plural, attributes.name, "the object was created and deleted meanwhile", kind.group)
+
+
+def _check_applied(resource: Resource, value: Json, name: str) -> None:
+    if not value.get("apiVersion") or not value.get("kind"):
+        missing = "Kind" if not value.get("kind") else "apiVersion"
+        raise bad_request(f"Object '{missing}' is missing in '{orjson.dumps(value).decode()}'")
+    if not isinstance(value.get("metadata"), dict):
+        value["metadata"] = {}
+    value["metadata"].setdefault("name", name)
+
+
+def _merged(
+    server: ApiServer, resource: Resource, existing: Json | None, value: Json, sub: str, options: WriteOptions
+) -> Json:
+    return managed.apply(
+        existing,
+        orjson.loads(orjson.dumps(value)),
+        manager=options.manager,
+        force=bool(options.force),
+        api_version=resource.kind.api_version,
+        subresource=sub,
+        now=server.now(),
+        schema=resource.schema,
+    )
+
+
+__all__ = ["apply_change", "context_of", "patch", "patch_media"]

@@ -1,0 +1,90 @@
+"""One served resource: its kind, rules and schema, its watch cache, and how its objects are stored.
+
+Several resources may share stored objects (Events of two groups, two versions of a HorizontalPodAutoscaler): then the
+storage kind differs from the served one and objects are converted on the way.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portside.api.kinds import BY_KIND, Kind
+from portside.api.rules.registry import Rules, rules_for
+from portside.server.seam import schema_for
+from portside.server.watchcache import WatchCache, durability_of
+
+if TYPE_CHECKING:
+    from portside.api.schema import Schema
+    from portside.server.watchcache_feed import WatchCaches
+    from portside.server.watchcache_object import CachedObject
+
+Json = dict[str, Any]
+
+# Served kind -> the kind whose form is stored.
+STORED_AS: dict[tuple[str, str, str], tuple[str, str, str]] = {
+    ("events.k8s.io", "v1", "Event"): ("", "v1", "Event"),
+    ("autoscaling", "v1", "HorizontalPodAutoscaler"): ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+}
+
+
+def encode(obj: Json) -> bytes:
+    """The stored form: apiVersion, kind and metadata first, without metadata.resourceVersion. ``obj`` stays as it is."""
+    meta = obj["metadata"]
+    if "resourceVersion" in meta:
+        meta = {k: v for k, v in meta.items() if k != "resourceVersion"}
+    ordered = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
+    for key, value in obj.items():
+        if key not in ordered:
+            ordered[key] = value
+    return orjson.dumps(ordered)
+
+
+class Resource:
+    """A row of the table of kinds, brought to life for one server."""
+
+    def __init__(self, kind: Kind, caches: WatchCaches) -> None:
+        self.kind = kind
+        stored = STORED_AS.get((kind.group, kind.version, kind.kind))
+        self.stored = BY_KIND[stored] if stored else kind
+        self.converts = stored is not None
+        self.cache: WatchCache = caches.of(self.stored.group, self.stored.plural)
+        self.prefix = self.cache.prefix
+        self.durability = durability_of(self.stored.group, self.stored.plural)
+        self.list_head = f'{{"kind":"{kind.kind}List","apiVersion":"{kind.api_version}","metadata":'.encode()
+
+    @cached_property
+    def rules(self) -> Rules:
+        return rules_for(self.kind.group, self.kind.version, self.kind.kind)
+
+    @cached_property
+    def schema(self) -> Schema:
+        return schema_for(self.kind)
+
+    def key(self, namespace: str, name: str) -> str:
+        return f"{self.prefix}{namespace}/{name}" if namespace else self.prefix + name
+
+    def served(self, obj: CachedObject) -> Json:
+        """A private copy of a cached object, in the served version, with its resourceVersion."""
+        parsed: Json = orjson.loads(obj.full)
+        return self.to_served(parsed) if self.converts else parsed
+
+    def to_served(self, obj: Json) -> Json:
+        if not self.converts:
+            return obj
+        from portside.api.conversion import convert
+
+        return convert(obj, self.kind.api_version)
+
+    def to_stored(self, obj: Json) -> Json:
+        if not self.converts:
+            return obj
+        from portside.api.conversion import convert
+
+        return convert(obj, self.stored.api_version)
+
+    def full(self, obj: CachedObject) -> bytes:
+        """The bytes to send for a cached object."""
+        return orjson.dumps(self.served(obj)) if self.converts else obj.full

@@ -1,0 +1,289 @@
+"""Subresources with a shape of their own, and kinds that are answered without being stored.
+
+Each entry of ``SUBRESOURCES`` takes over the whole request; ``*`` stands for every resource that has the subresource.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from portside.api.kinds import BY_KIND, Kind
+from portside.api.status import ApiError, bad_request, conflict, invalid, not_found
+from portside.server import body, patches
+from portside.server.binding import bind
+from portside.server.eviction import evict
+from portside.server.negotiate import encode, negotiate
+from portside.server.options import write_options
+from portside.server.request import Request, Response
+from portside.server.routes import Route, not_allowed
+from portside.server.scale import scale_of, scale_to
+from portside.server.seam import definition, managed
+from portside.server.writes import update_object
+
+if TYPE_CHECKING:
+    from portside.server.app import ApiServer
+    from portside.server.resource import Resource
+
+Json = dict[str, Any]
+Sub = Callable[["ApiServer", Request, "Resource", Route], Awaitable[Response]]
+SCALE = Kind("autoscaling", "v1", "Scale", "scales", True)
+BINDING = BY_KIND[("", "v1", "Binding")]
+EVICTION = Kind("policy", "v1", "Eviction", "evictions", True)
+AUTH_KINDS = (
+    ("authentication.k8s.io", "tokenreviews"),
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authorization.k8s.io", "subjectaccessreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+)
+
+
+def _success(request: Request, code: int = 201) -> Response:
+    wanted = negotiate(request.header("accept"), forms=True)
+    made = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code}
+    return Response(code, encode(made, wanted.media), wanted.media)
+
+
+async def scale(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """The Scale of a workload: read, replaced or patched."""
+    attributes = route.attributes
+    if attributes.verb == "patch":
+        media = patches.patch_media(request)
+    wanted = negotiate(request.header("accept"), forms=True)
+    kind = resource.kind
+    if attributes.verb == "get":
+        found = resource.cache.get(attributes.namespace, attributes.name)
+        if found is None:
+            raise not_found(kind.plural, attributes.name, kind.group)
+        return _scaled(scale_of(resource.served(found)), wanted.media)
+    schema = definition("io.k8s.api.autoscaling.v1.Scale")
+    if attributes.verb == "update":
+        raw, given = body.read(request)
+        options = write_options(request, "UpdateOptions")
+        said = body.decode(raw, given, SCALE, schema, options.validation, request.warnings)
+        _check_scale_name(said, attributes.name)
+
+        async def change(existing: Json) -> Json:
+            return scale_to(existing, said)
+
+    else:
+        body.check_size(request)
+        apply = media == patches.APPLY
+        options = write_options(request, "PatchOptions", apply=apply)
+        document = None if apply else patches._parse(request.body, media, options.validation, request.warnings)
+
+        async def change(existing: Json) -> Json:
+            current = scale_of(existing)
+            if apply:
+                value, _ = body.parse(request.body, "application/yaml")
+                wanted_scale = _applied_scale(server, existing, current, value, options)
+            else:
+                wanted_scale = patches.apply_change(
+                    _ScaleResource(schema), current, document, media, options, request.warnings
+                )  # type: ignore[arg-type]
+            return scale_to(existing, wanted_scale)
+
+    done = await update_object(server, request, resource, attributes, change, options, tracked=False, create_ok=False)
+    return _scaled(scale_of(done.obj), wanted.media)
+
+
+class _ScaleResource:
+    """Enough of a Resource for patching a Scale."""
+
+    kind = SCALE
+
+    def __init__(self, schema: Any) -> None:
+        self.schema = schema
+        self.rules = self
+
+    def default(self, obj: Json) -> None:
+        obj.setdefault("spec", {})
+
+
+def _applied_scale(server: ApiServer, existing: Json, current: Json, value: Any, options: Any) -> Json:
+    if not isinstance(value, dict):
+        raise bad_request("error decoding YAML: the document is not an object")
+    merged: Json = managed.apply(
+        current,
+        value,
+        manager=options.manager,
+        force=bool(options.force),
+        api_version="autoscaling/v1",
+        subresource="scale",
+        now=server.now(),
+        schema=definition("io.k8s.api.autoscaling.v1.Scale"),
+    )
+    return merged
+
+
+def _check_scale_name(said: Json, name: str) -> None:
+    if said["metadata"].get("name") != name:
+        given = said["metadata"].get("name")
+        if not given:
+            raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+
+
+def _scaled(made: Json, media: str) -> Response:
+    return Response(200, encode(made, media), media)
+
+
+async def binding(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """POST of a Binding, at pods/NAME/binding or at bindings."""
+    raw, media = body.read(request)
+    options = write_options(request, "CreateOptions")
+    said = body.decode(
+        raw, media, BINDING, definition("io.k8s.api.core.v1.Binding"), options.validation, request.warnings
+    )
+    attributes = route.attributes
+    name = attributes.name or said["metadata"].get("name", "")
+    meta = said["metadata"]
+    if meta.get("namespace") and meta["namespace"] != attributes.namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    meta.setdefault("namespace", attributes.namespace)
+    pods = server.resource(BY_KIND[("", "v1", "Pod")])
+    attributes = replace(attributes, resource="pods", subresource="binding", name=name)
+    said = await server.mutate(replace(attributes, verb="create"), said, None, "CREATE", options.dry_run, request)
+    errors = bind_errors(said)
+    if errors:
+        raise invalid("Binding", name, errors)
+    if attributes.name and said["metadata"].get("name") and said["metadata"]["name"] != attributes.name:
+        raise bad_request(
+            f"the name in the binding ({said['metadata']['name']}) does not match the name of the pod ({name})"
+        )
+    await server.validate(replace(attributes, verb="create"), said, None, "CREATE", options.dry_run, request)
+    await _bind(server, request, pods, attributes, said, options)
+    return _success(request)
+
+
+def bind_errors(said: Json) -> list[Any]:
+    from portside.api.field import not_supported, required
+
+    target = said.get("target") or {}
+    errors = []
+    if target.get("kind", "") not in ("", "Node"):
+        errors.append(not_supported("target.kind", target["kind"], ("Node", "<empty>")))
+    if not target.get("name"):
+        errors.append(required("target.name"))
+    return errors
+
+
+async def _bind(server: ApiServer, request: Request, pods: Resource, attributes: Any, said: Json, options: Any) -> None:
+    from portside.server.resource import encode as stored
+    from portside.server.writes import store
+    from portside.store.backend import Committed, Write
+
+    uid, revision = said["metadata"].get("uid"), said["metadata"].get("resourceVersion")
+    while True:
+        current = pods.cache.get(attributes.namespace, attributes.name)
+        if current is None:
+            raise not_found("pods", attributes.name)
+        pod = pods.served(current)
+        if uid and uid != pod["metadata"]["uid"]:
+            raise conflict(
+                "pods",
+                attributes.name,
+                f"Precondition failed: UID in precondition: {uid}, UID in object meta: {pod['metadata']['uid']}",
+            )
+        if revision and revision != pod["metadata"]["resourceVersion"]:
+            raise conflict(
+                "pods",
+                attributes.name,
+                f"Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {pod['metadata']['resourceVersion']}",
+            )
+        node = server.live.of("nodes").get((said.get("target") or {}).get("name", ""))
+        problem = bind(pod, said, node, server.now())
+        if problem:
+            raise conflict("pods/binding", attributes.name, problem)
+        if options.dry_run:
+            return
+        result = await store(server, Write(current.key, stored(pod), current.revision, pods.durability))
+        if isinstance(result, Committed):
+            return
+
+
+async def eviction(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """POST of an Eviction."""
+    raw, media = body.read(request)
+    options = write_options(request, "CreateOptions")
+    said = body.decode(
+        raw, media, EVICTION, definition("io.k8s.api.policy.v1.Eviction"), options.validation, request.warnings
+    )
+    name = said["metadata"].get("name")
+    if name and name != route.attributes.name:
+        raise bad_request("name in URL does not match name in Eviction object")
+    await evict(server, request, resource, route.attributes, said, options)
+    return _success(request)
+
+
+async def review(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """Token requests and reviews: decoded here, answered by auth's table."""
+    from portside.server.auth.handlers import HANDLERS
+
+    attributes = route.attributes
+    if attributes.verb != "create":
+        raise not_allowed()
+    wanted = negotiate(request.header("accept"))
+    raw, media = body.read(request)
+    options = write_options(request, "CreateOptions")
+    kind = resource.kind
+    sub = route.sub.name if route.sub else ""
+    if route.sub is not None:
+        kind = Kind(route.sub.group, route.sub.version, route.sub.kind, route.sub.name, True)
+    said = body.decode(raw, media, kind, _review_schema(kind), options.validation, request.warnings)
+    handle = HANDLERS[(resource.kind.group, resource.kind.plural, sub)]
+    made = await handle(attributes, said, server)
+    return Response(201, encode(made, wanted.media), wanted.media)
+
+
+def _review_schema(kind: Kind) -> Any:
+    folder = kind.group.partition(".")[0]
+    return definition(f"io.k8s.api.{folder}.{kind.version}.{kind.kind}")
+
+
+async def component_statuses(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """What is left of componentstatuses: three names, always healthy."""
+    if route.attributes.verb == "watch" or (request.query and "watch" in request.params):
+        raise ApiError(
+            405,
+            "MethodNotAllowed",
+            'watch is not supported on resources of kind "componentstatuses"',
+            details={"kind": "componentstatuses"},
+        )
+    from portside.server import forms
+
+    wanted = negotiate(request.header("accept"), forms=True)
+    request.warnings.append("v1 ComponentStatus is deprecated in v1.19+")
+    made = [_component(name) for name in ("controller-manager", "scheduler", "etcd-0")]
+    name = route.attributes.name
+    if name:
+        found = next((c for c in made if c["metadata"]["name"] == name), None)
+        if found is None:
+            raise not_found("componentstatuses", name)
+        if wanted.form:
+            found = forms.object_form(resource.kind, found, wanted, request)
+        return Response(200, encode(found, wanted.media), wanted.media)
+    if wanted.form == "Table":
+        table = forms.table(resource.kind, made, {"resourceVersion": ""}, wanted.version, forms.include_object(request))
+        return Response(200, encode(table, wanted.media), wanted.media)
+    bare = [{k: v for k, v in item.items() if k not in ("apiVersion", "kind")} for item in made]
+    listed = {"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": bare}
+    return Response(200, encode(listed, wanted.media), wanted.media)
+
+
+def _component(name: str) -> Json:
+    condition = {"type": "Healthy", "status": "True", "message": "ok"}
+    return {"apiVersion": "v1", "kind": "ComponentStatus", "metadata": {"name": name}, "conditions": [condition]}
+
+
+SUBRESOURCES: dict[tuple[str, str, str], Sub] = {
+    ("*", "*", "scale"): scale,
+    ("", "pods", "binding"): binding,
+    ("", "bindings", ""): binding,
+    ("", "pods", "eviction"): eviction,
+    ("", "serviceaccounts", "token"): review,
+    ("", "componentstatuses", ""): component_statuses,
+} | {(group, plural, ""): review for group, plural in AUTH_KINDS}
