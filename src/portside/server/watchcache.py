@@ -12,6 +12,7 @@ subscription within the commit, so a read after an acknowledged write sees it.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +22,7 @@ from portside.server.watchcache_filter import ALL, Filter
 from portside.server.watchcache_form import Form, JsonForm
 from portside.server.watchcache_history import Event, History
 from portside.server.watchcache_index import Index
-from portside.server.watchcache_object import CachedObject, join_full, join_items, splice, split
+from portside.server.watchcache_object import META, CachedObject, canonical, join_full, join_items, splice, split
 from portside.server.watchcache_watcher import Channel, Watcher
 from portside.store.backend import Change, Compacted, Durability
 
@@ -88,6 +89,7 @@ class Listing(NamedTuple):
     remaining: int | None
 
 
+_HEAD = re.compile(rb'\{"apiVersion":"[^"]*","kind":"[^"]*",')
 _Channels = list[Channel]  # inside the class ``list`` is a method
 
 
@@ -312,6 +314,16 @@ class WatchCache:
 
     # ---- feeding ------------------------------------------------------------------------------------------------
 
+    def reset(self, floor: int) -> None:
+        """Forget everything: the state at ``floor`` is about to be loaded."""
+        self.changed = floor
+        self.history.forget(floor)
+        self._keys.clear()
+        self._objects.clear()
+        self._index = Index()
+        self._snapshots.clear()
+        self._snapshot_of = -1
+
     def load(self, key: str, value: bytes, revision: int, created: int) -> None:
         """Take in an object at start-up; keys come in order."""
         self._objects[key] = self._made(key, value, revision, created)
@@ -401,6 +413,12 @@ class WatchCache:
         return [c for c in found if not c.where.name or c.where.name == obj.name]
 
     def _made(self, key: str, value: bytes, revision: int, created: int) -> CachedObject:
-        head, tail = split(value, revision)
-        head = self._heads.setdefault(head, head)
+        at = value.find(META)
+        head = self._heads.get(value[:at])
+        if head is None:
+            if not _HEAD.fullmatch(value[:at]):  # written by something else than this server
+                value = canonical(value)
+            head, _ = split(value, revision)
+            self._heads[head] = head
+        _, tail = split(value, revision)
         return CachedObject(key, head, tail, revision, created, self._caches.views)

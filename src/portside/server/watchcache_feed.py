@@ -8,6 +8,7 @@ pods = caches.of("", "pods")
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import itertools
 import random
@@ -21,7 +22,8 @@ from portside.store.backend import Backend, Change, Subscription
 
 RESUME_WINDOW = 10_000
 """Revisions replayed at start-up, so that watches opened before a restart resume without listing again."""
-VIEWS = 2_048
+LOAD_PAGE = 1_000
+VIEWS = 512
 """Parsed views kept over all resources."""
 TICK_SECONDS = 5.0
 BOOKMARK_SECONDS = 60.0
@@ -34,6 +36,11 @@ Waiting = tuple[int, int, Callable[[], None]]
 def prefix_of(group: str, plural: str) -> str:
     """Where a resource's objects live in the store."""
     return f"/{group or 'core'}/{plural}/"
+
+
+def _prefix(key: str) -> str:
+    """The resource's part of a key."""
+    return key[: key.index("/", key.index("/", 1) + 1) + 1]
 
 
 class WatchCaches:
@@ -64,20 +71,30 @@ class WatchCaches:
         """Load everything and go live. Raises StoreError."""
         self._loop = asyncio.get_running_loop()
         base = max(self.backend.compacted, self.backend.revision - RESUME_WINDOW)
-        page = await self.backend.range("/", revision=base)
         self.revision = self._floor = base
         for cache in self._caches.values():
-            cache.history.floor = cache.changed = base
-        last, cache_of_last = "", None
-        for record in page.records:
-            key = record.key
-            prefix = key[: key.index("/", key.index("/", 1) + 1) + 1]
-            if prefix != last or cache_of_last is None:
-                last, cache_of_last = prefix, self._cache(prefix)
-            cache_of_last.load(key, record.value, record.revision, record.created)
+            cache.reset(base)
+        collecting = gc.isenabled()
+        gc.disable()  # nothing that is loaded is garbage; looking for it doubles the time
+        try:
+            await self._load(base)
+        finally:
+            if collecting:
+                gc.enable()
         self._subscription = await self.backend.subscribe("/", self._feed, after=base)
         self.revision = max(self.revision, self.backend.revision)
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    async def _load(self, base: int) -> None:
+        """The state at ``base``, page by page in key order."""
+        after: str | None = None
+        while True:
+            page = await self.backend.range("/", revision=base, after=after, limit=LOAD_PAGE)
+            for record in page.records:
+                self._cache(_prefix(record.key)).load(*record)
+            if not page.more:
+                return
+            after = page.records[-1].key
 
     async def close(self) -> None:
         """End all watches and stop following the store."""
@@ -136,8 +153,7 @@ class WatchCaches:
         before = self.revision
         told: dict[WatchCache, list[Event]] = {}
         for change in changes:
-            key = change.key
-            cache = self._cache(key[: key.index("/", key.index("/", 1) + 1) + 1])
+            cache = self._cache(_prefix(change.key))
             event = cache.apply(change)
             if event is not None:
                 told.setdefault(cache, []).append(event)

@@ -12,6 +12,7 @@ import orjson
 Json = dict[str, Any]
 
 META = b'"metadata":{'
+_LABELS = b'"labels":{'
 _EMPTY: Mapping[str, str] = {}
 
 
@@ -76,19 +77,28 @@ class CachedObject:
         """metadata.labels, kept for good once asked for: selectors come back."""
         labels = self._labels
         if labels is None:
-            found = self.view["metadata"].get("labels")
+            found = _labels_in(self.tail)
+            if found is None:
+                found = self._parsed()["metadata"].get("labels")
             labels = {intern(k): intern(v) for k, v in found.items()} if found else _EMPTY
             self._labels = labels
         return labels
 
     @property
     def node(self) -> str:
-        """spec.nodeName, "" without one."""
+        """spec.nodeName, "" without one. Kept like labels."""
         node = self._node
         if node is None:
-            spec = self.view.get("spec")
-            node = self._node = intern(spec.get("nodeName") or "") if isinstance(spec, dict) else ""
+            node = ""
+            if b'"nodeName":"' in self.tail:
+                spec = self._parsed().get("spec")
+                node = intern(spec.get("nodeName") or "") if isinstance(spec, dict) else ""
+            self._node = node
         return node
+
+    def _parsed(self) -> Json:
+        """The view if it is there, else parsed for this once."""
+        return self._view or orjson.loads(self.head + self.tail)
 
     def at(self, revision: int) -> CachedObject:
         """The same state under another resourceVersion: what a DELETED event shows."""
@@ -102,6 +112,25 @@ class CachedObject:
         self._view = None
 
 
+def _labels_in(tail: bytes) -> Json | None:
+    """metadata.labels found without parsing the whole object, None when it takes that.
+
+    The raw bytes can't stand inside a JSON string, whose quotes are escaped. With no brace before them they are a direct
+    member of metadata; label keys and values hold no brace, so the next one ends them.
+    """
+    at = tail.find(_LABELS)
+    if at < 0:
+        return {}
+    if tail.find(b"{", len(META), at) >= 0 or tail.find(b"}", len(META), at) >= 0:
+        return None
+    start = at + len(_LABELS) - 1
+    try:
+        found: Json = orjson.loads(tail[start : tail.find(b"}", start) + 1])
+    except orjson.JSONDecodeError:  # a brace within a value
+        return None
+    return found
+
+
 def split(value: bytes, revision: int) -> tuple[bytes, bytes]:
     """Head and tail of a stored value, the resourceVersion spliced in behind ``"metadata":{``.
 
@@ -111,6 +140,14 @@ def split(value: bytes, revision: int) -> tuple[bytes, bytes]:
     rest = value[at + len(META) :]
     comma = b"" if rest.startswith(b"}") else b","
     return value[:at], META + b'"resourceVersion":"%d"' % revision + comma + rest
+
+
+def canonical(value: bytes) -> bytes:
+    """Any JSON object in the stored form: apiVersion and kind first, metadata third, no resourceVersion."""
+    obj: Json = orjson.loads(value)
+    meta = {k: v for k, v in (obj.get("metadata") or {}).items() if k != "resourceVersion"}
+    first = {"apiVersion": obj.get("apiVersion", ""), "kind": obj.get("kind", ""), "metadata": meta}
+    return orjson.dumps(first | {k: v for k, v in obj.items() if k not in first})
 
 
 def splice(value: bytes, revision: int) -> bytes:

@@ -90,12 +90,11 @@ class Refused(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Part of a range, in key order, all as of ``revision``. ``more`` says that keys follow; ``remaining`` how many."""
+    """Part of a range, in key order, all as of ``revision``. ``more`` says that keys follow."""
 
     records: Sequence[Record]
     revision: int
     more: bool
-    remaining: int
 
 
 Sink = Callable[[Sequence[Change]], None]

@@ -85,7 +85,6 @@ class MemoryBackend:
     ) -> Page:
         at = self._check(revision)
         records: list[Record] = []
-        remaining = 0
         start = bisect_right(self._keys, after) if after is not None and after >= prefix else 0
         if not start:
             start = bisect_right(self._keys, prefix)
@@ -97,11 +96,10 @@ class MemoryBackend:
             record = self._at(key, at)
             if record is None:
                 continue
-            if limit and len(records) >= limit:
-                remaining += 1
-            else:
-                records.append(record)
-        return Page(records, at, remaining > 0, remaining)
+            if limit and len(records) == limit:
+                return Page(records, at, True)
+            records.append(record)
+        return Page(records, at, False)
 
     async def subscribe(self, prefix: str, sink: Sink, *, after: int) -> FeedSubscription:
         if after < self._compacted:

@@ -8,9 +8,14 @@ from typing import NamedTuple
 
 from portside.store.backend import Change, Page, Record
 
-# One version per key: the newest not after :at. The inner query runs on the index of key and revision alone.
-_NEWEST = "SELECT max(revision) FROM log WHERE key >= :low AND key < :high AND revision <= :at GROUP BY key"
-_RECORDS = f"FROM log WHERE revision IN ({_NEWEST}) AND value IS NOT NULL"
+# The newest version of each key not after :at, in key order: the inner query walks the index of key and revision alone and
+# CROSS JOIN keeps its order, so that neither values are sorted nor more of them read than :limit.
+_RANGE = (
+    "SELECT log.key, log.value, log.revision, log.created FROM"
+    " (SELECT key, max(revision) AS newest FROM log WHERE key >= :low AND key < :high AND revision <= :at"
+    " GROUP BY key ORDER BY key) AS keys"
+    " CROSS JOIN log ON log.revision = keys.newest WHERE log.value IS NOT NULL LIMIT :limit"
+)
 
 
 class Heads(NamedTuple):
@@ -47,25 +52,20 @@ def read_one(connection: sqlite3.Connection, key: str, revision: int | None) -> 
 def read_range(
     connection: sqlite3.Connection, prefix: str, revision: int | None, after: str | None, limit: int
 ) -> Page:
-    """Within one read transaction, so that page, count and revision agree."""
+    """Within one read transaction, so that page and revision agree."""
     low, high = prefix, _end(prefix)
     if after is not None and after >= low:
         low = after + "\0"
-    bounds = {"low": low, "high": high, "at": _last(revision), "limit": limit or -1}
+    bounds = {"low": low, "high": high, "at": _last(revision), "limit": limit + 1 if limit else -1}
     connection.execute("BEGIN")
     try:
         newest, _ = revisions(connection)
-        rows = connection.execute(
-            f"SELECT key, value, revision, created {_RECORDS} ORDER BY key LIMIT :limit", bounds
-        ).fetchall()
-        remaining = 0
-        if limit and len(rows) == limit:
-            bounds["low"] = rows[-1][0] + "\0"
-            remaining = int(connection.execute(f"SELECT count(*) {_RECORDS}", bounds).fetchone()[0])
+        rows = connection.execute(_RANGE, bounds).fetchall()
     finally:
         connection.execute("COMMIT")
-    records = [Record(*row) for row in rows]
-    return Page(records, newest if revision is None else revision, remaining > 0, remaining)
+    more = 0 < limit < len(rows)
+    records = [Record(*row) for row in (rows[:limit] if more else rows)]
+    return Page(records, newest if revision is None else revision, more)
 
 
 def backlog(connection: sqlite3.Connection, prefix: str, after: int, last: int) -> Sequence[Change]:

@@ -144,6 +144,38 @@ async def test_objects_are_bytes_ready_to_send(cluster: Cluster):
     assert node is not None and (node.namespace, node.name) == ("", "n1")
 
 
+@pytest.mark.parametrize(
+    ("meta", "labels"),
+    [
+        ({"name": "p"}, {}),
+        ({"name": "p", "labels": {}}, {}),
+        ({"name": "p", "labels": {"a": "1", "b/c": ""}}, {"a": "1", "b/c": ""}),
+        ({"labels": {"a": "}"}, "name": "p"}, {"a": "}"}),
+        ({"annotations": {"labels": "{", "k": '"labels":{"x":"y"}'}, "labels": {"a": "1"}, "name": "p"}, {"a": "1"}),
+        ({"name": "p", "managedFields": [{"fieldsV1": {"labels": {"x": "y"}}}], "labels": {"a": "1"}}, {"a": "1"}),
+        ({"name": "p", "managedFields": [{"fieldsV1": {"labels": {"x": "y"}}}]}, {}),
+    ],
+)
+async def test_labels_and_node_are_those_of_the_object_alone(cluster: Cluster, meta: dict, labels: dict):
+    spec = {"template": {"metadata": {"labels": {"no": "no"}}}, "nodeSelector": {"nodeName": "no"}, "nodeName": "n1"}
+    value = orjson.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+    await cluster.backend.write(Write("/core/pods/default/p", value))
+    obj = cluster.pods.get("default", "p")
+    assert obj is not None and dict(obj.labels) == labels and obj.node == "n1"
+
+
+async def test_a_value_in_another_order_is_put_right(cluster: Cluster):
+    value = (
+        b'{"spec":{"metadata":{"x":1}},"kind":"Pod","metadata":{"resourceVersion":"3","name":"p"},"apiVersion":"v1"}'
+    )
+    revision = await cluster.backend.write(Write("/core/pods/default/p", value))
+    obj = cluster.pods.get("default", "p")
+    assert obj is not None and obj.full == (
+        b'{"apiVersion":"v1","kind":"Pod","metadata":{"resourceVersion":"%d","name":"p"},"spec":{"metadata":{"x":1}}}'
+        % revision.revision
+    )
+
+
 async def test_lists_select_by_place_name_node_labels_and_fields(cluster: Cluster):
     rng = random.Random(3)
     for i in range(60):
