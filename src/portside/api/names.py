@@ -56,6 +56,11 @@ CONFIG_KEY_TEXT = (
 
 
 def too_long(maximum: int) -> str:
+    return f"must be no more than {maximum} characters"
+
+
+def too_many_bytes(maximum: int) -> str:
+    """Keys and values of labels are counted in bytes by upstream's text, names in characters."""
     return f"must be no more than {maximum} bytes"
 
 
@@ -140,7 +145,9 @@ def qualified_name(value: str) -> list[str]:
         if not prefix:
             problems.append(f"prefix part {EMPTY}")
         else:
-            problems += [f"prefix part {p}" for p in is_subdomain(prefix)]
+            problems += [f"prefix part {too_many_bytes(253)}"] if _size(prefix) > 253 else []
+            if not _SUBDOMAIN.match(prefix):
+                problems.append(f"prefix part {SUBDOMAIN_TEXT}")
     else:
         return [
             f"a valid label key {QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' "
@@ -149,14 +156,14 @@ def qualified_name(value: str) -> list[str]:
     if not name:
         problems.append(f"name part {EMPTY}")
     elif _size(name) > 63:
-        problems.append(f"name part {too_long(63)}")
+        problems.append(f"name part {too_many_bytes(63)}")
     if not _QUALIFIED.match(name):
         problems.append(f"name part {QUALIFIED_TEXT}")
     return problems
 
 
 def label_value(value: str) -> list[str]:
-    problems = [too_long(63)] if _size(value) > 63 else []
+    problems = [too_many_bytes(63)] if _size(value) > 63 else []
     if not _LABEL_VALUE.match(value):
         problems.append(LABEL_VALUE_TEXT)
     return problems
