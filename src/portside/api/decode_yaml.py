@@ -47,10 +47,8 @@ def _allowed_share(nodes: int) -> float:
 def _scalar(node: yaml.ScalarNode) -> Any:
     text: str = node.value
     tag = node.tag
-    if node.style is not None or tag == "tag:yaml.org,2002:binary":
+    if node.style or tag == "tag:yaml.org,2002:binary":
         return text
-    if tag not in ("tag:yaml.org,2002:str",) or not node.start_mark:
-        pass
     if text in _NULL:
         return None
     if text in _TRUE:
@@ -121,7 +119,7 @@ class _Convert:
         out: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            if isinstance(key_node, yaml.ScalarNode) and key_node.value == "<<" and key_node.style is None:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value == "<<" and not key_node.style:
                 sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 for source in sources:
                     found = self.value(source, depth + 1)
@@ -141,7 +139,7 @@ class _Convert:
 
 def _tagged(node: yaml.ScalarNode) -> Any:
     tag = node.tag
-    if tag == "tag:yaml.org,2002:str" and node.style is None:
+    if tag == "tag:yaml.org,2002:str" and not node.style:
         return _scalar(node)
     if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"):
         return _scalar(yaml.ScalarNode("tag:yaml.org,2002:str", node.value, node.start_mark, node.end_mark, None))
@@ -170,6 +168,7 @@ def parse_yaml(raw: bytes) -> tuple[Any, list[str]]:
         if not loader.check_node():
             return None, []
         node = loader.get_node()
+        assert node is not None
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 0
         where = f"line {line}: " if line > 1 else ""

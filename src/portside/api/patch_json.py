@@ -65,7 +65,11 @@ def unknown_members(ops: Any) -> list[str]:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
-    return {dict: "object", str: "string", list: "array"}.get(type(value), "number")
+    if isinstance(value, dict):
+        return "object"
+    if isinstance(value, list):
+        return "array"
+    return "string" if isinstance(value, str) else "number"
 
 
 def _pointer(path: Any) -> list[str]:

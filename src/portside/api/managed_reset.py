@@ -1,0 +1,45 @@
+"""Fields that a request can't change and so never owns, per kind and subresource (upstream's reset fields)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portside.api import managed_sets as sets
+from portside.api.managed_sets import Fields
+
+Json = dict[str, Any]
+STATUS: Fields = {"f:status": {}}
+SPEC: Fields = {"f:spec": {}}
+_LABELS: Fields = {"f:spec": {}, "f:metadata": {"f:labels": {}}}
+
+
+ON_STATUS: dict[str, Fields] = {
+    "Pod": {"f:spec": {}, "f:metadata": {"f:deletionTimestamp": {}, "f:ownerReferences": {}}},
+    "Deployment": _LABELS,
+    "CustomResourceDefinition": {"f:spec": {}, "f:metadata": {}},
+    "APIService": {"f:spec": {}, "f:metadata": {}},
+    "ResourceClaim": {"f:spec": {}, "f:metadata": {}},
+}
+"""What a write of /status never owns, where it is more than spec."""
+
+_RESOURCES = ("resources", "resizePolicy")
+ONLY: dict[str, list[tuple[str, ...]]] = {
+    "ephemeralcontainers": [("f:spec", "f:ephemeralContainers")],
+    "resize": [
+        ("f:spec", "f:resources"),
+        *(("f:spec", "f:containers", "*", f"f:{name}") for name in _RESOURCES),
+        *(("f:spec", "f:initContainers", "*", f"f:{name}") for name in _RESOURCES),
+    ],
+}
+"""Subresources that own nothing but these."""
+
+
+def reset(fields: Fields, obj: Json, subresource: str) -> Fields:
+    """``fields`` without what a write of ``obj`` through ``subresource`` ("" the object itself) never owns."""
+    if not subresource:
+        return sets.without(fields, STATUS) if "f:status" in fields else fields
+    if subresource in ONLY:
+        return sets.only(fields, ONLY[subresource])
+    if subresource == "status":
+        return sets.without(fields, ON_STATUS.get(obj.get("kind", ""), SPEC))
+    return fields
