@@ -1,0 +1,46 @@
+"""One admission decision: what plugins look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from portside.api.status import ApiError, forbidden
+from portside.server.attributes import Attributes, User
+
+if TYPE_CHECKING:
+    from portside.server.host import Host
+
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Review:
+    """``operation`` is CREATE, UPDATE, DELETE or CONNECT. Mutating plugins change ``obj`` in place or replace it; ``old``
+    is read-only. A deletion has ``obj`` None. ``warnings`` go to the client."""
+
+    attributes: Attributes
+    obj: Json
+    old: Json | None
+    operation: str
+    dry_run: bool
+    server: Host
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def user(self) -> User:
+        return self.attributes.user
+
+    @property
+    def namespace(self) -> str:
+        return self.attributes.namespace
+
+    @property
+    def name(self) -> str:
+        if self.attributes.name:
+            return self.attributes.name
+        return str((self.obj or {}).get("metadata", {}).get("name") or "")
+
+    def refuse(self, why: str) -> ApiError:
+        """403, worded as upstream's admission errors."""
+        return forbidden(self.attributes.resource, self.name, why, self.attributes.group)
