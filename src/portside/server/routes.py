@@ -80,7 +80,12 @@ def attributes_of(request: Request) -> Attributes:
             name = _selected_name(request)
     elif verb == "get" and not sub and request.query and truth(_first(request, "watch")):
         verb = "watch"
-    return Attributes(user, verb, group, version, resource, sub, namespace, name, path)
+    if not request.query or "Selector" not in request.query:
+        return Attributes(user, verb, group, version, resource, sub, namespace, name, path)
+    fields, labels = request.param("fieldSelector"), request.param("labelSelector")
+    return Attributes(
+        user, verb, group, version, resource, sub, namespace, name, path, field_selector=fields, label_selector=labels
+    )
 
 
 def _first(request: Request, name: str) -> str | None:
