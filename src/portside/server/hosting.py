@@ -11,6 +11,7 @@ import orjson
 from portside.api.kinds import KINDS, Kind
 from portside.base.clock import Clock, rfc3339
 from portside.base.pki import Pki
+from portside.server.admission import chain
 from portside.server.allocate import Allocator
 from portside.server.attributes import Attributes
 from portside.server.auth.authenticate import Authenticator
@@ -94,15 +95,29 @@ class Hosting:
         self, attributes: Attributes, obj: Json, old: Json | None, operation: str, dry_run: bool, request: Request
     ) -> Json:
         """Mutating admission."""
-        return obj
+        return await chain.mutate(
+            attributes, obj, old, operation=operation, dry_run=dry_run, server=self, warnings=request.warnings
+        )
 
     async def validate(
         self, attributes: Attributes, obj: Json, old: Json | None, operation: str, dry_run: bool, request: Request
     ) -> None:
         """Validating admission."""
+        await chain.validate(
+            attributes, obj, old, operation=operation, dry_run=dry_run, server=self, warnings=request.warnings
+        )
 
     async def admit_delete(self, attributes: Attributes, old: Json, options: DeleteOptions, request: Request) -> None:
         """Admission of a deletion."""
+        await chain.admit(
+            attributes,
+            {},
+            old,
+            operation="DELETE",
+            dry_run=bool(options.dry_run),
+            server=self,
+            warnings=request.warnings,
+        )
 
     async def admit_collection(self, attributes: Attributes, options: DeleteOptions, request: Request) -> None:
         """Admission of a collection's deletion."""
