@@ -75,10 +75,6 @@ class RestClient:
         self.transport = transport
         self.user_agent = user_agent
 
-    def named(self, user_agent: str) -> RestClient:
-        """The same connection under another name: each controller owns the fields it writes under its own."""
-        return RestClient(self.transport, user_agent=user_agent)
-
     async def _call(
         self, method: str, path: str, query: str = "", body: bytes = b"", content_type: str = "application/json"
     ) -> Json:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from portside.controllers import (
+    daemonset,
     deployment,
     endpointmirror,
     endpoints,
     endpointslice,
     garbage,
+    job,
     namespace,
+    nodelifecycle,
+    podgc,
     replicaset,
     replicationcontroller,
     rootca,
     serviceaccount,
+    tainteviction,
+    ttlafterfinished,
+    untracked,
 )
 from portside.controllers.harness import Controller
 
@@ -25,6 +32,10 @@ ALWAYS: tuple[Controller, ...] = (
     endpointmirror.CONTROLLER,
     serviceaccount.CONTROLLER,
     namespace.CONTROLLER,
+    daemonset.CONTROLLER,
+    job.CONTROLLER,
+    untracked.CONTROLLER,
+    ttlafterfinished.CONTROLLER,
 )
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 
@@ -32,4 +43,5 @@ LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, 
 def controllers(*, root_ca: str = "") -> list[Controller]:
     """``root_ca``: PEM; without it nothing is published."""
     publisher = [rootca.controller(root_ca)] if root_ca else []
-    return [*ALWAYS, *publisher, *LAST]
+    remembering = [nodelifecycle.controller(), tainteviction.controller(), podgc.controller()]
+    return [*ALWAYS, *remembering, *publisher, *LAST]

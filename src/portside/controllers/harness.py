@@ -280,17 +280,13 @@ def _deleted(context: Context, op: Op, answer: Json) -> None:
 
 
 class Harness:
-    """A set of controllers over one informer set. ``clients`` gives each its own name on the same connection."""
+    """A set of controllers over one informer set and one client."""
 
     def __init__(self, client: Client, clock: Clock, controllers: Iterable[Controller]) -> None:
         self.informers = InformerSet(client)
         self.recorder = EventRecorder(client, clock)
         self.clock = clock
-        named = getattr(client, "named", None)
-        self.runners = [
-            Runner(c, Context(named(c.name) if named else client, self.informers, self.recorder, clock, c.name))
-            for c in controllers
-        ]
+        self.runners = [Runner(c, Context(client, self.informers, self.recorder, clock, c.name)) for c in controllers]
 
     async def run(self) -> None:
         """Until cancelled; a controller that dies takes the harness with it, so that the supervisor sees it."""
