@@ -97,7 +97,8 @@ def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None
     for package, switch, user, agent in PARTS:
         if getattr(settings, switch) and (run := _runner(package)) is not None:
             client = _client(server, user, agent)
-            work = lambda run=run, client=client: run(client, SYSTEM)  # noqa: E731
+            more = {"root_ca": server.pki.ca.read_text()} if switch == "controllers" else {}
+            work = lambda run=run, client=client, more=more: run(client, SYSTEM, **more)  # noqa: E731
             started.append(asyncio.create_task(_kept(package, work), name=package))
     if settings.simulate and (run := _runner("portside.sim")) is not None:
         client = _client(server, "system:kube-sim", "kubelet")
