@@ -15,6 +15,7 @@ from portside.server import body, patches
 from portside.server.binding import bind
 from portside.server.eviction import evict
 from portside.server.negotiate import encode, negotiate
+from portside.server.nodeproxy import NODE_SUBRESOURCES
 from portside.server.options import write_options
 from portside.server.request import Request, Response
 from portside.server.routes import Route, not_allowed
@@ -287,3 +288,4 @@ SUBRESOURCES: dict[tuple[str, str, str], Sub] = {
     ("", "serviceaccounts", "token"): review,
     ("", "componentstatuses", ""): component_statuses,
 } | {(group, plural, ""): review for group, plural in AUTH_KINDS}
+SUBRESOURCES |= NODE_SUBRESOURCES

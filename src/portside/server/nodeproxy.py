@@ -1,0 +1,312 @@
+"""Logs, exec, attach, port-forward and proxy: from a pod, service or node to where it lives, after authorization."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from portside.api.field import FieldError, forbidden_field, invalid_value
+from portside.api.status import ApiError, bad_request, forbidden, invalid, not_found
+from portside.server.forward import Target, forward, whole
+from portside.server.request import Request, Response
+from portside.server.routes import Route
+
+if TYPE_CHECKING:
+    from portside.server.app import ApiServer
+    from portside.server.resource import Resource
+
+Json = dict[str, Any]
+Sub = Callable[["ApiServer", Request, "Resource", Route], Awaitable[Response]]
+ENDED = ("Succeeded", "Failed")
+ADDRESSES = ("InternalIP", "ExternalIP")
+LOG_PASSED = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
+TRUE = ("1", "t", "T", "true", "True", "TRUE")
+
+
+async def _object(server: ApiServer, group: str, plural: str, namespace: str, name: str) -> Json:
+    found = await server.read(group, plural, namespace, name)
+    if found is None:
+        raise not_found(plural, name, group)
+    return found
+
+
+def _node_context(server: ApiServer) -> ssl.SSLContext:
+    """TLS towards the nodes: our authority, and the control plane's own certificate. Made once."""
+    made: ssl.SSLContext | None = getattr(server, "_node_tls", None)
+    if made is None:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.load_verify_locations(server.pki.ca)
+        name = "apiserver-kubelet-client"
+        made.load_cert_chain(server.pki.certificate(name), server.pki.key(name))
+        made.check_hostname = False  # the certificate must be that node's own: its common name is compared instead
+        setattr(server, "_node_tls", made)  # noqa: B010  the server does not know this attribute
+    return made
+
+
+async def _node_target(server: ApiServer, name: str) -> Target:
+    """The agent of a node. Raises ApiError when the node is gone or says no address."""
+    node = await _object(server, "", "nodes", "", name)
+    status = node.get("status") or {}
+    known = {a["type"]: a["address"] for a in reversed(status.get("addresses") or ())}
+    address = next((known[kind] for kind in ADDRESSES if kind in known), "")
+    port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or 10250
+    if not address:
+        raise ApiError(
+            500,
+            "InternalError",
+            f"Internal error occurred: no preferred addresses found; known addresses: {list(known)}",
+        )
+    return Target(address, int(port), _node_context(server), common_name=f"system:node:{name}")
+
+
+def _all_containers(pod: Json) -> list[str]:
+    spec = pod["spec"]
+    families = ("initContainers", "containers", "ephemeralContainers")
+    return [c["name"] for family in families for c in spec.get(family) or ()]
+
+
+def _container(pod: Json, asked: str) -> str:
+    """The container meant. Raises 400 with upstream's words."""
+    names, pod_name = _all_containers(pod), pod["metadata"]["name"]
+    if not asked:
+        if len(names) != 1:
+            raise bad_request(
+                f"a container name must be specified for pod {pod_name}, choose one of: [{' '.join(names)}]"
+            )
+        return names[0]
+    if asked not in names:
+        raise bad_request(f"container {asked} is not valid for pod {pod_name}")
+    return asked
+
+
+def _number(request: Request, name: str) -> int | None:
+    text = request.param(name)
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
+def _check_log_options(request: Request, pod: str) -> None:
+    errors: list[FieldError] = []
+    tail, limit, since = (_number(request, n) for n in ("tailLines", "limitBytes", "sinceSeconds"))
+    if tail is not None and tail < 0:
+        errors.append(invalid_value("tailLines", tail, "must be greater than or equal to 0"))
+    if limit is not None and limit < 1:
+        errors.append(invalid_value("limitBytes", limit, "must be greater than 0"))
+    if since is not None and request.param("sinceTime"):
+        errors.append(forbidden_field("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif since is not None and since < 1:
+        errors.append(invalid_value("sinceSeconds", since, "must be greater than 0"))
+    if request.param("stream"):
+        errors.append(forbidden_field("stream", "may not be specified"))
+    if errors:
+        raise invalid("PodLogOptions", pod, errors)
+
+
+async def _refusal(response: Response) -> ApiError:
+    """The node's refusal as a Status."""
+    text = (await whole(response)).decode("utf-8", "replace").strip()
+    if response.code == 400:
+        return bad_request(text)
+    if response.code == 404:
+        return ApiError(404, "NotFound", text, details={})
+    return ApiError(response.code, "InternalError", f"Internal error occurred: {text}")
+
+
+async def log(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """GET pods/NAME/log"""
+    at = route.attributes
+    pod = await _object(server, "", "pods", at.namespace, at.name)
+    _check_log_options(request, at.name)
+    container = _container(pod, request.param("container"))
+    node = pod["spec"].get("nodeName")
+    if not node:
+        return Response(204, b"", "")
+    target = await _node_target(server, node)
+    query = urlencode([(k, request.param(k)) for k in LOG_PASSED if request.param(k)])
+    path = f"/containerLogs/{at.namespace}/{at.name}/{container}" + (f"?{query}" if query else "")
+    answer = await forward(target, "GET", path, {}, b"", upgrade=False)
+    if answer.code != 200:
+        raise await _refusal(answer)
+    answer.content_type = "text/plain"
+    return answer
+
+
+def _may_create(server: ApiServer, route: Route) -> None:
+    """An upgrade by GET needs the same right as one by POST."""
+    at = route.attributes
+    if at.verb != "create" and not server.authorizer.allowed(replace(at, verb="create")):
+        name = f"{at.resource}/{at.subresource}"
+        why = f'User "{at.user.name}" cannot create resource "{name}" in API group "" in the namespace "{at.namespace}"'
+        raise forbidden(name, at.name, why)
+
+
+async def _stream(
+    server: ApiServer, request: Request, route: Route, verb: str, options: list[tuple[str, str]]
+) -> Response:
+    _may_create(server, route)
+    at = route.attributes
+    pod = await _object(server, "", "pods", at.namespace, at.name)
+    path = f"/{verb}/{at.namespace}/{at.name}"
+    if verb != "portForward":
+        path += "/" + _container(pod, request.param("container"))
+    node = pod["spec"].get("nodeName")
+    if not node:
+        raise bad_request(f"pod {at.name} does not have a host assigned")
+    if verb == "exec" and (phase := (pod.get("status") or {}).get("phase")) in ENDED:
+        raise bad_request(f"cannot exec into a container in a completed pod; current phase is {phase}")
+    target = await _node_target(server, node)
+    query = urlencode(options)
+    answer = await forward(
+        target,
+        request.method,
+        path + (f"?{query}" if query else ""),
+        request.headers,
+        b"",
+        upgrade=bool(request.header("upgrade")),
+    )
+    if answer.upgrade is None:
+        raise await _refusal(answer)
+    return answer
+
+
+def _stream_options(request: Request) -> list[tuple[str, str]]:
+    """stdin, stdout, stderr and tty under the node's names."""
+    names = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
+    return [(theirs, "1") for ours, theirs in names.items() if request.param(ours) in TRUE]
+
+
+async def execute(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """GET or POST pods/NAME/exec"""
+    commands = [("command", word) for word in request.params.get("command", ())]
+    return await _stream(server, request, route, "exec", _stream_options(request) + commands)
+
+
+async def attach(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """GET or POST pods/NAME/attach"""
+    return await _stream(server, request, route, "attach", _stream_options(request))
+
+
+async def port_forward(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """GET or POST pods/NAME/portforward"""
+    return await _stream(server, request, route, "portForward", [])
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """(scheme, name, port) of ``[scheme:]name[:port]``."""
+    parts = name.split(":")
+    if len(parts) == 1:
+        return "", parts[0], ""
+    if len(parts) == 2:
+        return "", parts[0], parts[1]
+    if len(parts) == 3:
+        return parts[0], parts[1], parts[2]
+    raise bad_request(f'invalid proxy request "{name}"')
+
+
+def _checked(address: str) -> str:
+    """An address users may be sent to: not the server itself, not its link. Raises 400."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        raise bad_request("address not allowed") from None
+    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        raise bad_request("address not allowed")
+    return str(ip)
+
+
+def _unverified() -> ssl.SSLContext:
+    """TLS to a pod, whose certificate nobody vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _proxied(request: Request, route: Route, target: Target) -> Response:
+    path = "/" + quote(route.rest, safe="/:@!$&'()*+,;=~-._")
+    if request.path.endswith("/") and not path.endswith("/"):
+        path += "/"
+    if request.query:
+        path += f"?{request.query}"
+    upgrade = bool(request.header("upgrade"))
+    return await forward(target, request.method, path, request.headers, request.body, upgrade=upgrade)
+
+
+async def proxy_pod(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """Any method on pods/[SCHEME:]NAME[:PORT]/proxy/PATH"""
+    scheme, name, port = _split(route.attributes.name)
+    pod = await _object(server, "", "pods", route.attributes.namespace, name)
+    address = _checked((pod.get("status") or {}).get("podIP") or "")
+    if not port:
+        ports = [p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or ()]
+        port = str(ports[0]) if ports else "80"
+    if not port.isdigit():
+        named = {p.get("name"): p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or ()}
+        if port not in named:
+            raise bad_request(f'invalid proxy request "{route.attributes.name}"')
+        port = str(named[port])
+    return await _proxied(request, route, Target(address, int(port), _unverified() if scheme == "https" else None))
+
+
+async def proxy_node(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """Any method on nodes/NAME/proxy/PATH"""
+    _, name, _ = _split(route.attributes.name)
+    return await _proxied(request, route, await _node_target(server, name))
+
+
+def _endpoint(slices: list[Json], port_name: str) -> tuple[str, int] | None:
+    """A ready address and port behind a service's port."""
+    for piece in slices:
+        port = next((p["port"] for p in piece.get("ports") or () if (p.get("name") or "") == port_name), None)
+        for endpoint in piece.get("endpoints") or ():
+            ready = (endpoint.get("conditions") or {}).get("ready")
+            if port is not None and ready is not False and endpoint.get("addresses"):
+                return endpoint["addresses"][0], int(port)
+    return None
+
+
+async def proxy_service(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
+    """Any method on services/[SCHEME:]NAME[:PORT]/proxy/PATH"""
+    import orjson
+
+    from portside.server.watchcache_filter import Filter
+
+    scheme, name, wanted = _split(route.attributes.name)
+    namespace = route.attributes.namespace
+    service = await _object(server, "", "services", namespace, name)
+    ports = service["spec"].get("ports") or []
+    chosen = next((p for p in ports if wanted in (p.get("name"), str(p["port"]))), None)
+    if not wanted and len(ports) == 1:
+        chosen = ports[0]
+    if chosen is None:
+        raise ApiError(503, "ServiceUnavailable", f'no service port "{wanted}" found for service "{name}"', details={})
+    listing = server.caches.of("discovery.k8s.io", "endpointslices").list(Filter(namespace=namespace))
+    slices = [orjson.loads(item.full) for item in listing.objects]
+    own = [s for s in slices if (s["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name]
+    found = _endpoint(own, chosen.get("name") or "")
+    if found is None:
+        raise ApiError(
+            503, "ServiceUnavailable", f'no endpoints available for service "{route.attributes.name}"', details={}
+        )
+    return await _proxied(
+        request, route, Target(_checked(found[0]), found[1], _unverified() if scheme == "https" else None)
+    )
+
+
+NODE_SUBRESOURCES: dict[tuple[str, str, str], Sub] = {
+    ("", "pods", "log"): log,
+    ("", "pods", "exec"): execute,
+    ("", "pods", "attach"): attach,
+    ("", "pods", "portforward"): port_forward,
+    ("", "pods", "proxy"): proxy_pod,
+    ("", "nodes", "proxy"): proxy_node,
+    ("", "services", "proxy"): proxy_service,
+}
