@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from portside.api.rules import configmap, core_node, endpoints, events, namespace, quota, service, serviceaccount
+from portside.api.rules import (
+    configmap,
+    core_node,
+    endpoints,
+    events,
+    namespace,
+    quota,
+    service,
+    serviceaccount,
+    volumes,
+)
 from portside.api.rules.registry import Rules
 
 _ALL: tuple[Rules, ...] = (
@@ -18,5 +28,7 @@ _ALL: tuple[Rules, ...] = (
     serviceaccount.BINDING,
     serviceaccount.COMPONENTSTATUS,
     serviceaccount.SERVICEACCOUNT,
+    volumes.CLAIM,
+    volumes.VOLUME,
 )
 RULES = {(r.kind.version, r.kind.kind): r for r in _ALL}
