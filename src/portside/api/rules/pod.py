@@ -33,6 +33,8 @@ def default(pod: Json) -> None:
 def prepare_create(pod: Json, ctx: Context) -> None:
     """A new pod is Pending; clients cannot set its status."""
     spec = pod["spec"]
+    if spec["terminationGracePeriodSeconds"] < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     status: Json = {"phase": "Pending", "qosClass": qos_class(spec)}
     if spec.get("schedulingGates"):
         condition = {"type": "PodScheduled", "status": "False", "lastProbeTime": None, "lastTransitionTime": ctx.now}

@@ -161,7 +161,9 @@ def default_volume(volume: Json) -> None:
     if volume.get("downwardAPI") is not None:
         _default_downward(volume["downwardAPI"].get("items"))
     if volume.get("projected") is not None:
-        for source in volume["projected"].get("sources") or ():
+        # Not omitted when empty: Go writes null.
+        sources = volume["projected"]["sources"] = volume["projected"].get("sources") or None
+        for source in sources or ():
             if source.get("downwardAPI") is not None:
                 _default_downward(source["downwardAPI"].get("items"))
             token = source.get("serviceAccountToken")

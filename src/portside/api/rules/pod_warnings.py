@@ -152,8 +152,8 @@ def _lists(spec: Json, path: str) -> list[str]:
 
 def _fractions(resources: Json, path: str) -> list[str]:
     found: list[str] = []
-    for kind in ("limits", "requests"):
-        for name in ("memory", "ephemeral-storage"):
+    for name in ("memory", "ephemeral-storage"):
+        for kind in ("limits", "requests"):
             text = (resources.get(kind) or {}).get(name)
             if text is not None and quantity.parse(text) % 1:
                 shown = go_value(quantity.canonical(text))
@@ -202,7 +202,7 @@ def spec_warnings(spec: Json, meta: Json, path: str, meta_path: str) -> list[str
         found += _ports(spec, path)
     if (spec.get("terminationGracePeriodSeconds") or 0) < 0 and path != "spec":
         found.append(
-            f"{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1."
+            f"{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
         )
     return found
 
