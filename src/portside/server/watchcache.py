@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from portside.api.status import ApiError
+from portside.server.watchcache_channel import AT_ONCE, Channel
 from portside.server.watchcache_filter import ALL, Filter
 from portside.server.watchcache_form import Form, JsonForm
 from portside.server.watchcache_history import Event, History
 from portside.server.watchcache_index import Index
 from portside.server.watchcache_object import META, CachedObject, canonical, join_full, join_items, splice, split
-from portside.server.watchcache_watcher import Channel, Watcher
+from portside.server.watchcache_watcher import Watcher
 from portside.store.backend import Change, Compacted, Durability
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ class WatchCache:
             return False
         return not where.namespace or obj.namespace == where.namespace
 
-    def join(self, watcher: Watcher) -> None:
+    def join(self, watcher: Watcher) -> Channel:
         """Make a watch live."""
         where, form = watcher.where, watcher.form
         identity = (where.identity, form.key)
@@ -286,16 +287,13 @@ class WatchCache:
             channel = self._channels[identity] = Channel(where, form)
             self._bucket(where).append(channel)
         channel.watchers[watcher] = None
+        return channel
 
-    def leave(self, watcher: Watcher) -> None:
+    def leave(self, watcher: Watcher, channel: Channel) -> None:
         """A watch is no longer live."""
-        identity = (watcher.where.identity, watcher.form.key)
-        channel = self._channels.get(identity)
-        if channel is None:
-            return
         channel.watchers.pop(watcher, None)
         if not channel.watchers:
-            del self._channels[identity]
+            del self._channels[(channel.where.identity, channel.form.key)]
             self._bucket(channel.where).remove(channel)
 
     def dropped(self, watcher: Watcher) -> None:
@@ -368,7 +366,16 @@ class WatchCache:
                     parts[channel] = [data]
                 else:
                     made.append(data)
-        targets = [(c, tuple(c.watchers), p[0] if len(p) == 1 else b"".join(p)) for c, p in parts.items()]
+        at_once = 0
+        targets: list[tuple[Channel, tuple[Watcher, ...], bytes]] = []
+        for channel, made in parts.items():
+            data = made[0] if len(made) == 1 else b"".join(made)
+            at_once += len(channel.watchers)
+            if channel.form.then is None and (at_once > AT_ONCE or channel.pending):
+                channel.add(before, events[-1].revision, data)
+                self._caches.fanout.add(channel)
+            else:
+                targets.append((channel, tuple(channel.watchers), data))
         for channel, watchers, data in targets:
             then = channel.form.then
             for watcher in watchers:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from portside.server.watchcache import EPHEMERAL, WatchCache, too_large
+from portside.server.watchcache_channel import Fanout
 from portside.server.watchcache_history import Event
 from portside.server.watchcache_object import ViewPool
 from portside.store.backend import Backend, Change, Subscription
@@ -58,6 +59,7 @@ class WatchCaches:
         self.revision = 0
         self.ephemeral = frozenset(prefix_of(*resource) for resource in EPHEMERAL)
         self.views = ViewPool(VIEWS)
+        self.fanout = Fanout(self.call_soon)
         self._rng = rng or random.Random()
         self._caches: dict[str, WatchCache] = {}
         self._floor = 0

@@ -17,31 +17,13 @@ from portside.server.watchcache_object import CachedObject
 
 if TYPE_CHECKING:
     from portside.server.watchcache import WatchCache
-    from portside.server.watchcache_history import Event
+    from portside.server.watchcache_channel import Channel
 
 log = logging.getLogger(__name__)
 
 SLICE_BYTES = 256 * 1024
 """What one watch may send in a row while it catches up, before the event loop gets a turn."""
 SLICE_EVENTS = 512
-
-
-class Channel:
-    """The live watches with one filter and one form: an event is judged and encoded once for all of them."""
-
-    __slots__ = ("form", "watchers", "where")
-
-    def __init__(self, where: Filter, form: Form) -> None:
-        self.where = where
-        self.form = form
-        self.watchers: dict[Watcher, None] = {}
-
-    def encode(self, event: Event, first: bool) -> bytes | None:
-        """The event's bytes, None when the filter does not see it. ``first``: nothing of this delivery came before."""
-        seen = event.seen(self.where)
-        if seen is None:
-            return None
-        return event.encoded(self.form if first else self.form.then or self.form, *seen)
 
 
 class Watcher:
@@ -74,6 +56,9 @@ class Watcher:
         self._initial_end = initial_end
         self.bookmarks = bookmarks
         self.live = False
+        self.sent = 0
+        """Up to which revision the channel's turns have served it; see ``Channel.received``."""
+        self.channel: Channel | None = None
         self.paused = True
         self.closed = False
         self.paused_since = cache.clock()
@@ -108,16 +93,19 @@ class Watcher:
 
     def switch(self, form: Form) -> None:
         """Write events in another form from now on."""
+        if self.live and self.channel is not None:
+            self.channel.flush(self)
         live = self.live
         self._leave_live()
         self.form = form
         if live and not self.closed:
-            self.live = True
-            self._cache.join(self)
+            self._go_live()
 
     def bookmark(self) -> None:
         """Send a bookmark now if everything up to the current revision was sent."""
         self.bookmark_due = self._cache.next_bookmark()
+        if self.live and self.channel is not None:
+            self.channel.flush(self)
         if self.live:
             self.send(self.form.bookmark(self._cache.revision, False))
 
@@ -138,11 +126,23 @@ class Watcher:
             log.exception("a watch of %s failed; it is closed", self._cache.prefix)
             self.end(None)
 
-    def _leave_live(self) -> None:
+    def fall_back(self) -> None:
+        """Read on from the history instead of live."""
         if self.live:
+            self._leave_live()
+            self._schedule()
+
+    def _go_live(self) -> None:
+        self.live = True
+        self.sent = self._cache.revision
+        self.channel = self._cache.join(self)
+
+    def _leave_live(self) -> None:
+        if self.live and self.channel is not None:
             self.live = False
-            self.position = self._cache.revision
-            self._cache.leave(self)
+            self.position = self.channel.received(self, self._cache.revision)
+            self._cache.leave(self, self.channel)
+            self.channel = None
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -168,8 +168,7 @@ class Watcher:
         if self.position > self._cache.revision:
             self._waiting = self._cache.at_revision(self.position + 1, self._schedule)
         elif self._cache.changed <= self.position:
-            self.live = True
-            self._cache.join(self)
+            self._go_live()
         else:
             self._schedule()
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from portside.api.status import ApiError
+from portside.server import watchcache, watchcache_channel
 from portside.server.watchcache import ALL, Filter, JsonForm, WatchCache, durability_of, join_full, join_items, splice
 from portside.server.watchcache_feed import WatchCaches
 from portside.store.backend import FIRST_REVISION, Committed, Compacted, Write
@@ -456,8 +457,29 @@ async def test_an_event_is_encoded_once_for_all_watches_of_a_form(cluster: Clust
     ]
     await settle()
     await cluster.put("p")
+    await settle()
     assert form.made == 1
     assert len({id(c.raw[0]) for c in clients}) == 1, "and shared"
+
+
+async def test_many_watches_are_served_in_turns_and_late_ones_get_several_events_at_once(cluster: Cluster):
+    clients = [Client(cluster.pods, after=cluster.backend.revision, bookmarks=True) for _ in range(300)]
+    await settle()
+    for name in "abc":
+        await cluster.put(name)
+    sent = sum(len(c.raw) for c in clients)
+    assert sent < 300, "the writer does not wait for all of them"
+    clients[5].watch.pause()
+    clients[6].watch.bookmark()
+    await settle()
+    await cluster.put("d")
+    clients[5].watch.resume()
+    for _ in range(5):
+        await settle()
+    names = [[t[1] for t in c.told] for c in clients]
+    assert names[6] == ["a", "b", "c", "", "d"], "a bookmark does not overtake events"
+    assert all(n == ["a", "b", "c", "d"] for i, n in enumerate(names) if i != 6)
+    assert sum(len(c.raw) for c in clients) < 900
 
 
 async def test_a_form_may_differ_after_the_first_event(cluster: Cluster):
@@ -495,9 +517,15 @@ async def test_a_failing_sink_closes_its_watch_only(cluster: Cluster):
     assert len(other.told) == 2 and ended == [None]
 
 
+@pytest.mark.parametrize("at_once", [2, 1000])
 @pytest.mark.parametrize("seed", range(4))
-async def test_every_watch_ends_up_with_what_a_list_shows(cluster: Cluster, seed: int):
+async def test_every_watch_ends_up_with_what_a_list_shows(
+    cluster: Cluster, seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+):
     """The oracle of an informer: apply the events in order, compare with the list under the same filter."""
+    monkeypatch.setattr(watchcache, "AT_ONCE", at_once)
+    monkeypatch.setattr(watchcache_channel, "AT_ONCE", at_once)
+    monkeypatch.setattr(watchcache_channel, "PENDING_BYTES", 2_000)
     rng = random.Random(seed)
     choices: list[Filter] = [
         ALL,
@@ -514,7 +542,10 @@ async def test_every_watch_ends_up_with_what_a_list_shows(cluster: Cluster, seed
     for step in range(400):
         if step % 20 == 0:
             for where in choices:
-                clients.append((where, Client(cluster.pods, where=where, initial_end=rng.random() < 0.5)))
+                client = Client(cluster.pods, where=where, initial_end=rng.random() < 0.5)
+                clients.append((where, client))
+                if rng.random() < 0.2:  # a transport that fills up
+                    client.on_data = lambda watch=client.watch: watch.pause() if rng.random() < 0.3 else None
         name, namespace = f"p{rng.randrange(4)}", rng.choice("ab")
         if rng.random() < 0.25 and cluster.pods.get(namespace, name):
             await cluster.drop(name, namespace)
@@ -528,8 +559,12 @@ async def test_every_watch_ends_up_with_what_a_list_shows(cluster: Cluster, seed
         if rng.random() < 0.5:
             await asyncio.sleep(0)
     for _, client in clients:
-        client.watch.resume()
-    await settle()
+        client.on_data = lambda: None
+    for _ in range(60):
+        for _, client in clients:
+            client.watch.resume()
+        await settle()
+    assert all(client.watch.live for _, client in clients)
     for where, client in clients:
         listed = {f"{o.namespace}/{o.name}": o.view for o in cluster.pods.list(where).objects}
         assert client.state == listed, where
