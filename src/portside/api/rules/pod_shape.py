@@ -10,7 +10,6 @@ j a value printed as it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -24,23 +23,24 @@ PodSpec: Volumes volumes L:Volume; InitContainers initContainers L:Container; Co
  EphemeralContainers ephemeralContainers L:EphemeralContainer; RestartPolicy restartPolicy s
  TerminationGracePeriodSeconds terminationGracePeriodSeconds p; ActiveDeadlineSeconds activeDeadlineSeconds p
  DNSPolicy dnsPolicy s; NodeSelector nodeSelector m; ServiceAccountName serviceAccountName s
- AutomountServiceAccountToken automountServiceAccountToken p; NodeName nodeName s
- SecurityContext securityContext o:PodSecurityContext; ImagePullSecrets imagePullSecrets L:LocalObjectReference
- Hostname hostname s; Subdomain subdomain s; SetHostnameAsFQDN setHostnameAsFQDN p; Affinity affinity o:Affinity
- SchedulerName schedulerName s; Tolerations tolerations L:Toleration; HostAliases hostAliases L:HostAlias
- PriorityClassName priorityClassName s; Priority priority p; PreemptionPolicy preemptionPolicy p
+ DeprecatedServiceAccount serviceAccount s; AutomountServiceAccountToken automountServiceAccountToken p
+ NodeName nodeName s; HostNetwork hostNetwork b; HostPID hostPID b; HostIPC hostIPC b
+ ShareProcessNamespace shareProcessNamespace p; SecurityContext securityContext o:PodSecurityContext
+ ImagePullSecrets imagePullSecrets L:LocalObjectReference; Hostname hostname s; Subdomain subdomain s
+ Affinity affinity o:Affinity; SchedulerName schedulerName s; Tolerations tolerations L:Toleration
+ HostAliases hostAliases L:HostAlias; PriorityClassName priorityClassName s; Priority priority p
  DNSConfig dnsConfig o:PodDNSConfig; ReadinessGates readinessGates L:PodReadinessGate
- RuntimeClassName runtimeClassName p; Overhead overhead q; EnableServiceLinks enableServiceLinks p
- TopologySpreadConstraints topologySpreadConstraints L:TopologySpreadConstraint; OS os o:PodOS
+ RuntimeClassName runtimeClassName p; EnableServiceLinks enableServiceLinks p; PreemptionPolicy preemptionPolicy p
+ Overhead overhead q; TopologySpreadConstraints topologySpreadConstraints L:TopologySpreadConstraint
+ SetHostnameAsFQDN setHostnameAsFQDN p; OS os o:PodOS; HostUsers hostUsers p
  SchedulingGates schedulingGates L:PodSchedulingGate; ResourceClaims resourceClaims L:PodResourceClaim
  Resources resources o:ResourceRequirements; HostnameOverride hostnameOverride p; SchedulingGroup schedulingGroup j
  EvictionResponders evictionResponders j
-PodSecurityContext: HostNetwork hostNetwork b; HostPID hostPID b; HostIPC hostIPC b
- ShareProcessNamespace shareProcessNamespace p; HostUsers hostUsers p; SELinuxOptions seLinuxOptions o:SELinuxOptions
- WindowsOptions windowsOptions o:WindowsOptions; RunAsUser runAsUser p; RunAsGroup runAsGroup p
- RunAsNonRoot runAsNonRoot p; SupplementalGroups supplementalGroups l; SupplementalGroupsPolicy supplementalGroupsPolicy p
- FSGroup fsGroup p; FSGroupChangePolicy fsGroupChangePolicy p; Sysctls sysctls L:NameValue
- SeccompProfile seccompProfile o:Profile; AppArmorProfile appArmorProfile o:Profile; SELinuxChangePolicy seLinuxChangePolicy p
+PodSecurityContext: SELinuxOptions seLinuxOptions o:SELinuxOptions; WindowsOptions windowsOptions o:WindowsOptions
+ RunAsUser runAsUser p; RunAsGroup runAsGroup p; RunAsNonRoot runAsNonRoot p; SupplementalGroups supplementalGroups l
+ SupplementalGroupsPolicy supplementalGroupsPolicy p; FSGroup fsGroup p; Sysctls sysctls L:NameValue
+ FSGroupChangePolicy fsGroupChangePolicy p; SeccompProfile seccompProfile o:Profile
+ AppArmorProfile appArmorProfile o:Profile; SELinuxChangePolicy seLinuxChangePolicy p
 Container: Name name S; Image image s; Command command l; Args args l; WorkingDir workingDir s; Ports ports L:ContainerPort
  EnvFrom envFrom L:EnvFromSource; Env env L:EnvVar; Resources resources v:ResourceRequirements
  ResizePolicy resizePolicy L:ContainerResizePolicy; RestartPolicy restartPolicy p
@@ -181,7 +181,6 @@ ClaimSpec: AccessModes accessModes l; Selector selector j; Resources resources v
  VolumeAttributesClassName volumeAttributesClassName p
 ImageVolume: Reference reference s; PullPolicy pullPolicy s
 """
-_HOST_FIELDS = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers")
 
 
 @lru_cache(maxsize=1)
@@ -203,8 +202,6 @@ def shapes() -> dict[str, tuple[Field, ...]]:
 @lru_cache(maxsize=256)
 def _tidier(name: str) -> dict[str, tuple[str, str]]:
     table = {external: (kind, inner) for _, external, kind, inner in shapes()[name]}
-    if name == "PodSpec":
-        table |= {f: ("b" if i < 3 else "p", "") for i, f in enumerate(_HOST_FIELDS)}
     if name == "Volume":
         table["name"] = ("S", "")
     return table
@@ -271,11 +268,7 @@ def dump(obj: Json | None, name: str) -> Json:
 
 
 def dump_pod_spec(spec: Json) -> Json:
-    """As ``dump``; upstream keeps the host namespaces inside the internal security context."""
-    host = {f: spec[f] for f in _HOST_FIELDS if f in spec}
-    context = spec.get("securityContext")
-    if host or context is not None:
-        spec = {**spec, "securityContext": {**(context or {}), **host}}
+    """A pod's spec as ``dump`` shows it."""
     return dump(spec, "PodSpec")
 
 
@@ -283,6 +276,3 @@ def go_json(value: Any, indent: int | None = None) -> str:
     """JSON as Go's encoder writes it, with its escapes for HTML."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=(",", ": " if indent else ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-Dumper = Callable[[Json | None, str], Json]
