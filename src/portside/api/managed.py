@@ -193,21 +193,18 @@ def _applied(
     """The merged object and the conflicts; ``managers`` is changed in place."""
     top = shape(schema)
     merged = merge(top, live, patch)
-    own = reset(held(top, patch) or {}, live if live.get("kind") else patch, who.subresource)
-    own = sets.difference(own, STRIPPED)
+    own = reset(held(top, patch) or {}, patch, who.subresource)
     previous = managers.get(who.key)
     managers[who.key] = Entry(
         who.manager, APPLY, who.api_version, who.subresource, previous.time if previous else "", own
     )
     if previous is not None and previous.fields:
         merged = _pruned(top, merged, managers, previous.fields)
-    head = {key: merged[key] for key in ("apiVersion", "kind", "metadata") if key in merged}
-    merged = deepcopy(head | merged)
-    schema.decode(merged)
-    if not isinstance(merged.get("metadata"), dict):
-        merged["metadata"] = {}
     conflicts = _taken(managers, _change(schema, live, merged, who.subresource), who.key, force)
-    if not own:
+    own = sets.difference(own, STRIPPED)
+    if own:
+        managers[who.key].fields = own
+    else:
         managers.pop(who.key, None)
     return merged, conflicts
 
@@ -253,7 +250,13 @@ def apply(
             raise _conflict_error(left)
         attempt = dict(managers)
         merged, _ = _applied(schema, before, patch, attempt, who, True)
-    if live is None or merged != before:
+    changed = live is None or merged != before
+    head = {key: merged[key] for key in ("apiVersion", "kind", "metadata") if key in merged}
+    merged = deepcopy(head | merged)
+    schema.decode(merged)
+    if not isinstance(merged.get("metadata"), dict):
+        merged["metadata"] = {}
+    if changed:
         if who.key in attempt:
             attempt[who.key].time = now
         refresh_last_applied(manager, merged, applied)

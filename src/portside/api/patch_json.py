@@ -9,6 +9,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import orjson
+
 from portside.api.status import ApiError, bad_request
 
 Json = dict[str, Any]
@@ -46,7 +48,7 @@ def json_patch(obj: Json, ops: Any) -> Json:
         raise ApiError(422, "Invalid", FAILED, details={}) from None
     if not isinstance(document, dict):
         raise ApiError(422, "Invalid", FAILED, details={})
-    return document
+    return orjson.loads(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))  # type: ignore[no-any-return]
 
 
 def unknown_members(ops: Any) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
+
+import orjson
 
 from portside.api.status import bad_request
 
@@ -11,18 +12,21 @@ Json = dict[str, Any]
 
 
 def merge_patch(obj: Json, patch: Any) -> Json:
-    """``obj`` with ``patch`` merged in, as a new object. Raises ApiError 400 for a patch that is no object."""
+    """``obj`` with ``patch`` merged in, as a new object with sorted keys: the order in which upstream meets unknown fields.
+
+    Raises ApiError 400 for a patch that is no object.
+    """
     if patch is None:
         raise bad_request("Invalid JSON Patch")
     if not isinstance(patch, dict):
         raise bad_request("Invalid JSON Patch")
-    merged: Json = _merged(obj, patch)
+    merged: Json = orjson.loads(orjson.dumps(_merged(obj, patch), option=orjson.OPT_SORT_KEYS))
     return merged
 
 
 def _merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
-        return deepcopy(patch)
+        return patch
     out = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:

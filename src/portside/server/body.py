@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from portside.api.kinds import BY_KIND, Kind
+from portside.api.schema import in_order, strict_text
 from portside.api.status import ApiError, bad_request
 from portside.server.negotiate import JSON, YAML, body_media, unsupported_body
 from portside.server.request import Request
@@ -98,10 +99,9 @@ def decode(raw: bytes, media: str, kind: Kind, schema: Schema, validation: str, 
     if not isinstance(value.get("metadata"), dict):
         value["metadata"] = {}
     if (unknown or problems) and validation != "Ignore":
-        told = [*unknown, *problems]
         if validation == "Strict":
-            raise bad_request(f"{prefix_of(kind)}strict decoding error: {', '.join(told)}")
-        warnings.extend(told)
+            raise bad_request(prefix_of(kind) + strict_text(problems, unknown))
+        warnings.extend(in_order(problems, unknown))
     return value
 
 

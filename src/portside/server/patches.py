@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portside.api.field import FieldError
+from portside.api.field import FieldError, invalid_value
+from portside.api.patch_strategic import go_map
+from portside.api.schema import strict_text
 from portside.api.status import ApiError, bad_request, conflict, invalid
 from portside.server import body
 from portside.server.negotiate import JSON, YAML, body_media, unsupported_patch
@@ -28,6 +30,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 TYPES = (JSON_PATCH, MERGE, STRATEGIC, APPLY)
 MAX_OPERATIONS = 10_000
+IMMUTABLE = "field is immutable"
 
 
 def patch_media(request: Request) -> str:
@@ -60,7 +63,7 @@ def _parse(raw: bytes, media: str, validation: str, warnings: list[str]) -> Any:
     """The patch document. Raises 400; duplicate fields are 422 when strict."""
     change, problems = body.parse(raw, JSON)
     if problems and validation == "Strict":
-        raise _invalid_patch(raw.decode("utf-8", "replace"), "strict decoding error: " + ", ".join(problems))
+        raise _invalid_patch(raw.decode("utf-8", "replace"), strict_text(problems, []))
     if validation == "Warn":
         warnings.extend(problems)
     if media == JSON_PATCH:
@@ -114,7 +117,10 @@ def apply_change(
         if media == JSON_PATCH or new.get("kind") is None or new.get("apiVersion") is None:
             new["kind"], new["apiVersion"] = new.get("kind") or kind.kind, new.get("apiVersion") or kind.api_version
         body.check_type(new, kind, b"")
-    shown = orjson.dumps(change if media == STRATEGIC else new).decode
+
+    def shown() -> str:
+        return go_map(change) if media == STRATEGIC else orjson.dumps(new).decode()
+
     try:
         unknown = schema.decode(new)
     except ApiError as error:
@@ -138,18 +144,21 @@ async def _apply(
     """Server-side apply; creates the object when it is missing."""
     kind, attributes = resource.kind, route.attributes
     value, problems = body.parse(request.body, YAML)
+    if value is None:
+        value = {}
     if not isinstance(value, dict):
         raise bad_request("error decoding YAML: the document is not an object")
-    _check_applied(resource, value, attributes.name)
+    _check_applied(resource, value)
     if problems:
         if options.validation == "Strict":
             raise bad_request("error strict decoding YAML: " + ", ".join(problems))
         if options.validation == "Warn":
             request.warnings.extend(problems)
-    check_namespace(resource, value, attributes)
 
     async def applied(existing: Json) -> Json:
         merged = _merged(server, resource, existing or None, value, attributes.subresource, options)
+        _check_name(merged, attributes.name)
+        check_namespace(resource, merged, attributes)
         unknown = resource.schema.decode(merged)
         if unknown and options.validation == "Warn":
             request.warnings.extend(u for u in unknown if u not in request.warnings)
@@ -162,11 +171,10 @@ async def _apply(
             return await update_object(
                 server, request, resource, attributes, applied, options, tracked=True, create_ok=False
             )
-        if value["metadata"].get("uid"):
-            raise conflict(
-                kind.plural, attributes.name, f"uid mismatch: the provided object specified uid {value['metadata']['uid']}, and no existing object was found", kind.group
-            )  # fmt: skip
         new = await applied({})
+        if uid := new["metadata"].get("uid"):
+            raise invalid(kind.kind, attributes.name, [invalid_value("metadata.uid", uid, IMMUTABLE)], kind.group)
+        new["metadata"].pop("resourceVersion", None)
         try:
             made = replace(attributes, verb="patch")
             return await create_object(server, request, resource, made, new, options, tracked=True)
@@ -176,13 +184,21 @@ async def _apply(
     raise conflict(kind.plural, attributes.name, "the object was created and deleted meanwhile", kind.group)
 
 
-def _check_applied(resource: Resource, value: Json, name: str) -> None:
-    if not value.get("apiVersion") or not value.get("kind"):
-        missing = "Kind" if not value.get("kind") else "apiVersion"
-        raise bad_request(f"Object '{missing}' is missing in '{orjson.dumps(value).decode()}'")
-    if not isinstance(value.get("metadata"), dict):
-        value["metadata"] = {}
-    value["metadata"].setdefault("name", name)
+def _check_applied(resource: Resource, value: Json) -> None:
+    """What is applied has to say that it is of the path's kind. Raises 400."""
+    kind = resource.kind
+    version, name = str(value.get("apiVersion") or ""), str(value.get("kind") or "")
+    group, _, short = version.rpartition("/")
+    if name != kind.kind or group != kind.group or not short:
+        raise bad_request(f"invalid object type: {group}/{short}, Kind={name}")
+
+
+def _check_name(merged: Json, name: str) -> None:
+    said = merged["metadata"].get("name")
+    if not said:
+        raise bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if said != name:
+        raise bad_request(f"the name of the object ({said}) does not match the name on the URL ({name})")
 
 
 def _merged(
