@@ -27,6 +27,7 @@ from portside.server.attributes import User
 from portside.server.bootstrap.apply import Place, bootstrap
 from portside.server.http import Listener
 from portside.store.backend import Backend, StoreError
+from portside.store.compaction import keep_window
 
 log = logging.getLogger("portside.control-plane")
 MASTER = ("system:masters", "system:authenticated")
@@ -134,6 +135,9 @@ async def serve(settings: Settings) -> None:
     server.ready = True
     log.info("serving https://%s:%d from %s", settings.address, port, settings.home)
     parts = _components(settings, server)
+    parts.append(
+        asyncio.create_task(_kept("compaction", lambda: keep_window(server.backend, SYSTEM)), name="compaction")
+    )
     try:
         await stop.wait()
     finally:
