@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,14 +105,21 @@ async def container_logs(agent: Agent, exchange: Exchange) -> None:
     if not path.is_file():
         raise HttpProblem(400, f"failed to open the log of container {parts[3]}")
 
+    gone = asyncio.create_task(exchange.reader.read(1))  # a client that asks nothing more can only leave
+
     def ended() -> bool:
+        if gone.done():
+            return True
         current = next((c for c in worker.view.containers if c.id == container.id), None)
         return current is None or current.state is not State.RUNNING
 
-    await exchange.begin()
-    async for data in read_log(path, options, ended=ended):
-        await exchange.send(data)
-    await exchange.end()
+    try:
+        await exchange.begin()
+        async for data in read_log(path, options, ended=ended):
+            await exchange.send(data)
+        await exchange.end()
+    finally:
+        gone.cancel()
 
 
 ROUTES: dict[str, Handler] = {

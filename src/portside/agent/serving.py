@@ -135,8 +135,8 @@ class NodeServer:
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
+            pass  # the peer left, or the server is being closed: nobody is there to be told
         except Exception:
             log.exception("node server")
         finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from portside.agent.plan import is_sidecar, main_ended, reported_restarts, restarts_of
+from portside.agent.plan import is_sidecar, main_ended, reported_restarts, restarts_after, restarts_of
 from portside.agent.record import PodRecord, View
 from portside.agent.resources import qos_class
 from portside.agent.runtime import Container, State
@@ -68,13 +68,23 @@ class _Statuses:
             return {"running": {"startedAt": stamp(current.started_at)}}, before
         if current is not None and current.state in (State.EXITED, State.UNKNOWN):
             ended = _terminated(current, self.record, self.facts)
-            if reason and not self.record.killing:
+            if reason and not self.record.killing and self._again(name, family, current):
                 return self._wait(reason), ended
             return ended, before
         if reason is None:
             default = "PodInitializing" if family == "main" and self.has_init else "ContainerCreating"
             reason = (default, "")
         return self._wait(reason), before or self._reported(name)
+
+    def _again(self, name: str, family: str, current: Container) -> bool:
+        """Whether a container that ended is to be started again."""
+        families = {"init": "initContainers", "main": "containers"}
+        own = [c for c in self.pod["spec"].get(families.get(family, "")) or () if c["name"] == name]
+        if not own:
+            return False
+        if family == "init" and not is_sidecar(own[0]):
+            return bool(current.exit_code and self.pod["spec"].get("restartPolicy") != "Never")
+        return restarts_after(self.pod, own[0], current.exit_code)
 
     def _reported(self, name: str) -> Json:
         """The last state the API knows, when the runtime has forgotten the container."""
