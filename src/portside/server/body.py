@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from portside.api import protobuf
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.schema import in_order, strict_text
 from portside.api.status import ApiError, bad_request
-from portside.server.negotiate import JSON, YAML, body_media, unsupported_body
+from portside.server.negotiate import JSON, OFFERED, YAML, body_media, unsupported_body
 from portside.server.request import Request
 from portside.server.seam import parse_json, parse_yaml
 
@@ -29,11 +32,13 @@ def check_size(request: Request) -> None:
 
 
 def read(request: Request) -> tuple[bytes, str]:
-    """The body and its media type. Raises 415 and 413, in this order."""
+    """The body and its media type; protobuf is turned into JSON here. Raises 415 and 413, in this order."""
     media = body_media(request.header("content-type"))
-    if media not in (JSON, YAML):
+    if media not in OFFERED:
         raise unsupported_body()
     check_size(request)
+    if media == protobuf.MEDIA:
+        return (orjson.dumps(protobuf.decode(request.body)) if request.body else b""), JSON
     return request.body, media
 
 

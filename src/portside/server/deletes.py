@@ -11,7 +11,6 @@ import orjson
 from portside.api.status import ApiError, conflict, not_found
 from portside.server import body
 from portside.server.attributes import Attributes
-from portside.server.negotiate import JSON, YAML, body_media, unsupported_body
 from portside.server.options import DeleteOptions, delete_options, list_options
 from portside.server.reads import filter_of, select
 from portside.server.request import Request
@@ -46,11 +45,8 @@ def read_options(request: Request) -> DeleteOptions:
     """The options of a deletion. Raises 400, 413, 415, 422."""
     if not request.body and not request.too_large:
         return delete_options(request, None)
-    media = body_media(request.header("content-type"))
-    if media not in (JSON, YAML):
-        raise unsupported_body()
-    body.check_size(request)
-    value, _ = body.parse(request.body, media)
+    raw, media = body.read(request)
+    value, _ = body.parse(raw, media)
     if value is None:
         value = {}
     if not isinstance(value, dict):
