@@ -26,6 +26,8 @@ class Problems(list[str]):
     def __init__(self, told: list[str] = [], positions: dict[str, int] | None = None, yaml: bool = False) -> None:  # noqa: B006
         super().__init__(told)
         self.positions = positions or {}
+        self.typed: Any = None
+        """The value as decoding into types leaves it: objects of one name are merged. None: the same value."""
         self.yaml = yaml
 
 
@@ -54,8 +56,30 @@ def duplicates(raw: bytes) -> Problems:
     """Every field that occurs twice in its object, in the order of the document."""
     told: list[str] = []
     positions: dict[str, int] = {}
-    _walk(json.loads(raw, object_pairs_hook=_Pairs), "", told, positions)
-    return Problems(list(dict.fromkeys(told)), positions)
+    pairs = json.loads(raw, object_pairs_hook=_Pairs)
+    _walk(pairs, "", told, positions)
+    made = Problems(list(dict.fromkeys(told)), positions)
+    if told:
+        made.typed = _typed(pairs)
+    return made
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_typed(entry) for entry in value]
+    if not isinstance(value, _Pairs):
+        return value
+    out: dict[str, Any] = {}
+    for key, entry in value.pairs:
+        new = _typed(entry)
+        out[key] = _joined(out[key], new) if key in out else new
+    return out
+
+
+def _joined(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{k: _joined(old[k], v) if k in old else v for k, v in new.items()}}
+    return new
 
 
 def _walk(value: Any, path: str, told: list[str], positions: dict[str, int]) -> None:

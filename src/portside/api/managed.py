@@ -150,7 +150,8 @@ def after_update(
         meta["managedFields"] = written
 
 
-def _typed_error(applied: Json, api_version: str, found: list[str]) -> ApiError:
+def typed_error(applied: Json, api_version: str, found: list[str]) -> ApiError:
+    """500: the applied object is not what its schema says."""
     meta = applied.get("metadata") or {}
     group, _, version = api_version.rpartition("/")
     place = f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {group}/{version}, Kind={applied.get('kind', '')}"
@@ -158,7 +159,8 @@ def _typed_error(applied: Json, api_version: str, found: list[str]) -> ApiError:
     return ApiError(500, "", f"failed to create typed patch object ({place}): {text}")
 
 
-def _conflict_error(conflicts: list[tuple[Entry, Fields]]) -> ApiError:
+def conflict_error(conflicts: list[tuple[Entry, Fields]]) -> ApiError:
+    """409 with a cause per path and manager."""
     told = sorted(((entry.shown(), [sets.shown(p) for p in sets.paths(fields)]) for entry, fields in conflicts))
     causes = [
         {"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": path}
@@ -235,7 +237,7 @@ def apply(
     patch = _bare(applied)
     found = problems(shape(schema), patch)
     if found:
-        raise _typed_error(applied, api_version, found)
+        raise typed_error(applied, api_version, found)
     before = _bare(live) if live is not None else _empty(schema)
     managers = (entries.read(live["metadata"].get("managedFields")) if live is not None else None) or {}
     if live is not None and not managers:
@@ -247,7 +249,7 @@ def apply(
     if conflicts and not force:
         left = allowed_conflicts(manager, before, conflicts, schema)
         if left:
-            raise _conflict_error(left)
+            raise conflict_error(left)
         attempt = dict(managers)
         merged, _ = _applied(schema, before, patch, attempt, who, True)
     changed = live is None or merged != before

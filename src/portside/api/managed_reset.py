@@ -22,13 +22,13 @@ ON_STATUS: dict[str, Fields] = {
 }
 """What a write of /status never owns, where it is more than spec."""
 
-_RESOURCES = ("resources", "resizePolicy")
+_RESIZED = (".", "f:name", "f:resources", "f:resizePolicy")
 ONLY: dict[str, list[tuple[str, ...]]] = {
     "ephemeralcontainers": [("f:spec", "f:ephemeralContainers")],
     "resize": [
         ("f:spec", "f:resources"),
-        *(("f:spec", "f:containers", "*", f"f:{name}") for name in _RESOURCES),
-        *(("f:spec", "f:initContainers", "*", f"f:{name}") for name in _RESOURCES),
+        *(("f:spec", "f:containers", "*", name) for name in _RESIZED),
+        *(("f:spec", "f:initContainers", "*", name) for name in _RESIZED),
     ],
 }
 """Subresources that own nothing but these."""

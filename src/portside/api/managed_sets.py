@@ -97,8 +97,8 @@ def only(a: Fields, patterns: list[tuple[str, ...]]) -> Fields:
     """The part of ``a`` at or below one of the patterns (``*`` stands for any element)."""
     out: Fields = {}
     for key, node in a.items():
-        rest = [p[1:] for p in patterns if p and p[0] in (key, "*")]
-        if not rest or key == ".":
+        rest = [p[1:] for p in patterns if p and (p[0] == key or (p[0] == "*" and key != "."))]
+        if not rest:
             continue
         if any(not p for p in rest):
             out[key] = node

@@ -9,6 +9,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import orjson
+
 from portside.api.schema_tree import Schema
 from portside.api.status import ApiError, bad_request
 
@@ -41,8 +43,8 @@ def strategic_merge(obj: Json, patch: Any, schema: Schema) -> Json:
         raise bad_request("Invalid JSON Patch")
     if not isinstance(patch, dict):
         raise bad_request("Invalid JSON Patch")
-    merged: Json = _map(deepcopy(obj), deepcopy(patch), schema, patch)
-    return merged
+    merged = _map(deepcopy(obj), deepcopy(patch), schema, patch)
+    return orjson.loads(orjson.dumps(merged, option=orjson.OPT_SORT_KEYS))  # type: ignore[no-any-return]
 
 
 def _retain(original: Json, patch: Json) -> None:
@@ -68,11 +70,6 @@ def _directive(patch: Json) -> str | None:
         raise _error(f"unknown patch type: {go_map(value)} in map: {go_map(patch)}")
     del patch[DIRECTIVE]
     return str(value)
-
-
-def _clean(value: Any) -> Any:
-    """A new value as upstream stores it: nulls of a patch mean removal, directives are not stored."""
-    return value
 
 
 def _map(original: Json, patch: Json, schema: Schema | None, root: Json) -> Json:

@@ -8,11 +8,10 @@ import orjson
 
 from portside.api import protobuf
 from portside.api.kinds import BY_KIND, Kind
-from portside.api.schema import in_order, strict_text
+from portside.api.schema import in_order, parse_json, parse_yaml, strict_text
 from portside.api.status import ApiError, bad_request
 from portside.server.negotiate import JSON, OFFERED, YAML, body_media, unsupported_body
 from portside.server.request import Request
-from portside.server.seam import parse_json, parse_yaml
 
 if TYPE_CHECKING:
     from portside.api.schema import Schema
@@ -87,8 +86,7 @@ def decode(raw: bytes, media: str, kind: Kind, schema: Schema, validation: str, 
         value, problems = parse(raw, media)
     except ApiError as error:
         raise _told(error, kind) from None
-    if value is None:
-        value = {}
+    value = {} if value is None else getattr(problems, "typed", None) or value
     if not isinstance(value, dict):
         what = {list: "array", str: "string", bool: "bool"}.get(type(value), "number")
         raise bad_request(

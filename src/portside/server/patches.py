@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from portside.api import managed
 from portside.api.field import FieldError, invalid_value
+from portside.api.patch import json_patch, merge_patch, strategic_merge
 from portside.api.patch_strategic import go_map
 from portside.api.schema import strict_text
 from portside.api.status import ApiError, bad_request, conflict, invalid
@@ -17,7 +19,6 @@ from portside.server.options import WriteOptions, write_options
 from portside.server.request import Request
 from portside.server.resource import Resource
 from portside.server.routes import Route
-from portside.server.seam import json_patch, managed, merge_patch, strategic_merge
 from portside.server.writes import Written, check_namespace, context_of, create_object, update_object
 
 if TYPE_CHECKING:
@@ -54,13 +55,18 @@ async def patch(server: ApiServer, request: Request, resource: Resource, route: 
     async def patched(existing: Json) -> Json:
         warnings = request.warnings if first else []
         first.clear()
-        return apply_change(resource, existing, change, media, options, warnings)
+        new = apply_change(resource, existing, change, media, options, warnings)
+        _check_name(new, route.attributes.name)
+        check_namespace(resource, new, route.attributes)
+        return new
 
     return await update_object(server, request, resource, route.attributes, patched, options)
 
 
 def _parse(raw: bytes, media: str, validation: str, warnings: list[str]) -> Any:
     """The patch document. Raises 400; duplicate fields are 422 when strict."""
+    if media == MERGE and raw.strip() in (b"", b"null"):
+        raise bad_request("Invalid JSON Patch" if raw.strip() else "invalid JSON patch")
     change, problems = body.parse(raw, JSON)
     if problems and validation == "Strict":
         raise _invalid_patch(raw.decode("utf-8", "replace"), strict_text(problems, []))
@@ -116,7 +122,10 @@ def apply_change(
     if new.get("kind") != kind.kind or new.get("apiVersion") != kind.api_version:
         if media == JSON_PATCH or new.get("kind") is None or new.get("apiVersion") is None:
             new["kind"], new["apiVersion"] = new.get("kind") or kind.kind, new.get("apiVersion") or kind.api_version
-        body.check_type(new, kind, b"")
+        try:
+            body.check_type(new, kind, b"")
+        except ApiError as error:
+            raise _invalid_patch(orjson.dumps(new).decode(), error.message) from None
 
     def shown() -> str:
         return go_map(change) if media == STRATEGIC else orjson.dumps(new).decode()

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from portside.api.kinds import BY_KIND, Kind
+from portside.api.managed_scale import after_scale, after_scale_applied, check_applied_scale
+from portside.api.schema import definition
 from portside.api.status import ApiError, bad_request, conflict, invalid, not_found
 from portside.server import body, patches
 from portside.server.binding import bind
@@ -20,7 +22,6 @@ from portside.server.options import write_options
 from portside.server.request import Request, Response
 from portside.server.routes import Route, not_allowed
 from portside.server.scale import scale_of, scale_to
-from portside.server.seam import definition, managed
 from portside.server.writes import update_object
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
         _check_scale_name(said, attributes.name)
 
         async def change(existing: Json) -> Json:
-            return scale_to(existing, said)
+            new = scale_to(existing, said)
+            after_scale(existing, new, manager=options.manager, api_version=kind.api_version)
+            return new
 
     else:
         body.check_size(request)
@@ -79,15 +82,16 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
         async def change(existing: Json) -> Json:
             current = scale_of(existing)
             if apply:
-                value, _ = body.parse(request.body, "application/yaml")
-                wanted_scale = _applied_scale(server, existing, current, value, options)
+                return _applied_scale(existing, body.parse(request.body, "application/yaml")[0], kind, options)
             else:
                 wanted_scale = patches.apply_change(
                     _ScaleResource(schema), current, document, media, options, request.warnings
                 )  # type: ignore[arg-type]
-            return scale_to(existing, wanted_scale)
+            new = scale_to(existing, wanted_scale)
+            after_scale(existing, new, manager=options.manager, api_version=kind.api_version)
+            return new
 
-    done = await update_object(server, request, resource, attributes, change, options, tracked=False, create_ok=False)
+    done = await update_object(server, request, resource, attributes, change, options, tracked=True, create_ok=False)
     return _scaled(scale_of(done.obj), wanted.media)
 
 
@@ -104,20 +108,18 @@ class _ScaleResource:
         obj.setdefault("spec", {})
 
 
-def _applied_scale(server: ApiServer, existing: Json, current: Json, value: Any, options: Any) -> Json:
-    if not isinstance(value, dict):
-        raise bad_request("error decoding YAML: the document is not an object")
-    merged: Json = managed.apply(
-        current,
-        value,
-        manager=options.manager,
-        force=bool(options.force),
-        api_version="autoscaling/v1",
-        subresource="scale",
-        now=server.now(),
-        schema=definition("io.k8s.api.autoscaling.v1.Scale"),
+def _applied_scale(existing: Json, value: Any, kind: Kind, options: Any) -> Json:
+    """The object with an applied Scale's count, and its managers."""
+    said = check_applied_scale(value)
+    count = (said.get("spec") or {}).get("replicas")
+    if count is None:
+        said = {**said, "spec": {"replicas": (existing.get("spec") or {}).get("replicas", 0)}}
+    said.setdefault("metadata", {})
+    new = scale_to(existing, said)
+    after_scale_applied(
+        existing, new, value, manager=options.manager, api_version=kind.api_version, force=bool(options.force)
     )
-    return merged
+    return new
 
 
 def _check_scale_name(said: Json, name: str) -> None:
