@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 PODS: Resource = ("", "v1", "pods")
 SERVICES: Resource = ("", "v1", "services")
 RELIST = 10.0  # seconds between looks at everything; events come in between
-SETTLE = (0.0, 0.03, 0.15)  # seconds after an event: the runtime's lists may lag a little behind its events
+SETTLE = (0.01, 0.1)  # seconds after an event: the runtime's lists may lag a little behind its events
 
 
 class Agent:

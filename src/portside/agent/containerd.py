@@ -68,7 +68,6 @@ def cni_conflist(network: Network, *, state: Path) -> str:
                 "ranges": [[{"subnet": network.pod_cidr}]],
             },
         },
-        {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
     ]
     return json.dumps({"cniVersion": "0.4.0", "name": "portside", "plugins": plugins}, indent=1)
 

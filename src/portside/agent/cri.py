@@ -36,7 +36,7 @@ PULL = 3600.0  # seconds: an image
 STATES = {0: State.CREATED, 1: State.RUNNING, 2: State.EXITED, 3: State.UNKNOWN}
 PROPAGATION = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 PROTOCOLS = {"TCP": 0, "UDP": 1, "SCTP": 2}
-EVENT_TOPICS = ("/tasks/exit", "/tasks/start", "/tasks/delete")
+EVENT_TOPICS = ("/tasks/exit", "/tasks/delete")  # what we start ourselves we know
 
 
 def _profile(text: str) -> Any:

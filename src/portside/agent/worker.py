@@ -141,6 +141,7 @@ class PodWorker:
             self._fresh = False
         else:
             await self.observe()
+            pod = self.current_pod()
         self._watch_probes(pod)
         now = self.context.clock.now()
         todo = plan(pod, self.view, self.record, now)
@@ -215,15 +216,19 @@ class PodWorker:
             if failure.code != "NOT_FOUND":
                 raise
             return item
+        return self._complete(found, item.sandbox_id)
+
+    def _complete(self, found: Container, sandbox_id: str) -> Container:
+        """The container with its spec's image name and, when it ended, its message noted."""
         image = found.image
-        spec = find_container(self.pod, item.name)
+        spec = find_container(self.pod, found.name)
         if spec is not None:
             image = spec["image"] if image.startswith("sha256:") else image
-        found = dataclasses.replace(found, sandbox_id=item.sandbox_id, image=image)
+        found = dataclasses.replace(found, sandbox_id=sandbox_id, image=image)
         if found.state is State.EXITED:
-            self.record.messages[item.id] = self._message(found)
+            self.record.messages[found.id] = self._message(found)
         elif found.state is State.RUNNING:
-            self.record.waiting.pop(item.name, None)
+            self.record.waiting.pop(found.name, None)
         return found
 
     def _message(self, container: Container) -> str:
@@ -264,7 +269,11 @@ class PodWorker:
             await self.context.runtime.stop_sandbox(action.replaced)
             self.record.ips = ()
         try:
-            await self.launcher.start_sandbox(pod, action.attempt)
+            sandbox_id = await self.launcher.start_sandbox(pod, action.attempt)
+            sandbox = await self.context.runtime.sandbox(sandbox_id)
+            self.record.ips = sandbox.ips
+            self.view = View([sandbox, *self.view.sandboxes], self.view.containers)
+            self._fresh = True  # known without another look
         except RuntimeFailure as failure:
             self.record.retry_at[""] = self.context.clock.now() + START_RETRY
             text = f"Failed to create pod sandbox: rpc error: code = {failure.code} desc = {failure.message}"
@@ -291,7 +300,7 @@ class PodWorker:
             if not starting.done():
                 self._dirty.clear()
         try:
-            starting.result()
+            await self._began(starting.result(), sandbox.id)
             self.record.waiting.pop(name, None)
             self.record.retry_at.pop(name, None)
             await self._trim(name)
@@ -299,6 +308,15 @@ class PodWorker:
             self.record.retry_at[name] = self.context.clock.now() + refused.wait
             if refused.reason:
                 self.record.waiting[name] = (refused.reason, refused.message)
+
+    async def _began(self, container_id: str, sandbox_id: str) -> None:
+        """Put a started container into the view, which then needs no other look."""
+        found = await self.context.runtime.container(container_id)
+        full = self._complete(found, sandbox_id)
+        others = [c for c in self.view.containers if c.id != container_id]
+        self.view = View(self.view.sandboxes, [full, *others])
+        self._known[container_id] = full
+        self._fresh = full.state is State.RUNNING
 
     async def _trim(self, name: str) -> None:
         """Of the ended containers of one name only the newest is kept, for its logs."""
