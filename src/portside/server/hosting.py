@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,8 +21,8 @@ from portside.server.live import LIVE, Live, prefix_of
 from portside.server.options import DeleteOptions
 from portside.server.request import Request
 from portside.server.resource import Resource, encode
-from portside.server.watchcache import durability_of
-from portside.store.backend import Backend, Change, Committed, Write
+from portside.server.watchcache import CachedObject, durability_of
+from portside.store.backend import Backend, Committed, Write
 
 if TYPE_CHECKING:
     from portside.server.watchcache_feed import WatchCaches
@@ -49,24 +49,18 @@ class Hosting:
         self._prefixes = {prefix_of(*key): key for key in LIVE}
 
     async def follow(self) -> None:
-        """Fill the live mirror and the allocator, and keep them up to date from within each commit."""
-        revision = self.backend.revision
-        for prefix, (group, plural) in self._prefixes.items():
-            page = await self.backend.range(prefix, revision=revision)
-            for record in page.records:
-                self.live.feed(group, plural, record.key, record.value, record.revision)
-        services = await self.backend.range("/core/services/", revision=revision)
-        for record in services.records:
-            self.allocator.take(orjson.loads(record.value))
-        await self.backend.subscribe("/", self._feed, after=revision)
+        """Fill the live mirror and the allocator, and keep the mirror up to date from within each commit."""
+        for group, plural in self._prefixes.values():
+            for obj in self.caches.of(group, plural).list().objects:
+                self.live.feed(group, plural, obj.key, obj, obj.revision)
+        for service in self.caches.of("", "services").list().objects:
+            self.allocator.take(orjson.loads(service.full))
+        self.caches.follow(self._feed)
 
-    def _feed(self, changes: Sequence[Change]) -> None:
-        prefixes = self._prefixes
-        for change in changes:
-            key = change.key
-            resource = prefixes.get(key[: key.index("/", key.index("/", 1) + 1) + 1])
-            if resource is not None:
-                self.live.feed(*resource, key, change.value, change.revision)
+    def _feed(self, prefix: str, key: str, obj: CachedObject | None, revision: int) -> None:
+        resource = self._prefixes.get(prefix)
+        if resource is not None:
+            self.live.feed(*resource, key, obj, revision)
 
     async def read(self, group: str, plural: str, namespace: str, name: str) -> Json | None:
         """The stored object, None when absent."""
@@ -128,11 +122,13 @@ class Hosting:
     def check_delete(self, resource: Resource, old: Json, options: DeleteOptions) -> None:
         """Refusals of a deletion that need more than the object."""
 
-    def allocate(self, resource: Resource, obj: Json, old: Json | None, dry_run: bool) -> Callable[[], None]:
-        """Give a Service its addresses and ports; answers how to take them back."""
+    def allocate(
+        self, resource: Resource, obj: Json, old: Json | None
+    ) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Give a Service its addresses and ports; answers what to call when the write fails and when it stands."""
         if resource.kind.plural == "services" and not resource.kind.group:
             return self.allocator.assign(obj, old)
-        return _nothing
+        return _nothing, _nothing
 
     def released(self, resource: Resource, old: Json) -> None:
         """An object is gone: what it held is free."""

@@ -1,7 +1,7 @@
 """A lazily parsed mirror of the few resources that auth and admission decide on, fed by the watch caches.
 
-Feeding costs a dictionary write; an object is parsed when somebody first looks at it. Objects handed out are shared and
-read-only. Keys are store keys (``/core/pods/NAMESPACE/NAME``).
+Feeding costs a dictionary write and no copy: the watch cache's own version is kept, and parsed when somebody first looks
+at it. Objects handed out are shared and read-only. Keys are store keys (``/core/pods/NAMESPACE/NAME``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
+
+from portside.server.watchcache_object import CachedObject
 
 Json = dict[str, Any]
 Listener = Callable[[str], None]
@@ -50,12 +52,12 @@ class Mirror:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self._raw: dict[str, tuple[bytes, int]] = {}
+        self._raw: dict[str, tuple[bytes | CachedObject, int]] = {}
         self._parsed: dict[str, Json] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
         self._listeners: list[Listener] = []
 
-    def feed(self, key: str, value: bytes | None, revision: int) -> None:
+    def feed(self, key: str, value: bytes | CachedObject | None, revision: int) -> None:
         """The object at ``key`` is now ``value`` (None: gone), written at ``revision``."""
         self._parsed.pop(key, None)
         if value is None:
@@ -82,7 +84,9 @@ class Mirror:
             return held
         if (entry := self._raw.get(key)) is None:
             return None
-        parsed: Json = orjson.loads(entry[0])
+        value = entry[0]
+        parsed: Json = orjson.loads(value if isinstance(value, bytes) else value.full)
+        parsed["metadata"].pop("resourceVersion", None)
         self._parsed[key] = parsed
         return parsed
 
@@ -121,7 +125,7 @@ class Live:
     def wants(self, group: str, plural: str) -> bool:
         return (group, plural) in self._mirrors
 
-    def feed(self, group: str, plural: str, key: str, value: bytes | None, revision: int) -> None:
+    def feed(self, group: str, plural: str, key: str, value: bytes | CachedObject | None, revision: int) -> None:
         """Take one change; resources outside the table are ignored. Call it in revision order, initial state first."""
         if (mirror := self._mirrors.get((group, plural))) is not None:
             mirror.feed(key, value, revision)

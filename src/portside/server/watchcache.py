@@ -142,6 +142,10 @@ class WatchCache:
         """The current object; namespace "" for cluster-scoped ones."""
         return self._objects.get(f"{self.prefix}{namespace}/{name}" if namespace else self.prefix + name)
 
+    def at(self, key: str) -> CachedObject | None:
+        """The current object of a store key."""
+        return self._objects.get(key)
+
     def list(self, where: Filter = ALL, *, limit: int = 0, start: str = "") -> Listing:
         """The current state in key order, from ``start`` (a Listing's ``next``) on, at most ``limit`` objects (0: all).
 

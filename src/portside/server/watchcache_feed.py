@@ -11,6 +11,7 @@ import asyncio
 import gc
 import heapq
 import itertools
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +19,12 @@ from collections.abc import Callable, Sequence
 from portside.server.watchcache import EPHEMERAL, WatchCache, too_large
 from portside.server.watchcache_channel import Fanout
 from portside.server.watchcache_history import Event
-from portside.server.watchcache_object import ViewPool
+from portside.server.watchcache_object import CachedObject, ViewPool
 from portside.store.backend import Backend, Change, Subscription
 
-RESUME_WINDOW = 10_000
+log = logging.getLogger(__name__)
+
+RESUME_WINDOW = 5_000
 """Revisions replayed at start-up, so that watches opened before a restart resume without listing again."""
 LOAD_PAGE = 1_000
 VIEWS = 512
@@ -32,6 +35,8 @@ STALLED_SECONDS = 60.0
 """A watch whose client reads nothing for so long is ended."""
 
 Waiting = tuple[int, int, Callable[[], None]]
+Follower = Callable[[str, str, CachedObject | None, int], None]
+"""Takes a resource's prefix, an object's key, its new state (None: gone) and the revision."""
 
 
 def prefix_of(group: str, plural: str) -> str:
@@ -65,6 +70,7 @@ class WatchCaches:
         self._floor = 0
         self._subscription: Subscription | None = None
         self._waiting: list[Waiting] = []
+        self._followers: list[Follower] = []
         self._order = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -117,6 +123,10 @@ class WatchCaches:
             cache = self._caches[prefix] = WatchCache(self, prefix, floor=self._floor)
         return cache
 
+    def follow(self, follower: Follower) -> None:
+        """Call ``follower`` with each change from now on: after the caches, before watches and the writer hear of it."""
+        self._followers.append(follower)
+
     # ---- for the caches -------------------------------------------------------------------------------------------
 
     def call_soon(self, callback: Callable[[], None]) -> None:
@@ -159,6 +169,11 @@ class WatchCaches:
             event = cache.apply(change)
             if event is not None:
                 told.setdefault(cache, []).append(event)
+            for follower in self._followers:
+                try:
+                    follower(cache.prefix, change.key, cache.at(change.key), change.revision)
+                except Exception:  # the caches must not lose the rest of the batch
+                    log.exception("a follower failed at %s, revision %d", change.key, change.revision)
         self.revision = max(before, changes[-1].revision)
         for cache, events in told.items():
             cache.deliver(events, before)
