@@ -1,7 +1,8 @@
-"""Cluster addresses and node ports of Services: taken in memory from live objects, given back when a write fails.
+"""Cluster addresses and node ports of Services: what is taken, kept in memory from the stored objects.
 
-Addresses are drawn at random from the upper part of the service network (upstream keeps the lower part for chosen
-ones); node ports likewise.
+``service_allocation`` plans what a Service needs; here it is drawn, taken and given back. Addresses come at random from
+the upper part of the service network, node ports from the upper part of their range: upstream leaves the lower parts to
+those who choose for themselves.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from portside.api.field import FieldError, invalid_value
-from portside.api.status import internal, invalid
+from portside.api.field import FieldError
+from portside.api.rules import service_allocation as allocation
+from portside.api.status import ApiError, internal, invalid
 
 Json = dict[str, Any]
 PORTS = range(30000, 32768)
-PORT_LOW = 86
-EXTERNAL = "ExternalName"
+PORTS_LOW = 86
+TRIES = 256
 
 
 class Allocator:
@@ -27,167 +29,92 @@ class Allocator:
         self.network = ipaddress.ip_network(cidr)
         self.first = str(self.network.network_address + 1)
         self._rng = rng or random.Random()
-        self._addresses: set[str] = set()
-        self._ports: dict[tuple[int, str], str] = {}
-        size = self.network.num_addresses - 2
-        self._low = min(max(16, size // 16), 256)
+        self._ips: set[str] = set()
+        self._ports: set[int] = set()
+        self._usable = self.network.num_addresses - 2
+        self._low = min(max(16, self._usable // 16), 256)
 
     def take(self, service: Json) -> None:
         """A Service that is stored holds what it says."""
-        spec = service.get("spec") or {}
-        for address in spec.get("clusterIPs") or []:
-            if address != "None":
-                self._addresses.add(address)
-        for number, protocol in self._held_ports(spec):
-            self._ports[(number, protocol)] = _key(service)
+        self._ips.update(allocation.held_ips(service))
+        self._ports.update(allocation.held_ports(service))
 
     def release(self, service: Json) -> None:
-        spec = service.get("spec") or {}
-        for address in spec.get("clusterIPs") or []:
-            self._addresses.discard(address)
-        for port in self._held_ports(spec):
-            self._ports.pop(port, None)
+        """A Service that is gone holds nothing."""
+        self._ips.difference_update(allocation.held_ips(service))
+        self._ports.difference_update(allocation.held_ports(service))
 
-    @staticmethod
-    def _held_ports(spec: Json) -> set[tuple[int, str]]:
-        held = {(p["nodePort"], p.get("protocol", "TCP")) for p in spec.get("ports") or [] if p.get("nodePort")}
-        if spec.get("healthCheckNodePort"):
-            held.add((spec["healthCheckNodePort"], "TCP"))
-        return held
-
-    def assign(self, service: Json, old: Json | None) -> Callable[[], None]:
-        """Fill in clusterIP, clusterIPs, families and node ports. Raises 422. Answers how to undo it."""
-        spec = service["spec"]
-        old_spec = (old or {}).get("spec") or {}
-        taken: list[str] = []
-        ports: list[tuple[int, str]] = []
+    def assign(self, service: Json, old: Json | None) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Completes the Service. Answers what to call when the write fails (or is a dry run) and when it stands.
+        Raises 422."""
+        if errors := allocation.init_families(service, old):
+            raise _refuse(service, errors)
+        found = allocation.plan(service, old)
+        ips: list[str] = []
+        ports: list[int] = []
 
         def undo() -> None:
-            self._addresses.difference_update(taken)
-            for port in ports:
-                self._ports.pop(port, None)
+            self._ips.difference_update(ips)
+            self._ports.difference_update(ports)
+
+        def done() -> None:
+            self._ips.difference_update(found.release_ips)
+            self._ports.difference_update(found.release_ports)
 
         try:
-            if spec.get("type", "ClusterIP") != EXTERNAL:
-                self._families(spec)
-                self._address(service, spec, old_spec, taken)
-            self._node_ports(service, spec, old_spec, ports)
+            for want in found.ips:
+                ips.append(self._ip(service, want))
+                self._ips.add(ips[-1])
+            for port in found.ports:
+                ports.append(self._port(service, port))
+                self._ports.add(ports[-1])
+            allocation.fill(service, found, ips, ports)
         except BaseException:
             undo()
             raise
-        if old is not None:
-            self._free_unused(spec, old_spec)
-        return undo
+        return undo, done
 
-    def _free_unused(self, spec: Json, old_spec: Json) -> None:
-        keep = set(spec.get("clusterIPs") or [])
-        self._addresses.difference_update(a for a in old_spec.get("clusterIPs") or [] if a not in keep)
-        for port in self._held_ports(old_spec) - self._held_ports(spec):
-            self._ports.pop(port, None)
-
-    @staticmethod
-    def _families(spec: Json) -> None:
-        headless_alone = spec.get("clusterIP") == "None" and not spec.get("selector")
-        if headless_alone and not spec.get("ipFamilyPolicy") and not spec.get("ipFamilies"):
-            spec["ipFamilyPolicy"] = "RequireDualStack"
-            spec["ipFamilies"] = ["IPv4", "IPv6"]
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
-        if not spec.get("ipFamilies"):
-            spec["ipFamilies"] = ["IPv4"]
-
-    def _address(self, service: Json, spec: Json, old_spec: Json, taken: list[str]) -> None:
-        said = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or []), "")
-        if said == "None":
-            spec["clusterIP"], spec["clusterIPs"] = "None", ["None"]
-            return
-        if said and said in (old_spec.get("clusterIPs") or []):
-            spec["clusterIP"] = said
-            spec.setdefault("clusterIPs", [said])
-            return
-        if not said:
-            said = self._free_address()
-        else:
-            self._check_address(service, said)
-        self._addresses.add(said)
-        taken.append(said)
-        spec["clusterIP"], spec["clusterIPs"] = said, [said]
-
-    def _check_address(self, service: Json, said: str) -> None:
-        problem = ""
+    def _ip(self, service: Json, want: allocation.WantIp) -> str:
+        if not want.address:
+            return self._free_ip()
         try:
-            inside = ipaddress.ip_address(said) in self.network
+            inside = ipaddress.ip_address(want.address) in self.network
         except ValueError:
             inside = False
         if not inside:
-            problem = f"failed to allocate IP {said}: the provided IP ({said}) is not in the valid range. The range of valid IPs is {self.network}"
-        elif said in self._addresses:
-            problem = f"failed to allocate IP {said}: provided IP is already allocated"
-        if problem:
-            raise _refuse(service, invalid_value("spec.clusterIPs", [said], problem))
+            raise _refuse(service, [allocation.ip_outside(service, want.address, str(self.network))])
+        if want.address in self._ips:
+            raise _refuse(service, [allocation.ip_taken(service, want.address)])
+        return want.address
 
-    def _free_address(self) -> str:
-        base, size = int(self.network.network_address), self.network.num_addresses - 2
-        for _ in range(64):
-            candidate = str(ipaddress.ip_address(base + self._rng.randint(self._low + 1, size)))
-            if candidate not in self._addresses:
+    def _free_ip(self) -> str:
+        base = int(self.network.network_address)
+        for _ in range(TRIES):
+            candidate = str(ipaddress.ip_address(base + self._rng.randint(self._low + 1, self._usable)))
+            if candidate not in self._ips:
                 return candidate
-        for offset in range(1, size + 1):
+        for offset in range(1, self._usable + 1):
             candidate = str(ipaddress.ip_address(base + offset))
-            if candidate not in self._addresses:
+            if candidate not in self._ips:
                 return candidate
         raise internal("failed to allocate a serviceIP: range is full")
 
-    def _node_ports(self, service: Json, spec: Json, old_spec: Json, taken: list[tuple[int, str]]) -> None:
-        kind = spec.get("type", "ClusterIP")
-        wants = kind == "NodePort" or (
-            kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
-        )
-        held = self._held_ports(old_spec)
-        shared: dict[int, int] = {}
-        for at, port in enumerate(spec.get("ports") or []):
-            protocol, number = port.get("protocol", "TCP"), port.get("nodePort") or 0
-            if not number:
-                if not wants:
-                    continue
-                number = next((n for n in [shared.get(port["port"], 0)] if n and (n, protocol) not in self._ports), 0)
-                number = number or self._free_port(protocol)
-                port["nodePort"] = number
-            elif (number, protocol) not in held and (number, protocol) not in taken:
-                self._check_port(service, at, number, protocol)
-            shared[port["port"]] = number
-            if (number, protocol) not in held:
-                self._ports[(number, protocol)] = _key(service)
-                taken.append((number, protocol))
-        if kind == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local":
-            number = spec.get("healthCheckNodePort") or old_spec.get("healthCheckNodePort") or self._free_port("TCP")
-            spec["healthCheckNodePort"] = number
-            if (number, "TCP") not in held:
-                self._ports[(number, "TCP")] = _key(service)
-                taken.append((number, "TCP"))
-
-    def _check_port(self, service: Json, at: int, number: int, protocol: str) -> None:
-        path = f"spec.ports[{at}].nodePort"
-        if number not in PORTS:
-            text = f"provided port is not in the valid range. The range of valid ports is {PORTS[0]}-{PORTS[-1]}"
-            raise _refuse(service, invalid_value(path, number, text))
-        if (number, protocol) in self._ports:
-            raise _refuse(service, invalid_value(path, number, "provided port is already allocated"))
-
-    def _free_port(self, protocol: str) -> int:
-        for _ in range(256):
-            number = self._rng.randrange(PORTS[0] + PORT_LOW, PORTS[-1] + 1)
-            if (number, protocol) not in self._ports:
+    def _port(self, service: Json, want: allocation.WantPort) -> int:
+        if want.number:
+            if want.number not in PORTS:
+                raise _refuse(service, [allocation.port_outside(want)])
+            if want.number in self._ports:
+                raise _refuse(service, [allocation.port_taken(want)])
+            return want.number
+        for _ in range(TRIES):
+            number = self._rng.randrange(PORTS[0] + PORTS_LOW, PORTS[-1] + 1)
+            if number not in self._ports:
                 return number
         for number in PORTS:
-            if (number, protocol) not in self._ports:
+            if number not in self._ports:
                 return number
         raise internal("failed to allocate a nodePort: range is full")
 
 
-def _key(service: Json) -> str:
-    meta = service["metadata"]
-    return f"{meta.get('namespace', '')}/{meta.get('name', '')}"
-
-
-def _refuse(service: Json, error: FieldError) -> Exception:
-    return invalid("Service", str(service["metadata"].get("name") or ""), [error])
+def _refuse(service: Json, errors: list[FieldError]) -> ApiError:
+    return invalid("Service", str(service["metadata"].get("name") or ""), errors)

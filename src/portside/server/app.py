@@ -150,8 +150,10 @@ class ApiServer(Hosting):
         resource = self.resource(route.kind)
         sub = route.sub.name if route.sub else ""
         taken = self.handlers.get((route.kind.group, route.kind.plural, sub))
+        if taken is None:
+            taken = SUBRESOURCES.get((route.kind.group, route.kind.plural, sub))
         if taken is None and sub:
-            taken = SUBRESOURCES.get((route.kind.group, route.kind.plural, sub)) or SUBRESOURCES.get(("*", "*", sub))
+            taken = SUBRESOURCES.get(("*", "*", sub))
         if taken is not None:
             return await taken(self, request, resource, route)
         if sub and sub not in resource.rules.subresources and sub != "status":

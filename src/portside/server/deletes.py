@@ -59,7 +59,7 @@ def read_options(request: Request) -> DeleteOptions:
             f'{name} in version "{str(value.get("apiVersion", "v1")).rpartition("/")[2]}" cannot be handled as a '
             f'DeleteOptions: no kind "{name}" is registered',
         )
-    from portside.server.seam import definition
+    from portside.api.schema import definition
 
     definition("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions").decode(value)
     return delete_options(request, value)

@@ -94,7 +94,7 @@ def _filter(resource: Resource, namespace: str, name: str, labels: str, fields: 
         else:
             check = lambda obj: all(t.matches(obj) for t in rest)  # noqa: E731
     match = by_label.matches if by_label and not by_label.everything else None
-    equal = ()
+    equal: tuple[tuple[str, str], ...] = ()
     if by_label is not None:
         equal = tuple((r.key, r.values[0]) for r in by_label.requirements if r.op in ("=", "==") and r.values)
     return Filter(namespace, name, node, equal, match, check, (labels, fields) if labels or fields else None)

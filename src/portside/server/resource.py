@@ -13,7 +13,7 @@ import orjson
 
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.rules.registry import Rules, rules_for
-from portside.server.seam import schema_for
+from portside.api.schema import schema_for
 from portside.server.watchcache import WatchCache, durability_of
 
 if TYPE_CHECKING:

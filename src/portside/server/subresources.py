@@ -84,9 +84,8 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
             if apply:
                 return _applied_scale(existing, body.parse(request.body, "application/yaml")[0], kind, options)
             else:
-                wanted_scale = patches.apply_change(
-                    _ScaleResource(schema), current, document, media, options, request.warnings
-                )  # type: ignore[arg-type]
+                view: Any = _ScaleResource(schema)
+                wanted_scale = patches.apply_change(view, current, document, media, options, request.warnings)
             new = scale_to(existing, wanted_scale)
             after_scale(existing, new, manager=options.manager, api_version=kind.api_version)
             return new
@@ -289,5 +288,6 @@ SUBRESOURCES: dict[tuple[str, str, str], Sub] = {
     ("", "pods", "eviction"): eviction,
     ("", "serviceaccounts", "token"): review,
     ("", "componentstatuses", ""): component_statuses,
-} | {(group, plural, ""): review for group, plural in AUTH_KINDS}
-SUBRESOURCES |= NODE_SUBRESOURCES
+    **{(group, plural, ""): review for group, plural in AUTH_KINDS},
+    **NODE_SUBRESOURCES,
+}

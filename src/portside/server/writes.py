@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from portside.api import managed
 from portside.api.field import FieldError, invalid_value
 from portside.api.rules.registry import Context
 from portside.api.status import ApiError, already_exists, bad_request, conflict, internal, invalid, not_found
@@ -21,7 +22,6 @@ from portside.server.options import WriteOptions, write_options
 from portside.server.request import Request
 from portside.server.resource import Resource, encode
 from portside.server.routes import Route
-from portside.server.seam import managed
 from portside.server.watchcache import splice
 from portside.server.watchcache_object import CachedObject
 from portside.store.backend import Committed, StoreError, Write
@@ -156,7 +156,7 @@ async def _create_named(
     errors = rules.before_create(obj, context)
     if errors:
         raise invalid(kind.kind, str(meta.get("name") or ""), errors, kind.group)
-    undo = server.allocate(resource, obj, None, options.dry_run)
+    undo, _ = server.allocate(resource, obj, None)
     try:
         request.warnings.extend(rules.warnings(obj, None, context))
         attributes = replace(attributes, name=meta["name"])
@@ -333,7 +333,7 @@ async def _update_once(
     errors = rules.before_sub_update(sub, new, old, context) if sub else rules.before_update(new, old, context)
     if errors:
         raise invalid(kind.kind, attributes.name, errors, kind.group)
-    undo = server.allocate(resource, new, old, options.dry_run)
+    undo, settle = server.allocate(resource, new, old)
     try:
         warn = rules.warnings if not sub else (rules.subresources[sub].warnings if sub in rules.subresources else None)
         if warn is not None:
@@ -345,6 +345,8 @@ async def _update_once(
         raise
     if done is None or options.dry_run:
         undo()
+    else:
+        settle()
     return done
 
 
