@@ -93,7 +93,8 @@ def conflict(plural: str, name: str, why: str, group: str = "") -> ApiError:
 
 
 def forbidden(plural: str, name: str, why: str, group: str = "") -> ApiError:
-    message = f'{qualified(plural, group)} "{name}" is forbidden: {why}' if plural else f"forbidden: {why}"
+    what = f'{qualified(plural, group)} "{name}" is' if name else f"{qualified(plural, group)} is"
+    message = f"{what} forbidden: {why}" if plural else f"forbidden: {why}"
     return ApiError(403, "Forbidden", message, details=_details(name, group, plural))
 
 
