@@ -159,6 +159,16 @@ def choose_network(home: Path, wanted: str = "") -> Network:
     raise ContainerdError("every subnet of 10.244.0.0/16 is in use on this machine; choose one with --pod-cidr")
 
 
+def ensure_bridge(network: Network) -> None:
+    """Make the pods' bridge with its address before the first pod, so that a name server can listen on it."""
+    if not Path("/sys/class/net", network.bridge).exists():
+        subprocess.run(["ip", "link", "add", network.bridge, "type", "bridge"], check=True, capture_output=True)
+    length = network.pod_cidr.rpartition("/")[2]
+    address = ["ip", "address", "replace", f"{network.gateway}/{length}", "dev", network.bridge]
+    subprocess.run(address, check=True, capture_output=True)
+    subprocess.run(["ip", "link", "set", network.bridge, "up"], check=True, capture_output=True)
+
+
 class Containerd:
     """Starts, finds and stops this home's containerd."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portside.agent.containerd import Containerd, ContainerdError, choose_network
+from portside.agent.containerd import Containerd, ContainerdError, choose_network, ensure_bridge
 
 if TYPE_CHECKING:
     from portside.agent.agent import Agent
@@ -58,6 +58,7 @@ async def run_node(options: NodeOptions, *extras: Extra) -> None:
     network = choose_network(home, options.pod_cidr)
     containerd = None if options.runtime else Containerd(home, network)
     if containerd is not None:
+        ensure_bridge(network)
         await containerd.start()
     runtime = CriRuntime(options.runtime or str(containerd.socket if containerd else ""))
     end = time.monotonic() + 30

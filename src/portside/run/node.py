@@ -1,0 +1,139 @@
+"""The node's process: containerd, agent, service rules and name server of this machine.
+
+    python -m portside.run.node --home DIR
+
+TERM and INT end it; the pods run on. Exit codes: 0 ended as asked, 1 could not start (the reason is on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+from portside.agent import beneath
+from portside.agent.agent import Agent
+from portside.agent.containerd import Containerd, ContainerdError, Network, choose_network
+from portside.agent.process import NodeOptions, run_node
+from portside.base.errors import PortsideError
+from portside.base.kubeconfig_file import write_kubeconfig
+from portside.base.pki import Pki, ensure_node_client
+from portside.net.nft import NodeNetwork
+from portside.run.home import Home, default_home
+
+log = logging.getLogger("portside.node")
+SERVICE_CIDR = "10.96.0.0/16"
+DOMAIN = "cluster.local"
+
+
+def node_name(home: Home) -> str:
+    """This machine's name in the cluster: chosen once, kept with the cluster's facts."""
+    facts = home.cluster()
+    if not facts.get("node"):
+        facts["node"] = socket.gethostname().lower().split(".")[0] or "node"
+        home.save_cluster(facts)
+    return str(facts["node"])
+
+
+def node_kubeconfig(home: Home, node: str) -> Path:
+    """The agent's own identity. Raises OSError, ValueError when the control plane has not been set up yet."""
+    pki = Pki(home.root / "pki")
+    name = ensure_node_client(pki, node)
+    port = int((home.root / "api-port").read_text())
+    path = home.root / "node.kubeconfig"
+    write_kubeconfig(
+        path,
+        server=f"https://127.0.0.1:{port}",
+        ca=pki.ca.read_bytes(),
+        certificate=pki.certificate(name).read_bytes(),
+        key=pki.key(name).read_bytes(),
+    )
+    return path
+
+
+def rules(home: Home, node: str, network: Network) -> NodeNetwork:
+    """What the service rules must know."""
+    service_cidr = str(home.cluster().get("service_cidr") or SERVICE_CIDR)
+    return NodeNetwork(network.bridge, network.pod_cidr, network.pod_cidr, service_cidr, network.bridge)
+
+
+async def serve(home: Home) -> None:
+    """Run until TERM or INT."""
+    node = node_name(home)
+    network = choose_network(home.root)
+    options = NodeOptions(
+        home.root,
+        str(node_kubeconfig(home, node)),
+        node,
+        cluster_dns=(network.gateway,),
+        cluster_domain=DOMAIN,
+    )
+
+    async def services(agent: Agent) -> None:
+        from portside.net.proxy import run
+
+        await run(agent.client, node, rules(home, node, network), network.gateway, zone=DOMAIN)
+
+    await run_node(options, services)
+
+
+def stop_runtime(home: Home) -> None:
+    """End this home's pods and containerd; images, volumes and the store stay. Raises ContainerdError."""
+    containerd = Containerd(home.root, choose_network(home.root))
+    if containerd.pid() is not None:
+        asyncio.run(_end_pods(containerd))
+        containerd.stop()
+    for folder in (home.root / "pods", home.root / "memory", containerd.run):
+        for point in beneath.mounted_below(folder):
+            beneath.unmount(point)
+    for folder in (home.root / "pods", home.root / "memory"):
+        if not beneath.mounted_below(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _end_pods(containerd: Containerd) -> None:
+    from portside.agent.cri import CriRuntime
+    from portside.agent.runtime import RuntimeFailure
+
+    runtime = CriRuntime(str(containerd.socket))
+    try:
+        containers = [c for c in await runtime.containers() if c.state == "running"]
+        await asyncio.gather(*(runtime.stop_container(c.id, grace=5) for c in containers))
+        for sandbox in await runtime.sandboxes():
+            await runtime.stop_sandbox(sandbox.id)
+            await runtime.remove_sandbox(sandbox.id)
+    except RuntimeFailure as failure:
+        raise ContainerdError(f"the pods could not be ended: {failure.message}") from None
+    finally:
+        await runtime.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("portside node", description="Runs this machine's pods.")
+    parser.add_argument("--home", type=Path, default=None, help="folder of the cluster's state")
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("grpc").setLevel(logging.WARNING)
+    import uvloop
+
+    home = Home(options.home or default_home())
+    try:
+        home.make()
+        uvloop.run(serve(home))
+    except (ContainerdError, PortsideError, OSError, ValueError) as problem:
+        print(f"portside: the node can't start: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
