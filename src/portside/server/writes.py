@@ -155,7 +155,7 @@ async def _create_named(
     meta = obj["metadata"]
     errors = rules.before_create(obj, context)
     if errors:
-        raise invalid(kind.kind, str(meta.get("name") or ""), errors, kind.group)
+        raise invalid(kind.kind, str(meta.get("name") or ""), errors, "" if kind.kind == "Event" else kind.group)
     undo, _ = server.allocate(resource, obj, None)
     try:
         request.warnings.extend(rules.warnings(obj, None, context))
@@ -330,9 +330,9 @@ async def _update_once(
     _check_revision(resource, attributes, said, old)
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
     sub = attributes.subresource
-    errors = rules.before_sub_update(sub, new, old, context) if sub else rules.before_update(new, old, context)
+    errors = rules.before_sub_update(sub, new, old, context) if sub and sub != "scale" else rules.before_update(new, old, context)
     if errors:
-        raise invalid(kind.kind, attributes.name, errors, kind.group)
+        raise invalid(kind.kind, attributes.name, errors, "" if kind.kind == "Event" else kind.group)
     undo, settle = server.allocate(resource, new, old)
     try:
         warn = rules.warnings if not sub else (rules.subresources[sub].warnings if sub in rules.subresources else None)

@@ -31,7 +31,7 @@ _FACTS = (
 
 def default(obj: Json) -> None:
     spec, status = obj.setdefault("spec", {}), obj.setdefault("status", {})
-    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+    if spec.get("podCIDR") and (spec.get("podCIDRs") or [""])[0] != spec["podCIDR"]:
         spec["podCIDRs"] = [spec["podCIDR"]]
     elif spec.get("podCIDRs") and not spec.get("podCIDR"):
         spec["podCIDR"] = spec["podCIDRs"][0]
