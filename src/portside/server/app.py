@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -131,12 +131,16 @@ class ApiServer(Hosting):
 
     def identify(self, request: Request) -> Attributes:
         """Authentication, impersonation and authorization. Raises 401 and 403."""
+        if request.attributes is not None:
+            # The fast path has asked already; a second look would impersonate from the impersonated identity.
+            return cast(Attributes, request.attributes)
         if not request.authenticated:
             request.user = self.authenticator.authenticate(request.peer_cert, request.headers) or ANONYMOUS
             request.authenticated = True
         attributes = attributes_of(request)
         passed = self.gate.pass_gate(attributes, request.headers)
         request.user = passed.user
+        request.attributes = passed
         return passed
 
     async def _answer(self, request: Request) -> Response:

@@ -69,6 +69,7 @@ class Request:
     user: User = ANONYMOUS
     authenticated: bool = False
     warnings: list[str] = field(default_factory=list)
+    attributes: Any = None  # set once the request has passed the gate
     _params: dict[str, list[str]] | None = None
 
     @property

@@ -14,6 +14,7 @@ from portside.api.managed_scale import after_scale, after_scale_applied, check_a
 from portside.api.schema import definition
 from portside.api.status import ApiError, bad_request, conflict, invalid, not_found
 from portside.server import body, patches
+from portside.server.admission import chain
 from portside.server.binding import bind
 from portside.server.eviction import evict
 from portside.server.negotiate import encode, negotiate
@@ -217,6 +218,15 @@ async def eviction(server: ApiServer, request: Request, resource: Resource, rout
     name = said["metadata"].get("name")
     if name and name != route.attributes.name:
         raise bad_request("name in URL does not match name in Eviction object")
+    await chain.admit(
+        route.attributes,
+        said,
+        None,
+        operation="CREATE",
+        dry_run=bool(options.dry_run),
+        server=server,
+        warnings=request.warnings,
+    )
     await evict(server, request, resource, route.attributes, said, options)
     return _success(request)
 
@@ -236,6 +246,17 @@ async def review(server: ApiServer, request: Request, resource: Resource, route:
     if route.sub is not None:
         kind = Kind(route.sub.group, route.sub.version, route.sub.kind, route.sub.name, True)
     said = body.decode(raw, media, kind, _review_schema(kind), options.validation, request.warnings)
+    if sub == "token":
+        from portside.server.auth.token_admission import prepare_token
+
+        await prepare_token(
+            attributes,
+            said,
+            server,
+            manager=options.manager,
+            dry_run=bool(options.dry_run),
+            warnings=request.warnings,
+        )
     handle = HANDLERS[(resource.kind.group, resource.kind.plural, sub)]
     made = await handle(attributes, said, server)
     return Response(201, encode(made, wanted.media), wanted.media)

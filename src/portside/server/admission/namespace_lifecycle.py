@@ -20,8 +20,11 @@ def validate(review: Review) -> None:
     held = review.server.live.of("namespaces").get(namespace)
     if held is None:
         raise not_found("namespaces", namespace)
-    if review.operation == "CREATE" and (
-        "deletionTimestamp" in held["metadata"] or held.get("status", {}).get("phase") == "Terminating"
+    # Subresources make nothing new: drains and token refreshes go on while a namespace ends.
+    if (
+        review.operation == "CREATE"
+        and not review.attributes.subresource
+        and ("deletionTimestamp" in held["metadata"] or held.get("status", {}).get("phase") == "Terminating")
     ):
         error = review.refuse(f"unable to create new content in namespace {namespace} because it is being terminated")
         cause = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from portside.api.status import not_found
 from portside.server.admission.review import Review
+from portside.server.attributes import Attributes
 from portside.server.auth.nodes import node_name
 from portside.server.auth.podrefs import claim_names, config_map_names, secret_names
 
@@ -69,8 +70,9 @@ def _create_pod(review: Review, node: str) -> None:
     owners = pod["metadata"].get("ownerReferences") or []
     if len(owners) > 1:
         raise review.refuse(f'node "{node}" can only create pods with a single owner reference set to itself')
-    if owners:
-        _check_owner(review, node, owners[0])
+    if not owners:
+        raise review.refuse(f'node "{node}" can only create pods with an owner reference set to itself')
+    _check_owner(review, node, owners[0])
     if spec.get("serviceAccountName"):
         raise review.refuse(f'node "{node}" can not create pods that reference a service account')
     for found, noun in (
@@ -115,7 +117,7 @@ def _eviction(review: Review, node: str) -> None:
     if pod is None:
         raise not_found("pods", name)
     if pod["spec"].get("nodeName") != node:
-        raise review.refuse(f'node "{node}" can only evict pods with spec.nodeName set to itself')
+        raise review.refuse(f"node {node} can only evict pods with spec.nodeName set to itself")
 
 
 def _node(review: Review, node: str) -> None:
@@ -201,6 +203,30 @@ def _token(review: Review, node: str) -> None:
         )
     if pod["spec"].get("nodeName") != node:
         raise review.refuse("node requested token bound to a pod scheduled on a different node")
+    _check_audiences(review, pod)
+
+
+def _check_audiences(review: Review, pod: Json) -> None:
+    """A node asks for the audiences its pod's volumes name, or those it is allowed to by RBAC."""
+    projected = {
+        (source.get("serviceAccountToken") or {}).get("audience", "")
+        for volume in pod["spec"].get("volumes") or ()
+        for source in (volume.get("projected") or {}).get("sources") or ()
+        if source.get("serviceAccountToken") is not None
+    }
+    for audience in (review.obj.get("spec") or {}).get("audiences") or ():
+        if not audience or audience in projected:
+            continue
+        asked = Attributes(
+            review.user,
+            "request-serviceaccounts-token-audience",
+            version="v1",
+            resource=audience,
+            namespace=review.namespace,
+            name=review.attributes.name,
+        )
+        if not review.server.authorizer.allowed(asked):
+            raise review.refuse(f'{review.user.name} is not authorized to request tokens for audience "{audience}"')
 
 
 def _slice(review: Review, node: str) -> None:

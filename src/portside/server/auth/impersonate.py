@@ -140,8 +140,6 @@ def _effective(wanted: User) -> User:
     groups = wanted.groups
     if not groups and (account := _account(wanted.name)) is not None:
         groups = account_groups(account[0])
-    elif not groups and _node(wanted.name):
-        groups = ("system:nodes",)
     if wanted.name == ANONYMOUS:
         if UNAUTHENTICATED not in groups:
             groups = (*groups, UNAUTHENTICATED)

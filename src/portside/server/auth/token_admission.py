@@ -1,0 +1,34 @@
+"""What happens to a TokenRequest before it is answered: its default, its field manager, admission."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from portside.api import managed
+from portside.api.schema import definition
+from portside.base.clock import rfc3339
+from portside.server.admission import chain
+from portside.server.attributes import Attributes
+from portside.server.auth.token_handlers import DEFAULT_SECONDS
+from portside.server.host import Host
+
+Json = dict[str, Any]
+
+
+async def prepare_token(
+    attributes: Attributes, body: Json, server: Host, *, manager: str, dry_run: bool, warnings: list[str]
+) -> None:
+    """In place. Raises ApiError 403: nodes may ask for their own pods' tokens only."""
+    spec = body.setdefault("spec", {})
+    if spec.get("expirationSeconds") is None:
+        spec["expirationSeconds"] = DEFAULT_SECONDS
+    managed.after_update(
+        None,
+        body,
+        manager=manager,
+        api_version="authentication.k8s.io/v1",
+        subresource="token",
+        now=rfc3339(server.clock.now()),
+        schema=definition("io.k8s.api.authentication.v1.TokenRequest"),
+    )
+    await chain.admit(attributes, body, None, operation="CREATE", dry_run=dry_run, server=server, warnings=warnings)
