@@ -103,24 +103,35 @@ class OpenApi:
         self._documents: dict[str, bytes] = {}
         self._index: bytes | None = None
         self._v2: bytes | None = None
+        self._v2_protobuf: bytes | None = None
 
     def answer(self, request: Request, parts: list[str]) -> Response | None:
         """/openapi/v3, /openapi/v3/… and /openapi/v2; None for any other path."""
         if parts[1:] == ["v3"]:
             return self._with_etag(request, self.index())
         if parts[1:] == ["v2"]:
-            return self._with_etag(request, self.v2())
+            return self._v2_in_form(request)
         place = "/".join(parts[2:])
         if len(parts) > 2 and parts[1] == "v3" and place in self.places():
             return self._with_etag(request, self.document(place))
         return None
 
-    def _with_etag(self, request: Request, raw: bytes) -> Response:
+    def _v2_in_form(self, request: Request) -> Response:
+        """JSON, or the protobuf form that Go clients ask for."""
+        if OPENAPI_V2 not in request.header("accept").replace("@", "."):
+            return self._with_etag(request, self.v2())
+        if self._v2_protobuf is None:
+            from portside.server.openapi_protobuf import encode
+
+            self._v2_protobuf = encode(self.v2())
+        return self._with_etag(request, self._v2_protobuf, OPENAPI_V2)
+
+    def _with_etag(self, request: Request, raw: bytes, media: str = "application/json") -> Response:
         etag = '"' + hashlib.sha512(raw).hexdigest().upper() + '"'
         headers = [("ETag", etag), ("Vary", "Accept, Accept-Encoding")]
         if request.header("if-none-match") == etag:
-            return Response(304, b"", "application/json", headers)
-        return Response(200, raw, "application/json", headers)
+            return Response(304, b"", media, headers)
+        return Response(200, raw, media, headers)
 
     def places(self) -> list[str]:
         """The group versions that have a document, as paths: ``api/v1``, ``apis/apps/v1``."""
