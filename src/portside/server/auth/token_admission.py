@@ -19,6 +19,7 @@ async def prepare_token(
     attributes: Attributes, body: Json, server: Host, *, manager: str, dry_run: bool, warnings: list[str]
 ) -> None:
     """In place. Raises ApiError 403: nodes may ask for their own pods' tokens only."""
+    body.setdefault("metadata", {})
     spec = body.setdefault("spec", {})
     if spec.get("expirationSeconds") is None:
         spec["expirationSeconds"] = DEFAULT_SECONDS
