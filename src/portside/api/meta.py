@@ -32,7 +32,8 @@ def validate_labels(labels: Json | None, path: str) -> Errors:
             errors += [invalid_value(path, key, p) for p in names.qualified_name(key)]
         if not _GOOD_VALUE.match(value):
             errors += [invalid_value(path, value, p) for p in names.label_value(value)]
-    return errors
+    # Two labels with one bad value are one error.
+    return list(dict.fromkeys(errors)) if len(errors) > 1 else errors
 
 
 def validate_annotations(annotations: Json | None, path: str) -> Errors:

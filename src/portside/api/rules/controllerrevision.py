@@ -15,6 +15,10 @@ Errors = list[FieldError]
 
 def default(obj: Json) -> None:
     tidy_metadata(obj["metadata"])
+
+
+def canonicalize(obj: Json) -> None:
+    """Go writes a revision of zero; only now, so that nobody comes to own it."""
     obj.setdefault("revision", 0)
 
 
@@ -41,6 +45,7 @@ RULES = {
     ("v1", "ControllerRevision"): Rules(
         kind=BY_KIND["apps", "v1", "ControllerRevision"],
         default=default,
+        canonicalize=canonicalize,
         validate=validate,
         validate_update=validate_update,
     )

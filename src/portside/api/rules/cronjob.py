@@ -10,19 +10,15 @@ from portside.api.field import FieldError, invalid_value, not_supported, require
 from portside.api.kinds import BY_KIND
 from portside.api.rules.cron_schedule import ScheduleError, parse
 from portside.api.rules.job import tidy_job_spec, validate_job_spec
-from portside.api.rules.pod_defaults import default_template, tidy_metadata
+from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata
 from portside.api.rules.registry import Context, Rules, SubRules, keep_all_but_status
-from portside.api.rules.workload import drop_zeros, not_negative, template_warnings
+from portside.api.rules.workload import drop_zeros, hostname_warnings, not_negative, template_warnings
 
 Json = dict[str, Any]
 Errors = list[FieldError]
 
 _POLICIES = ("Allow", "Forbid", "Replace")
 _NAME_LIMIT = 52  # jobs append eleven characters and must be labels
-_HOSTNAME_WARNING = (
-    "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; "
-    "a DNS label is recommended: [{}]"
-)
 
 
 def default(obj: Json) -> None:
@@ -43,6 +39,7 @@ def default(obj: Json) -> None:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["jobTemplate"]["spec"]["template"]["spec"])
     obj["status"] = {}
 
 
@@ -116,11 +113,11 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
-    found: list[str] = []
-    problems = names.is_label(obj["metadata"].get("name") or "") if old is None else []
-    if problems and len(obj["metadata"]["name"]) <= _NAME_LIMIT:
-        found.append(_HOSTNAME_WARNING.format(", ".join(problems)))
-    return found + template_warnings(obj, old, "spec.jobTemplate.spec.template")
+    return hostname_warnings(obj, old) + template_warnings(obj, old, "spec.jobTemplate.spec.template")
+
+
+def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["jobTemplate"]["spec"]["template"]["spec"])
 
 
 RULES = {
@@ -128,6 +125,7 @@ RULES = {
         kind=BY_KIND["batch", "v1", "CronJob"],
         default=default,
         prepare_create=prepare_create,
+        prepare_update=prepare_update,
         validate=validate_create,
         validate_update=validate_update,
         warnings=warnings,

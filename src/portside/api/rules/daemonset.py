@@ -7,7 +7,7 @@ from typing import Any
 from portside.api.field import FieldError, invalid_value, not_supported, required
 from portside.api.kinds import BY_KIND
 from portside.api.rules.pod_affinity import validate_label_selector
-from portside.api.rules.pod_defaults import default_template, tidy_metadata, tidy_selector
+from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata, tidy_selector
 from portside.api.rules.pod_spec import validate_template
 from portside.api.rules.registry import Context, Rules, SubRules, keep_all_but_status
 from portside.api.rules.workload import (
@@ -58,6 +58,8 @@ def default(obj: Json) -> None:
     if spec.get("revisionHistoryLimit") is None:
         spec["revisionHistoryLimit"] = 10
     tidy_status(obj.setdefault("status", {}))
+    # Upstream's conversion writes the annotation on every object it decodes.
+    obj["metadata"].setdefault("annotations", {}).setdefault(TEMPLATE_GENERATION, "0")
 
 
 def _set_generation(obj: Json, number: int) -> None:
@@ -70,11 +72,13 @@ def _generation(obj: Json) -> int:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
     obj["status"] = dict.fromkeys(_WRITTEN, 0)
     _set_generation(obj, max(_generation(obj), 1))
 
 
 def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
     changed = obj["spec"].get("template") != old["spec"].get("template")
     _set_generation(obj, _generation(old) + changed)
 

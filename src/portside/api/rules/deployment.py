@@ -7,7 +7,7 @@ from typing import Any
 from portside.api import names
 from portside.api.field import FieldError, forbidden_field, invalid_value, not_supported, required
 from portside.api.kinds import BY_KIND
-from portside.api.rules.pod_defaults import default_template, tidy_metadata, tidy_selector
+from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata, tidy_selector
 from portside.api.rules.registry import Context, Rules, SubRules, keep_all_but_status
 from portside.api.rules.workload import (
     amount,
@@ -15,6 +15,7 @@ from portside.api.rules.workload import (
     at_most_replicas,
     available_above_ready,
     drop_zeros,
+    hostname_warnings,
     immutable_selector,
     int_or_percent,
     not_negative,
@@ -95,6 +96,7 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
     obj["status"] = {}
 
 
@@ -117,7 +119,11 @@ def validate_status(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
-    return template_warnings(obj, old)
+    return hostname_warnings(obj, old) + template_warnings(obj, old)
+
+
+def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
 
 
 RULES = {
@@ -125,6 +131,7 @@ RULES = {
         kind=BY_KIND["apps", "v1", "Deployment"],
         default=default,
         prepare_create=prepare_create,
+        prepare_update=prepare_update,
         validate=validate,
         validate_update=validate_update,
         warnings=warnings,

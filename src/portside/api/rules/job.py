@@ -12,10 +12,10 @@ from portside.api.rules.job_policies import validate_failure_policy, validate_su
 from portside.api.rules.job_status import prepare_status, tidy_status, validate_status
 from portside.api.rules.job_update import validate_job_update
 from portside.api.rules.pod_affinity import validate_label_selector
-from portside.api.rules.pod_defaults import default_template, tidy_metadata, tidy_selector
+from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata, tidy_selector
 from portside.api.rules.pod_spec import RESTART_POLICIES, validate_template
 from portside.api.rules.registry import Context, Rules, SubRules
-from portside.api.rules.workload import matches, mismatch, not_negative, template_warnings
+from portside.api.rules.workload import hostname_warnings, matches, mismatch, not_negative, template_warnings
 
 Json = dict[str, Any]
 Errors = list[FieldError]
@@ -23,10 +23,6 @@ Errors = list[FieldError]
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 JOB_NAME = "batch.kubernetes.io/job-name"
 _MAX_PARALLEL = 100_000
-_HOSTNAME_WARNING = (
-    "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; "
-    "a DNS label is recommended: [{}]"
-)
 _INDEXED_WARNING = (
     "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes "
     "might not be able to track completedIndexes when a big number of indexes fail"
@@ -90,6 +86,7 @@ def _generate_selector(obj: Json) -> None:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
     obj["status"] = {}
     if not obj["spec"].get("manualSelector") and obj["metadata"].get("name"):
         _generate_selector(obj)
@@ -243,16 +240,16 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
-    found: list[str] = []
+    found = hostname_warnings(obj, old)
     spec = obj["spec"]
-    if old is None:
-        problems = names.is_label(obj["metadata"].get("name") or "")
-        if problems:
-            found.append(_HOSTNAME_WARNING.format(", ".join(problems)))
     many = (spec.get("completions") or 0) > _MAX_PARALLEL and (spec.get("parallelism") or 0) > 10_000
     if spec.get("completionMode") == "Indexed" and many:
         found.append(_INDEXED_WARNING)
     return found + template_warnings(obj, old)
+
+
+def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
 
 
 RULES = {
@@ -260,6 +257,7 @@ RULES = {
         kind=BY_KIND["batch", "v1", "Job"],
         default=default,
         prepare_create=prepare_create,
+        prepare_update=prepare_update,
         validate=validate,
         validate_update=validate_update,
         warnings=warnings,

@@ -9,7 +9,7 @@ from portside.api.field import FieldError, forbidden_field
 from portside.api.kinds import BY_KIND
 from portside.api.rules.pod_affinity import merge_label_keys
 from portside.api.rules.pod_annotations import fill_app_armor, validate_app_armor_agreement, validate_pod_annotations
-from portside.api.rules.pod_defaults import default_pod, tidy_metadata
+from portside.api.rules.pod_defaults import default_pod, drop_switched_off, tidy_metadata
 from portside.api.rules.pod_resources import qos_class
 from portside.api.rules.pod_spec import validate_pod_spec
 from portside.api.rules.pod_status import STATUS
@@ -33,6 +33,7 @@ def default(pod: Json) -> None:
 def prepare_create(pod: Json, ctx: Context) -> None:
     """A new pod is Pending; clients cannot set its status."""
     spec = pod["spec"]
+    drop_switched_off(spec)
     if spec["terminationGracePeriodSeconds"] < 0:
         spec["terminationGracePeriodSeconds"] = 1
     status: Json = {"phase": "Pending", "qosClass": qos_class(spec)}
@@ -49,6 +50,7 @@ def prepare_create(pod: Json, ctx: Context) -> None:
 
 def prepare_update(pod: Json, old: Json, ctx: Context) -> None:
     """The main resource does not write status."""
+    drop_switched_off(pod["spec"])
     if "status" in old:
         pod["status"] = old["status"]
     else:

@@ -23,7 +23,7 @@ _VOLUME: dict[str, Json] = {
     "scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
     "hostPath": {"type": ""},
 }
-# Fields of features that are off in 1.37's default configuration: dropped before anything else looks.
+# Fields of features that are off in 1.37's default configuration: a write drops them, its managedFields still tell.
 _OFF_SPEC = ("schedulingGroup", "evictionResponders", "workloadRef")
 
 
@@ -124,7 +124,6 @@ def default_container(container: Json) -> None:
             default_probe(probe)
     lifecycle = container.get("lifecycle")
     if lifecycle is not None:
-        lifecycle.pop("stopSignal", None)
         for key in ("postStart", "preStop"):
             handler = lifecycle.get(key)
             if handler:
@@ -132,8 +131,6 @@ def default_container(container: Json) -> None:
                     _http(handler["httpGet"])
                 if handler.get("tcpSocket") is not None:
                     handler["tcpSocket"].setdefault("port", 0)
-        if not lifecycle:
-            del container["lifecycle"]
     context = container.get("securityContext")
     if context and context.get("procMount") == "":
         context["procMount"] = "Default"
@@ -181,10 +178,7 @@ def default_volume(volume: Json) -> None:
 
 
 def default_spec(spec: Json) -> None:
-    """Defaults that pods and pod templates share. Also drops what Go would not write and switched-off fields."""
-    for key in _OFF_SPEC:
-        if key in spec:
-            del spec[key]
+    """Defaults that pods and pod templates share. Also drops what Go would not write."""
     tidy(spec, "PodSpec")
     if "dnsPolicy" not in spec:
         spec["dnsPolicy"] = "ClusterFirst"
@@ -216,6 +210,20 @@ def default_spec(spec: Json) -> None:
         tidy_selector(constraint, "labelSelector")
     if spec.get("overhead"):
         _round_quantities({"limits": spec["overhead"]})
+
+
+def drop_switched_off(spec: Json) -> None:
+    """Takes out the fields of features that are off; a lifecycle that had nothing else goes too."""
+    for key in _OFF_SPEC:
+        if key in spec:
+            del spec[key]
+    for kind in ("containers", "initContainers", "ephemeralContainers"):
+        for container in spec.get(kind) or ():
+            lifecycle = container.get("lifecycle")
+            if lifecycle and "stopSignal" in lifecycle:
+                del lifecycle["stopSignal"]
+                if not lifecycle:
+                    del container["lifecycle"]
 
 
 def tidy_selector(owner: Json, key: str) -> None:

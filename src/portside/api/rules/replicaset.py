@@ -6,12 +6,13 @@ from typing import Any
 
 from portside.api.field import FieldError
 from portside.api.kinds import BY_KIND
-from portside.api.rules.pod_defaults import default_template, tidy_metadata, tidy_selector
+from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata, tidy_selector
 from portside.api.rules.registry import Context, Rules, SubRules, keep_all_but_status
 from portside.api.rules.workload import (
     at_most_replicas,
     available_above_ready,
     drop_zeros,
+    hostname_warnings,
     immutable_selector,
     not_negative,
     selected_template,
@@ -55,6 +56,7 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
     obj["status"] = {"replicas": 0}
 
 
@@ -66,7 +68,11 @@ def validate_status(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
-    return template_warnings(obj, old)
+    return hostname_warnings(obj, old) + template_warnings(obj, old)
+
+
+def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
 
 
 RULES = {
@@ -74,6 +80,7 @@ RULES = {
         kind=BY_KIND["apps", "v1", "ReplicaSet"],
         default=default,
         prepare_create=prepare_create,
+        prepare_update=prepare_update,
         validate=validate,
         validate_update=validate_update,
         warnings=warnings,

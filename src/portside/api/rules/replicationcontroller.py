@@ -6,7 +6,7 @@ from typing import Any
 
 from portside.api.field import FieldError, required
 from portside.api.kinds import BY_KIND
-from portside.api.rules.pod_defaults import default_template, tidy_metadata
+from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata
 from portside.api.rules.pod_spec import validate_template
 from portside.api.rules.registry import Context, Rules, SubRules, keep_all_but_status
 from portside.api.rules.replicaset import tidy_status
@@ -15,6 +15,7 @@ from portside.api.rules.workload import (
     at_most_replicas,
     available_above_ready,
     drop_zeros,
+    hostname_warnings,
     mismatch,
     not_negative,
     template_warnings,
@@ -64,6 +65,7 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
+    drop_switched_off((obj["spec"].get("template") or {}).get("spec") or {})
     obj["status"] = {"replicas": 0}
 
 
@@ -76,7 +78,11 @@ def validate_status(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
-    return template_warnings(obj, old)
+    return hostname_warnings(obj, old) + template_warnings(obj, old)
+
+
+def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    drop_switched_off((obj["spec"].get("template") or {}).get("spec") or {})
 
 
 RULES = {
@@ -84,6 +90,7 @@ RULES = {
         kind=BY_KIND["", "v1", "ReplicationController"],
         default=default,
         prepare_create=prepare_create,
+        prepare_update=prepare_update,
         validate=validate,
         validate_update=validate_update,
         warnings=warnings,

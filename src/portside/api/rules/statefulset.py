@@ -8,7 +8,7 @@ from portside.api import names, quantity
 from portside.api.field import FieldError, invalid_value, not_supported, required
 from portside.api.kinds import BY_KIND
 from portside.api.rules.claim_template import validate_claim_spec
-from portside.api.rules.pod_defaults import default_template, tidy_metadata, tidy_selector
+from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata, tidy_selector
 from portside.api.rules.pod_shape import dump
 from portside.api.rules.pod_spec import validate_template
 from portside.api.rules.registry import Context, Rules, SubRules, keep_all_but_status
@@ -110,6 +110,7 @@ def default(obj: Json) -> None:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
     obj["status"] = {"replicas": 0, "availableReplicas": 0}
 
 
@@ -235,11 +236,16 @@ def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
     return found
 
 
+def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    drop_switched_off(obj["spec"]["template"]["spec"])
+
+
 RULES = {
     ("v1", "StatefulSet"): Rules(
         kind=BY_KIND["apps", "v1", "StatefulSet"],
         default=default,
         prepare_create=prepare_create,
+        prepare_update=prepare_update,
         validate=validate,
         validate_update=validate_update,
         warnings=warnings,

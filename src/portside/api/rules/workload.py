@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from portside.api import names
 from portside.api.field import FieldError, forbidden_field, invalid_value, not_supported, required
 from portside.api.rules.pod_affinity import validate_label_selector
 from portside.api.rules.pod_spec import validate_template
@@ -159,6 +160,15 @@ def template_warnings(obj: Json, old: Json | None, path: str = "spec.template") 
     if not template:
         return []
     return spec_warnings(template.get("spec") or {}, template.get("metadata") or {}, f"{path}.spec", f"{path}.metadata")
+
+
+def hostname_warnings(obj: Json, old: Json | None) -> list[str]:
+    """On creation, a word on a name that is no DNS label: it becomes part of the pods' names."""
+    problems = names.is_label(obj["metadata"].get("name") or "") if old is None else []
+    if not problems:
+        return []
+    text = "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; "
+    return [f"{text}a DNS label is recommended: [{', '.join(problems)}]"]
 
 
 def tidy_conditions(status: Json, *times: str) -> None:
