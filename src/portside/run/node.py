@@ -13,7 +13,9 @@ import logging
 import shutil
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from portside.agent import beneath
 from portside.agent.agent import Agent
@@ -21,7 +23,8 @@ from portside.agent.containerd import Containerd, ContainerdError, Network, choo
 from portside.agent.process import NodeOptions, run_node
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
-from portside.base.pki import Pki, ensure_node_client
+from portside.base.pki import Pki, ensure_client, ensure_node_client
+from portside.client.protocol import Client, Resource, WatchEvent
 from portside.net.nft import NodeNetwork
 from portside.run.home import Home, default_home
 
@@ -39,12 +42,11 @@ def node_name(home: Home) -> str:
     return str(facts["node"])
 
 
-def node_kubeconfig(home: Home, node: str) -> Path:
-    """The agent's own identity. Raises OSError, ValueError when the control plane has not been set up yet."""
+def identity(home: Home, name: str) -> Path:
+    """A kubeconfig for a client certificate of the home. Raises OSError, ValueError before the control plane's set-up."""
     pki = Pki(home.root / "pki")
-    name = ensure_node_client(pki, node)
     port = int((home.root / "api-port").read_text())
-    path = home.root / "node.kubeconfig"
+    path = home.root / f"{name}.kubeconfig"
     write_kubeconfig(
         path,
         server=f"https://127.0.0.1:{port}",
@@ -61,22 +63,36 @@ def rules(home: Home, node: str, network: Network) -> NodeNetwork:
     return NodeNetwork(network.bridge, network.pod_cidr, network.pod_cidr, service_cidr, network.bridge)
 
 
+class ServiceClient:
+    """What service rules read: the node's own pods as the node, services and endpoints as the service proxy."""
+
+    def __init__(self, node: Client, proxy: Client) -> None:
+        self._node, self._proxy = node, proxy
+
+    def watch(self, resource: Resource, **options: Any) -> AsyncIterator[WatchEvent]:
+        return (self._node if resource[2] == "pods" else self._proxy).watch(resource, **options)
+
+
 async def serve(home: Home) -> None:
     """Run until TERM or INT."""
     node = node_name(home)
     network = choose_network(home.root)
+    pki = Pki(home.root / "pki")
+    ensure_client(pki, "proxy", "system:kube-proxy")
     options = NodeOptions(
         home.root,
-        str(node_kubeconfig(home, node)),
+        str(identity(home, ensure_node_client(pki, node))),
         node,
         cluster_dns=(network.gateway,),
         cluster_domain=DOMAIN,
     )
 
     async def services(agent: Agent) -> None:
+        from portside.client.http import kubeconfig_client
         from portside.net.proxy import run
 
-        await run(agent.client, node, rules(home, node, network), network.gateway, zone=DOMAIN)
+        client: Any = ServiceClient(agent.client, kubeconfig_client(str(identity(home, "proxy"))))
+        await run(client, node, rules(home, node, network), network.gateway, zone=DOMAIN)
 
     await run_node(options, services)
 
