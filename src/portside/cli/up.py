@@ -16,6 +16,7 @@ from portside.cli.manifests import Applier, Manifest, load, unready
 from portside.cli.steps import CliError, Steps, say
 from portside.run.home import Home, locked
 from portside.run.launch import last_lines, start
+from portside.run.networks import node_address
 
 API_PATIENCE, NODE_PATIENCE = 60.0, 90.0  # seconds
 POLL = 0.03
@@ -110,6 +111,8 @@ def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
             words = ["--home", str(home.root)]
             if facts["simulate"]:
                 words += ["--simulate", str(facts["simulate"])]
+            else:
+                words += ["--address", "0.0.0.0", "--advertise", node_address()]
             if facts.get("port"):
                 words += ["--port", str(facts["port"])]
             record = start(home, "control-plane", "portside.run.control_plane", words)

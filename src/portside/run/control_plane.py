@@ -21,7 +21,7 @@ from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.pki import Pki, ensure_pki
-from portside.run.settings import Settings, choose_port, parse
+from portside.run.settings import Settings, choose_port, local_address, parse
 from portside.server.app import ApiServer
 from portside.server.attributes import User
 from portside.server.bootstrap.apply import Place, bootstrap
@@ -65,7 +65,7 @@ def tls_context(pki: Pki) -> ssl.SSLContext:
 def write_admin(settings: Settings, pki: Pki, port: int) -> None:
     write_kubeconfig(
         settings.home / "kubeconfig",
-        server=f"https://{settings.address}:{port}",
+        server=f"https://{local_address(settings)}:{port}",
         ca=pki.ca.read_bytes(),
         certificate=pki.certificate("admin").read_bytes(),
         key=pki.key("admin").read_bytes(),
@@ -122,12 +122,13 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    pki = ensure_pki(settings.home, [settings.address])
+    advertised = settings.advertise or local_address(settings)
+    pki = ensure_pki(settings.home, [local_address(settings), advertised])
     port = choose_port(settings)
     server = ApiServer(make_backend(settings), pki, service_cidr=settings.service_cidr)
-    server.address = f"{settings.address}:{port}"
+    server.address = f"{advertised}:{port}"
     await server.start()
-    place = Place(settings.address, port, server.allocator.first, settings.service_cidr)
+    place = Place(advertised, port, server.allocator.first, settings.service_cidr)
     await bootstrap(server, place, pki)
     listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
     await listener.listen(settings.address, port, tls_context(pki))

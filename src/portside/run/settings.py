@@ -13,10 +13,12 @@ from portside.run.home import default_home
 @dataclass(frozen=True, slots=True)
 class Settings:
     """``home`` holds everything of one cluster; ``port`` 0 chooses a free one once and keeps it; ``store`` is sqlite or
-    memory; ``simulate`` nodes live in this process."""
+    memory; ``simulate`` nodes live in this process. ``address`` is listened on; ``advertise`` is what pods and other
+    machines are told ("": the same)."""
 
     home: Path
     address: str = "127.0.0.1"
+    advertise: str = ""
     port: int = 0
     store: str = "sqlite"
     simulate: int = 0
@@ -31,6 +33,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     parser = argparse.ArgumentParser("portside control plane", description="API server, controllers and scheduler.")
     parser.add_argument("--home", type=Path, default=None, help="folder of the cluster's state")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--advertise", default="", help="address that pods and other machines reach the API on")
     parser.add_argument("--port", type=int, default=0, help="port of the API; 0: the one used before, or a free one")
     parser.add_argument("--store", choices=("sqlite", "memory"), default="sqlite")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="simulated nodes in this process")
@@ -42,6 +45,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     return Settings(
         given.home or default_home(),
         given.address,
+        given.advertise,
         given.port,
         given.store,
         given.simulate,
@@ -50,6 +54,11 @@ def parse(arguments: list[str] | None = None) -> Settings:
         not given.no_scheduler,
         given.verbose,
     )
+
+
+def local_address(settings: Settings) -> str:
+    """Where this machine's own clients reach the API."""
+    return "127.0.0.1" if settings.address in ("0.0.0.0", "") else settings.address
 
 
 def choose_port(settings: Settings) -> int:
