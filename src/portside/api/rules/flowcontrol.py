@@ -215,7 +215,7 @@ def _limited(limited: Json, at: str) -> Errors:
     elif type_ == "Queue" and queuing is None:
         errors.append(required(f"{path}.queuing"))
     elif type_ == "Queue":
-        errors += _queuing(queuing, f"{path}.queuing")
+        errors += _queuing(queuing or {}, f"{path}.queuing")
     elif type_ != "Reject":
         errors.append(not_supported(f"{path}.type", type_, ("Queue", "Reject")))
     lend, borrow = limited.get("lendablePercent"), limited.get("borrowingLimitPercent")
