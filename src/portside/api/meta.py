@@ -192,10 +192,10 @@ def keep_generation(obj: Json, old: Json) -> None:
 def keep_identity(obj: Json, old: Json) -> None:
     """Fills what a client may leave out or may not change silently: creation, deletion, uid when absent."""
     new_meta, old_meta = obj["metadata"], old["metadata"]
-    for key in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
-        if old_meta.get(key) is None:
-            new_meta.pop(key, None)
-        else:
+    if "creationTimestamp" in old_meta:
+        new_meta["creationTimestamp"] = old_meta["creationTimestamp"]
+    for key in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+        if new_meta.get(key) is None and old_meta.get(key) is not None:
             new_meta[key] = old_meta[key]
     if not new_meta.get("uid") and old_meta.get("uid"):
         new_meta["uid"] = old_meta["uid"]

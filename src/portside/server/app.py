@@ -33,7 +33,11 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 # A registered handler of one subresource or virtual kind: takes over the whole answer.
 Handler = Callable[["ApiServer", Request, Resource, Route], Awaitable[Response]]
-OPEN = ("/healthz", "/livez", "/readyz", "/version")
+# What every request to a deprecated resource is told.
+DEPRECATED = {
+    ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    ("", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
+}
 
 
 class ApiServer(Hosting):
@@ -149,6 +153,8 @@ class ApiServer(Hosting):
             return await self.documents.answer(request)
         if not self.documents.discovery.has(attributes.group):
             return self.documents.nothing()
+        if (told := DEPRECATED.get((attributes.group, attributes.resource))) is not None:
+            request.warnings.append(told)
         route = resolve(request, attributes, self.table)
         check_request_timeout(request)
         resource = self.resource(route.kind)

@@ -35,6 +35,4 @@ def bind(pod: Json, said: Json, node: Json | None, now: str) -> str:
         *conditions,
         {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now},
     ]
-    if "observedGeneration" not in status["conditions"][-1] and meta.get("generation"):
-        status["conditions"][-1]["observedGeneration"] = meta["generation"]
     return ""

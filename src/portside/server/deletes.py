@@ -56,8 +56,7 @@ def read_options(request: Request) -> DeleteOptions:
         raise ApiError(
             400,
             "BadRequest",
-            f'{name} in version "{str(value.get("apiVersion", "v1")).rpartition("/")[2]}" cannot be handled as a '
-            f'DeleteOptions: no kind "{name}" is registered',
+            f'no kind "{name}" is registered for version "{value.get("apiVersion", "v1")}" in scheme "{body.SCHEME}"',
         )
     from portside.api.schema import definition
 
@@ -234,7 +233,7 @@ def _collector_finalizers(resource: Resource, meta: Json, options: DeleteOptions
 
 
 async def delete_collection(server: ApiServer, request: Request, resource: Resource, route: Route) -> list[Json]:
-    """All objects the query selects; answers them as they were left."""
+    """All objects the query selects; answers them as they were found, as upstream does."""
     options = read_options(request)
     wanted = list_options(request, watch=False)
     where = filter_of(resource, route, wanted)
@@ -244,10 +243,10 @@ async def delete_collection(server: ApiServer, request: Request, resource: Resou
     for item in page.objects:
         attributes = replace(route.attributes, name=item.name, namespace=item.namespace)
         try:
-            done = await delete_object(server, request, resource, attributes, options)
+            await delete_object(server, request, resource, attributes, options)
         except ApiError as error:
             if error.code != 404:
                 raise
             continue
-        found.append(done.obj)
+        found.append(resource.served(item))
     return found

@@ -71,7 +71,7 @@ async def _spend(server: ApiServer, pod: Json, dry_run: bool) -> None:
         if len(matching) > 1:
             raise ApiError(
                 500,
-                "InternalError",
+                "",
                 "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
             )
         if not matching:
@@ -130,6 +130,4 @@ def _mark(pod: Json, now: str) -> None:
         "reason": "EvictionByEvictionAPI",
         "message": "Eviction API: evicting",
     }
-    if pod["metadata"].get("generation"):
-        condition["observedGeneration"] = pod["metadata"]["generation"]
     status["conditions"] = [*conditions, condition]

@@ -76,16 +76,19 @@ def object_form(kind: Kind, obj: Json, wanted: Wanted, request: Request) -> Json
         meta = {"resourceVersion": (obj.get("metadata") or {}).get("resourceVersion", "")}
         return table(kind, [obj], meta, wanted.version, include_object(request))
     if wanted.form == "PartialObjectMetadataList":
-        raise not_convertible("PartialObjectMetadataList")
+        raise not_convertible(
+            f"you requested PartialObjectMetadataList, but the requested object is not a list (*{internal_name(kind)})"
+        )
     return partial(obj, wanted.version)
 
 
-def not_convertible(form: str) -> ApiError:
-    return ApiError(
-        406,
-        "NotAcceptable",
-        "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
-    )
+def internal_name(kind: Kind) -> str:
+    """The kind as upstream's internal types are called: ``core.ConfigMap``."""
+    return f"{kind.group.partition('.')[0] or 'core'}.{kind.kind}"
+
+
+def not_convertible(why: str) -> ApiError:
+    return ApiError(406, "NotAcceptable", why)
 
 
 class PartialForm:

@@ -19,8 +19,11 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
+import orjson
 
+from portside.api.status import ApiError
 from portside.server.request import Request, Response
+from portside.server.routes import not_allowed
 from portside.server.watchstream import WatchStream
 
 MAX_BODY = 3 * 1024 * 1024
@@ -154,8 +157,10 @@ class Connection(asyncio.Protocol):
             if self._pending or self.busy:
                 # The task of this very request decides; bytes behind it belong to the new protocol.
                 self.raw = _Raw(self, tail)
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(not_allowed())
         except httptools.HttpParserError:
-            self._refuse(400, "400 Bad Request")
+            self._refuse(None)
 
     def pause_reading(self) -> None:
         if not self._read_paused and not self._lost:
@@ -371,11 +376,14 @@ class Connection(asyncio.Protocol):
         finally:
             self.transport.close()
 
-    def _refuse(self, code: int, text: str) -> None:
+    def _refuse(self, error: ApiError | None) -> None:
+        """Answer what is no HTTP (None) or no known method, and hang up."""
         if self.busy:
             self.transport.close()
             return
-        response = Response(code, text.encode(), "text/plain; charset=utf-8")
+        response = Response(400, b"400 Bad Request", "text/plain; charset=utf-8")
+        if error is not None:
+            response = Response(error.code, orjson.dumps(error.status))
         self._write(response, response.body, False, Request("GET", "/"))
         self.transport.close()
 

@@ -98,7 +98,7 @@ def negotiate(accept: str, *, forms: bool = False) -> Wanted:
             form, group, version = given.get("as", ""), given.get("g", ""), given.get("v", "")
             if not form:
                 return Wanted(offered, pretty=given.get("pretty") == "1")
-            if forms and (form, group) in FORMS and version in ("v1", "v1beta1") and offered == JSON:
+            if forms and (form, group) in FORMS and version in ("v1", "v1beta1"):
                 return Wanted(offered, form, version)
             if form == "APIGroupDiscoveryList" and group == "apidiscovery.k8s.io" and version == "v2":
                 return Wanted(offered, form, version, given.get("profile", ""))

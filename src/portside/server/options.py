@@ -47,7 +47,7 @@ def _manager_errors(said: str) -> list[FieldError]:
         return [too_long("fieldManager", 128)]
     for at, char in enumerate(said):
         if not char.isprintable():
-            return [invalid_value("fieldManager", said, f"should only contain printable characters (at position {at})")]
+            return [invalid_value("fieldManager", said, f"invalid character U+{ord(char):04X} (at position {at})")]
     return []
 
 

@@ -189,6 +189,11 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
     options = list_options(request, watch=False)
     where = filter_of(resource, route, options)
     include = forms.include_object(request) if wanted.form == "Table" else ""
+    if wanted.form == "PartialObjectMetadata":
+        raise forms.not_convertible(
+            "you requested PartialObjectMetadata, but the requested object is a list "
+            f"(*{forms.internal_name(resource.kind)}List)"
+        )
     page = await select(resource, where, options)
     meta: Json = {"resourceVersion": str(page.revision)}
     if page.next:

@@ -142,6 +142,9 @@ def _collection(request: Request, attributes: Attributes, kind: Kind, scoped: bo
     if kind.namespaced and not scoped and method != "GET":
         # Without a namespace there is only the list across all of them; a kind that can't be listed has no such path.
         raise not_allowed() if "list" in kind.verbs or kind.verbs == ("create",) else not_found()
+    if verb == "watch" and verb not in kind.verbs and "list" in kind.verbs:
+        text = f'watch is not supported on resources of kind "{kind.plural}"'
+        raise ApiError(405, "MethodNotAllowed", text, details={"kind": kind.plural})
     if verb in ("update", "patch") or verb not in kind.verbs:
         raise not_allowed()
     return attributes

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.managed_scale import after_scale, after_scale_applied, check_applied_scale
 from portside.api.schema import definition
-from portside.api.status import ApiError, bad_request, conflict, invalid, not_found
-from portside.server import body, patches
+from portside.api.selector import parse_fields, parse_labels
+from portside.api.status import bad_request, conflict, invalid, not_found
+from portside.server import body, forms, patches
 from portside.server.admission import chain
 from portside.server.binding import bind
 from portside.server.eviction import evict
 from portside.server.negotiate import encode, negotiate
 from portside.server.nodeproxy import NODE_SUBRESOURCES
-from portside.server.options import write_options
+from portside.server.options import list_options, write_options
 from portside.server.request import Request, Response
 from portside.server.routes import Route, not_allowed
 from portside.server.scale import scale_of, scale_to
@@ -216,7 +217,7 @@ async def eviction(server: ApiServer, request: Request, resource: Resource, rout
         raw, media, EVICTION, definition("io.k8s.api.policy.v1.Eviction"), options.validation, request.warnings
     )
     name = said["metadata"].get("name")
-    if name and name != route.attributes.name:
+    if name != route.attributes.name:
         raise bad_request("name in URL does not match name in Eviction object")
     await chain.admit(
         route.attributes,
@@ -269,26 +270,21 @@ def _review_schema(kind: Kind) -> Any:
 
 async def component_statuses(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
     """What is left of componentstatuses: three names, always healthy."""
-    if route.attributes.verb == "watch" or (request.query and "watch" in request.params):
-        raise ApiError(
-            405,
-            "MethodNotAllowed",
-            'watch is not supported on resources of kind "componentstatuses"',
-            details={"kind": "componentstatuses"},
-        )
-    from portside.server import forms
-
+    if request.method != "GET":
+        raise not_allowed()
     wanted = negotiate(request.header("accept"), forms=True)
-    request.warnings.append("v1 ComponentStatus is deprecated in v1.19+")
     made = [_component(name) for name in ("controller-manager", "scheduler", "etcd-0")]
     name = route.attributes.name
     if name:
         found = next((c for c in made if c["metadata"]["name"] == name), None)
         if found is None:
-            raise not_found("componentstatuses", name)
+            raise not_found("componentstatus", name)
         if wanted.form:
             found = forms.object_form(resource.kind, found, wanted, request)
         return Response(200, encode(found, wanted.media), wanted.media)
+    options = list_options(request, watch=False)
+    by_label, by_field = parse_labels(options.labels), parse_fields(options.fields, "", "ComponentStatus")
+    made = [c for c in made if by_label.matches({}) and by_field.matches(c)]
     if wanted.form == "Table":
         table = forms.table(resource.kind, made, {"resourceVersion": ""}, wanted.version, forms.include_object(request))
         return Response(200, encode(table, wanted.media), wanted.media)

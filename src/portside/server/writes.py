@@ -75,6 +75,29 @@ def check_namespace(resource: Resource, obj: Json, attributes: Attributes) -> No
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
 
+def dedupe_owners(obj: Json, warnings: list[str]) -> None:
+    """The same owner twice is kept once, with a warning."""
+    owners = obj["metadata"].get("ownerReferences")
+    if not owners or len(owners) < 2:
+        return
+    seen: dict[str, Json] = {}
+    twice: dict[str, None] = {}
+    kept: list[Json] = []
+    for owner in owners:
+        uid = str(owner.get("uid", ""))
+        if uid in seen and seen[uid] == owner:
+            twice[uid] = None
+            continue
+        seen.setdefault(uid, owner)
+        kept.append(owner)
+    if twice:
+        obj["metadata"]["ownerReferences"] = kept
+        warnings.append(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may "
+            f"reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {', '.join(twice)}"
+        )
+
+
 def fill_system_fields(obj: Json, now: str) -> None:
     """What only the server says of a new object."""
     meta = obj["metadata"]
@@ -110,6 +133,7 @@ async def create_object(
     meta = obj["metadata"]
     revision = str(meta.get("resourceVersion") or "")
     fill_system_fields(obj, context.now)
+    dedupe_owners(obj, request.warnings)
     if not tracked:
         managed.after_update(
             None,
@@ -315,6 +339,7 @@ async def _update_once(
     if put and (uid := meta.get("uid")) and uid != old["metadata"].get("uid"):
         raise _wrong_uid(resource, attributes.namespace, attributes.name, uid, old["metadata"].get("uid", ""))
     said = str(meta.get("resourceVersion") or "")
+    dedupe_owners(new, request.warnings)
     if not tracked:
         managed.after_update(
             old,
@@ -330,7 +355,11 @@ async def _update_once(
     _check_revision(resource, attributes, said, old)
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
     sub = attributes.subresource
-    errors = rules.before_sub_update(sub, new, old, context) if sub and sub != "scale" else rules.before_update(new, old, context)
+    errors = (
+        rules.before_sub_update(sub, new, old, context)
+        if sub and sub != "scale"
+        else rules.before_update(new, old, context)
+    )
     if errors:
         raise invalid(kind.kind, attributes.name, errors, "" if kind.kind == "Event" else kind.group)
     undo, settle = server.allocate(resource, new, old)
