@@ -158,12 +158,13 @@ def _wait_api(home: Home, pid: int, alive: Callable[[], bool], note: Callable[[s
 
 
 def _node(home: Home, steps: Steps, facts: dict[str, Any], api: Api) -> None:
+    since = time.time() - 60
     if not facts["simulate"]:
         record = home.record("agent")
         if record is None or not record.alive:
+            since = time.time()  # the old heartbeat of a node that has just been stopped says nothing
             start(home, "agent", "portside.run.node", ["--home", str(home.root)])
     with steps.step("node" if not facts["simulate"] else f"{facts['simulate']} simulated nodes") as note:
-        since = time.time() - 60
         end = time.monotonic() + NODE_PATIENCE
         while True:
             why = _nodes_unready(api, facts["simulate"] or 1, since)
