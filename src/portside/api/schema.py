@@ -21,6 +21,7 @@ __all__ = [
     "parse_yaml",
     "raw_definition",
     "schema_for",
+    "schema_from_crd",
     "schema_of",
     "strict_text",
     "zero",
@@ -41,6 +42,13 @@ def parse_yaml(raw: bytes) -> tuple[Any, list[str]]:
     from portside.api import decode_yaml
 
     return decode_yaml.parse_yaml(raw)
+
+
+def schema_from_crd(published: dict[str, Any]) -> Schema:
+    """See schema_custom; imported on first use."""
+    from portside.api import schema_custom
+
+    return schema_custom.schema_from_crd(published)
 
 
 def schema_for(kind: Kind, *, list_ok: bool = False) -> Schema:

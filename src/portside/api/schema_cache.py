@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 Json = dict[str, Any]
-FORMAT = 4  # raise it when the shrunk form changes
+FORMAT = 5  # raise it when the shrunk form changes
 EXTENSIONS = {
     "x-kubernetes-list-type": "lt",
     "x-kubernetes-list-map-keys": "lk",
@@ -73,7 +73,7 @@ def _shrink(prop: Json) -> Json:
 
 def _flagged(out: Json, fact: str, required: bool) -> Json:
     flags, _, go_type = fact.partition(" ")
-    if flags in ("-", "") and fact[:1] in ("-", ""):
+    if flags == "-":
         flags = "" if required else DEFAULT_FLAGS.get(out.get("t", ""), "ep")
     out["e"] = flags
     if go_type:
