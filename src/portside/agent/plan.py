@@ -82,14 +82,15 @@ def restarts_of(container: Container) -> int:
         return container.attempt
 
 
-def reported_restarts(pod: Json, name: str) -> int | None:
-    """The restart count the API last saw."""
+def successors(pod: Json) -> dict[str, int]:
+    """Per container the API has seen: the restart count of the next one, should the runtime know none any more."""
     status = pod.get("status") or {}
+    found = {}
     for family in ("containerStatuses", "initContainerStatuses"):
         for item in status.get(family) or ():
-            if item["name"] == name and (item.get("containerID") or item.get("lastState")):
-                return int(item.get("restartCount", 0))
-    return None
+            if item.get("containerID") or item.get("lastState"):
+                found[item["name"]] = int(item.get("restartCount", 0)) + 1
+    return found
 
 
 def restarts_after(pod: Json, container: Json, exit_code: int) -> bool:
@@ -143,8 +144,7 @@ class _Planner:
         latest = self.view.latest(name)
         if latest is not None:
             return restarts_of(latest) + 1
-        known = reported_restarts(self.pod, name)
-        return 0 if known is None else known + 1
+        return self.record.lost.get(name, 0)
 
     def start(self, name: str, *, after: Container | None = None) -> None:
         """Start it, unless back-off or an earlier refusal says when."""

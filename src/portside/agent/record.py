@@ -50,6 +50,7 @@ class PodRecord:
     probes: dict[str, ProbeState] = field(default_factory=dict)  # container id ->
     messages: dict[str, str] = field(default_factory=dict)  # container id -> termination message
     post_started: set[str] = field(default_factory=set)  # container ids whose postStart hook has finished
+    lost: dict[str, int] = field(default_factory=dict)  # container the runtime forgot -> restarts of its successor
     ips: tuple[str, ...] = ()
     failed: tuple[str, str] = ("", "")  # reason, message of a pod ended by the node: DeadlineExceeded, Evicted …
     killing: bool = False  # the pod is being ended: no container is started any more

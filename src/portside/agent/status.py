@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from portside.agent.plan import is_sidecar, main_ended, reported_restarts, restarts_after, restarts_of
+from portside.agent.plan import is_sidecar, main_ended, restarts_after, restarts_of
 from portside.agent.record import PodRecord, View
 from portside.agent.resources import qos_class
 from portside.agent.runtime import Container, State
@@ -15,6 +15,13 @@ from portside.agent.runtime import Container, State
 Json = dict[str, Any]
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 ENDED = ("Succeeded", "Failed")
+LOST: Json = {
+    "exitCode": 137,
+    "reason": "ContainerStatusUnknown",
+    "message": "The container could not be located when the pod was terminated",
+    "startedAt": None,
+    "finishedAt": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,8 @@ class _Statuses:
             if item["name"] == name:
                 if ended := (item.get("state") or {}).get("terminated"):
                     return {"terminated": ended}
+                if "running" in (item.get("state") or {}):
+                    return {"terminated": LOST | {"containerID": item.get("containerID", "")}}
                 return dict(item.get("lastState") or {})
         return {}
 
@@ -105,7 +114,7 @@ class _Statuses:
         current = chain[0] if chain else None
         state, last = self._state(name, family, chain)
         started, ready = self._up(container, current, family)
-        count = restarts_of(current) if current else (reported_restarts(self.pod, name) or 0)
+        count = restarts_of(current) if current else self.record.lost.get(name, 0)
         status: Json = {
             "name": name,
             "state": state,

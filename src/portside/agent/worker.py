@@ -14,7 +14,7 @@ from portside.agent.context import NodeContext, field_path, find_container
 from portside.agent.ending import Ending
 from portside.agent.launch import START_RETRY, Launcher, Refused
 from portside.agent.messages import termination_message
-from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of
+from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of, successors
 from portside.agent.probes import FAMILIES, ContainerProbes
 from portside.agent.projection import VolumeProblem
 from portside.agent.publish import Publisher
@@ -53,6 +53,7 @@ class PodWorker:
     def _adopt(self) -> None:
         """Readiness the API knows stays until a probe says otherwise: a restarted agent must not make pods unready."""
         state = self.pod.get("status") or {}
+        self.record.lost = successors(self.pod)
         if self._fresh:
             return
         for family in ("containerStatuses", "initContainerStatuses"):
