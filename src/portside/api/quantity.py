@@ -62,8 +62,12 @@ def valid(text: str | int | float) -> bool:
 
 def canonical(text: str | int | float) -> str:
     """The text upstream writes: same format, no fraction, the largest suffix that keeps it exact."""
-    value, form = _parse(text if type(text) is str else str(text))
-    return format_value(value, form)
+    return _canonical(text if type(text) is str else str(text))
+
+
+@lru_cache(maxsize=4096)
+def _canonical(text: str) -> str:
+    return format_value(*_parse(text))
 
 
 def format_value(value: Decimal, form: str = "dec") -> str:

@@ -245,8 +245,8 @@ def _common(container: Json, facts: PodFacts, path: str) -> Errors:
     name = container.get("name")
     if not name:
         errors.append(required_field(f"{path}.name"))
-    else:
-        errors += [invalid_value(f"{path}.name", name, p) for p in names.is_label(name)]
+    elif problems := names.is_label(name):
+        errors += [invalid_value(f"{path}.name", name, p) for p in problems]
     image = container.get("image")
     if not image:
         errors.append(required_field(f"{path}.image"))

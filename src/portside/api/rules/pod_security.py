@@ -265,6 +265,9 @@ def all_containers(spec: Json, path: str) -> list[tuple[Json, str]]:
 def validate_host_process(spec: Json, path: str) -> Errors:
     """Windows host process containers: all or none, and on the host's network."""
     errors: Errors = []
+    holders = [spec, *(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    if not any(h.get("securityContext") for h in holders):
+        return errors
     pod_level = ((spec.get("securityContext") or {}).get("windowsOptions") or {}).get("hostProcess")
     values: list[bool] = []
     for container, where in all_containers(spec, path):

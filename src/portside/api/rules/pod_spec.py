@@ -221,7 +221,8 @@ def validate_pod_spec(spec: Json, path: str, *, is_pod: bool = False, pod_name: 
     if "nodeSelector" in spec:
         errors += validate_labels(spec["nodeSelector"], f"{path}.nodeSelector")
     errors += _host_network(spec, path)
-    errors += validate_pod_context(spec, path)
+    if len(spec.get("securityContext") or ()) or "hostPID" in spec:
+        errors += validate_pod_context(spec, path)
     if spec.get("affinity"):
         errors += validate_affinity(spec["affinity"], f"{path}.affinity")
     if policy == "None" or "dnsConfig" in spec:
