@@ -212,7 +212,9 @@ class SqliteBackend:
 
     async def get(self, key: str, *, revision: int | None = None) -> Record | None:
         self._check(revision)
-        return await self._read(read_one, key, revision)
+        record = await self._read(read_one, key, revision)
+        self._check(revision)
+        return record
 
     async def range(
         self, prefix: str, *, revision: int | None = None, after: str | None = None, limit: int = 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -589,9 +590,14 @@ async def test_watches_resume_over_a_restart_of_the_server(tmp_path: Path):
     await cluster.backend.write(lease)
     await cluster.drop("p2")
     complete = client.told
+    after_kill = tmp_path / "after-kill"
+    after_kill.mkdir(mode=0o700)
+    for name in ("state.db", "state.db-wal"):  # the files as a kill -9 leaves them
+        shutil.copy(tmp_path / name, after_kill / name)
+    await cluster.caches.close()
     await cluster.backend.close()
 
-    cluster.backend = SqliteBackend(tmp_path / "state.db")
+    cluster.backend = SqliteBackend(after_kill / "state.db")
     await cluster.start()
     assert len(cluster.pods) == 9
     again = Client(cluster.pods, after=seen)

@@ -183,6 +183,43 @@ async def test_a_full_disk_refuses_writes_keeps_data_and_recovers(tmp_path: Path
     await again.close()
 
 
+async def test_a_failing_disk_stops_writing_until_a_restart(tmp_path: Path):
+    """After a failed sync nobody knows what is on disk: going on could acknowledge what is not."""
+
+    class Failing:
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self._connection = connection
+
+        def execute(self, *arguments):
+            raise sqlite3.OperationalError("disk I/O error")
+
+        def close(self) -> None:
+            self._connection.close()
+
+    path = tmp_path / "state.db"
+    backend = SqliteBackend(path)
+    await backend.open()
+    await backend.write(Write("/a/1", b"kept"))
+    writer = backend._writer
+    assert writer is not None
+    good = writer._connection
+    writer._connection = Failing(good)  # type: ignore[assignment]
+    with pytest.raises(StoreError, match=r"I/O error.*until a restart.*check the disk"):
+        await backend.write(Write("/a/2", b"v"))
+    writer._connection = good
+    with pytest.raises(StoreError, match="until a restart"):
+        await backend.write(Write("/a/2", b"v"))
+    with pytest.raises(StoreError, match="until a restart"):
+        await backend.compact(backend.revision)
+    record = await backend.get("/a/1")
+    assert record is not None and record.value == b"kept", "reads go on"
+    await backend.close()
+    backend = SqliteBackend(path)
+    await backend.open()
+    assert isinstance(await backend.write(Write("/a/2", b"v", 0)), Committed)
+    await backend.close()
+
+
 async def test_leases_leave_no_rows_behind(tmp_path: Path):
     path = tmp_path / "state.db"
     backend = SqliteBackend(path)
