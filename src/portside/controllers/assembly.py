@@ -5,6 +5,7 @@ from __future__ import annotations
 from portside.controllers import (
     daemonset,
     deployment,
+    disruption,
     endpointmirror,
     endpoints,
     endpointslice,
@@ -17,6 +18,7 @@ from portside.controllers import (
     replicationcontroller,
     rootca,
     serviceaccount,
+    statefulset,
     tainteviction,
     ttlafterfinished,
     untracked,
@@ -36,6 +38,8 @@ ALWAYS: tuple[Controller, ...] = (
     job.CONTROLLER,
     untracked.CONTROLLER,
     ttlafterfinished.CONTROLLER,
+    statefulset.CONTROLLER,
+    disruption.CONTROLLER,
 )
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 

@@ -128,6 +128,9 @@ class Work:
         given_up = cond.find(self.conditions, "FailureTarget") is not None or finished(self.job)
         if not self._has_failed(pod) and not (given_up and is_terminating(pod)):
             return
+        if phase(pod) != "Failed" and cond.find(self.conditions, "SuccessCriteriaMet") is not None:
+            self.draft.add(self._untrack(pod))  # no longer needed, so no failure either
+            return
         if phase(pod) == "Failed" and self.spec.get("podFailurePolicy"):
             verdict = judge(self.spec["podFailurePolicy"], pod)
             if verdict.action == "FailJob" and self.failing is None:
