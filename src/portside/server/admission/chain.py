@@ -107,6 +107,7 @@ VALIDATING: tuple[Entry, ...] = (
     Entry(priority.validate, ("scheduling.k8s.io/priorityclasses",), _WRITE),
     Entry(volume_claim_resize.validate, ("/persistentvolumeclaims",), ("UPDATE",)),
     Entry(runtime_class.validate, _PODS, ("CREATE",)),
+    Entry(certificates.requestor, (f"{_CERTS}/certificatesigningrequests",), ("CREATE",)),
     Entry(certificates.approval, (f"{_CERTS}/certificatesigningrequests/approval",), ("UPDATE",)),
     Entry(certificates.signing, (f"{_CERTS}/certificatesigningrequests/status",), ("UPDATE",)),
     Entry(certificates.attest, (f"{_CERTS}/clustertrustbundles",), _WRITE),

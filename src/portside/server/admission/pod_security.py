@@ -9,6 +9,7 @@ from portside.server.admission.review import Review
 Json = dict[str, Any]
 PREFIX = "pod-security.kubernetes.io/"
 MODES = ("enforce", "audit", "warn")
+_STRICTNESS = {"privileged": 0, "baseline": 1, "restricted": 2}
 # Beyond this many pods the warning about existing ones is left unfinished, as upstream does.
 MOST_PODS = 3000
 
@@ -106,7 +107,8 @@ def namespace(review: Review) -> None:
         if new != old:
             raise invalid("Namespace", review.name, errors)
         return
-    if new["enforce"] == old["enforce"] or new["enforce"][0] == "privileged":
+    (level, version), (was, was_version) = new["enforce"], old["enforce"]
+    if level == "privileged" or (version == was_version and _STRICTNESS[level] <= _STRICTNESS.get(was, 0)):
         return
     _warn_existing(review, new["enforce"])
 

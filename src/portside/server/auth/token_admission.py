@@ -32,4 +32,9 @@ async def prepare_token(
         now=rfc3339(server.clock.now()),
         schema=definition("io.k8s.api.authentication.v1.TokenRequest"),
     )
+    # Upstream's empty request already has both structs, so neither counts as set by the manager.
+    for entry in body["metadata"].get("managedFields") or ():
+        fields = entry["fieldsV1"].get("f:spec", {})
+        fields.pop(".", None)
+        fields.get("f:boundObjectRef", {}).pop(".", None)
     await chain.admit(attributes, body, None, operation="CREATE", dry_run=dry_run, server=server, warnings=warnings)
