@@ -120,10 +120,14 @@ VALIDATING: tuple[Entry, ...] = (
 # Reviews are questions, not objects: no namespace, quota or other plugin looks at them.
 _QUESTIONS = frozenset(("authentication.k8s.io", "authorization.k8s.io"))
 _Key = tuple[str, str, str, str]
-_plans: dict[tuple[int, _Key], tuple[tuple[Plugin, bool], ...]] = {}
+_Plan = tuple[tuple[Plugin, bool], ...]
+# Remembered per half and kind. Bounded: custom resources come and go.
+_MUTATING_PLANS: dict[_Key, _Plan] = {}
+_VALIDATING_PLANS: dict[_Key, _Plan] = {}
+MOST_PLANS = 8192
 
 
-def _plan(half: tuple[Entry, ...], key: _Key) -> tuple[tuple[Plugin, bool], ...]:
+def _plan(half: tuple[Entry, ...], key: _Key) -> _Plan:
     group, resource, subresource, operation = key
     word = f"{group}/{resource}" + (f"/{subresource}" if subresource else "")
     found = []
@@ -136,14 +140,14 @@ def _plan(half: tuple[Entry, ...], key: _Key) -> tuple[tuple[Plugin, bool], ...]
     return tuple(found)
 
 
-def plan(half: tuple[Entry, ...], attributes: Attributes, operation: str) -> tuple[tuple[Plugin, bool], ...]:
-    """The plugins of one half for a request, each with whether it is asynchronous; remembered per kind."""
-    key = (attributes.group, attributes.resource, attributes.subresource, operation)
-    found = _plans.get((id(half), key))
+def plan(mutating: bool, key: _Key) -> _Plan:
+    """The plugins of one half for (group, resource, subresource, operation), each with whether it is asynchronous."""
+    plans = _MUTATING_PLANS if mutating else _VALIDATING_PLANS
+    found = plans.get(key)
     if found is None:
-        if len(_plans) > 8192:  # custom resources come and go
-            _plans.clear()
-        found = _plans[(id(half), key)] = _plan(half, key)
+        if len(plans) >= MOST_PLANS:
+            plans.clear()
+        found = plans[key] = _plan(MUTATING if mutating else VALIDATING, key)
     return found
 
 
@@ -159,7 +163,7 @@ async def mutate(
 ) -> Json:
     """The mutating half, for CREATE, UPDATE (also DELETE, with ``obj`` empty: the namespace's guard). Returns the object to
     go on with. Raises ApiError."""
-    return await _run(MUTATING, attributes, obj, old, operation, dry_run, server, warnings)
+    return await _run(True, attributes, obj, old, operation, dry_run, server, warnings)
 
 
 async def validate(
@@ -173,7 +177,7 @@ async def validate(
     warnings: list[str] | None = None,
 ) -> None:
     """The validating half; call it last before the commit: it reserves quota. Raises ApiError."""
-    await _run(VALIDATING, attributes, obj, old, operation, dry_run, server, warnings)
+    await _run(False, attributes, obj, old, operation, dry_run, server, warnings)
 
 
 async def admit(
@@ -187,13 +191,13 @@ async def admit(
     warnings: list[str] | None = None,
 ) -> Json:
     """Both halves, for what has no validation between them (deletions, connections, subresources without storage)."""
-    made = await _run(MUTATING, attributes, obj, old, operation, dry_run, server, warnings)
-    await _run(VALIDATING, attributes, made, old, operation, dry_run, server, warnings)
+    made = await _run(True, attributes, obj, old, operation, dry_run, server, warnings)
+    await _run(False, attributes, made, old, operation, dry_run, server, warnings)
     return made
 
 
 async def _run(
-    half: tuple[Entry, ...],
+    mutating: bool,
     attributes: Attributes,
     obj: Json,
     old: Json | None,
@@ -202,11 +206,13 @@ async def _run(
     server: Host,
     warnings: list[str] | None,
 ) -> Json:
-    plugins = plan(half, attributes, operation)
+    plugins = plan(mutating, (attributes.group, attributes.resource, attributes.subresource, operation))
     if not plugins:
         return obj
     review = Review(attributes, obj, old, operation, dry_run, server, [] if warnings is None else warnings)
     for plugin, waits in plugins:
+        if plugin is resource_quota.validate and not resource_quota.concerns(review):
+            continue  # the usual case, without the cost of a coroutine
         done = plugin(review)
         if waits:
             assert done is not None

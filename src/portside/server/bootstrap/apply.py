@@ -7,9 +7,8 @@ object says ``rbac.authorization.kubernetes.io/autoupdate: "false"``; additions 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from portside.base.clock import rfc3339
@@ -33,41 +32,47 @@ class Place:
     service_cidr: str = "10.96.0.0/12"
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One default object; ``mend(held)`` is what ``held`` should become, None when it may stay."""
+
+    group: str
+    plural: str
+    wanted: Json
+    mend: Callable[[Json], Json | None]
+
+
 async def bootstrap(host: Host, place: Place, pki: Pki) -> None:
     """Bring the default objects up to date. Call it once the watch caches are filled, before the server says ready."""
     now = rfc3339(host.clock.now())
-    await asyncio.gather(*(_absent(host, "", "namespaces", wanted) for wanted in objects.namespaces()))
-    work = [
-        *(_reconcile(host, "clusterroles", wanted) for wanted in roles.cluster_roles()),
-        *(_reconcile(host, "clusterrolebindings", wanted) for wanted in roles.cluster_role_bindings()),
-        *(_reconcile(host, "roles", wanted) for wanted in roles.roles()),
-        *(_reconcile(host, "rolebindings", wanted) for wanted in roles.role_bindings()),
-        *(_absent(host, "scheduling.k8s.io", "priorityclasses", wanted) for wanted in objects.priority_classes()),
-        *(_spec(host, FLOW, "prioritylevelconfigurations", wanted) for wanted in flowcontrol.priority_levels()),
-        *(_spec(host, FLOW, "flowschemas", wanted) for wanted in flowcontrol.flow_schemas(now)),
-        *_network(host, place, now),
-        _exact(host, "", "configmaps", _trust(pki), ("data",)),
-    ]
-    await asyncio.gather(*work)
-
-
-def _network(host: Host, place: Place, now: str) -> Iterable[Any]:
-    networking = "networking.k8s.io"
-    return chain(
+    await _apply(host, [_kept("", "namespaces", wanted) for wanted in objects.namespaces()])
+    await _apply(
+        host,
         [
-            _service(host, objects.kubernetes_service(place.service_ip, place.port)),
-            _exact(host, "", "endpoints", objects.kubernetes_endpoints(place.address, place.port), ("subsets",)),
-            _exact(
-                host,
-                "discovery.k8s.io",
-                "endpointslices",
-                objects.kubernetes_slice(place.address, place.port),
-                ("endpoints", "ports"),
-            ),
-            _absent(host, networking, "servicecidrs", objects.service_cidr(place.service_cidr, now)),
-            _absent(host, networking, "ipaddresses", objects.ip_address(place.service_ip, "default", "kubernetes")),
-        ]
+            *(_rbac("clusterroles", wanted) for wanted in roles.cluster_roles()),
+            *(_rbac("clusterrolebindings", wanted) for wanted in roles.cluster_role_bindings()),
+            *(_rbac("roles", wanted) for wanted in roles.roles()),
+            *(_rbac("rolebindings", wanted) for wanted in roles.role_bindings()),
+            *(_kept("scheduling.k8s.io", "priorityclasses", wanted) for wanted in objects.priority_classes()),
+            *(_spec("prioritylevelconfigurations", wanted) for wanted in flowcontrol.priority_levels()),
+            *(_spec("flowschemas", wanted) for wanted in flowcontrol.flow_schemas(now)),
+            *_network(place, now),
+            _exact("", "configmaps", _trust(pki), ("data",)),
+        ],
     )
+
+
+def _network(place: Place, now: str) -> list[Item]:
+    networking, discovery = "networking.k8s.io", "discovery.k8s.io"
+    address, port = place.address, place.port
+    record = objects.ip_address(place.service_ip, "default", "kubernetes")
+    return [
+        _service(objects.kubernetes_service(place.service_ip, port)),
+        _exact("", "endpoints", objects.kubernetes_endpoints(address, port), ("subsets",)),
+        _exact(discovery, "endpointslices", objects.kubernetes_slice(address, port), ("endpoints", "ports")),
+        _kept(networking, "servicecidrs", objects.service_cidr(place.service_cidr, now)),
+        _kept(networking, "ipaddresses", record),
+    ]
 
 
 def _trust(pki: Pki) -> Json:
@@ -75,40 +80,49 @@ def _trust(pki: Pki) -> Json:
     return objects.authentication_config(pki.ca.read_text(), proxy.read_text())
 
 
-async def _current(host: Host, group: str, plural: str, wanted: Json) -> Json | None:
-    meta = wanted["metadata"]
+async def _apply(host: Host, items: list[Item]) -> None:
+    """A warm start finds nothing to do and makes no task; what is to be written is written together."""
+    pending = []
+    for item in items:
+        held = await _current(host, item)
+        if held is None or item.mend(held) is not None:
+            pending.append(item)
+    if pending:
+        await asyncio.gather(*(_write(host, item) for item in pending))
+
+
+async def _current(host: Host, item: Item) -> Json | None:
+    meta = item.wanted["metadata"]
     space, name = meta.get("namespace", ""), meta["name"]
     # The mirror answers without a round through the store; a warm start asks it some hundred times.
-    if host.live.wants(group, plural):
-        return host.live.of(plural, group).get(name, space)
-    return await host.read(group, plural, space, name)
+    if host.live.wants(item.group, item.plural):
+        return host.live.of(item.plural, item.group).get(name, space)
+    return await host.read(item.group, item.plural, space, name)
 
 
-async def _absent(host: Host, group: str, plural: str, wanted: Json) -> None:
-    if await _current(host, group, plural, wanted) is None:
-        await host.put(group, plural, wanted, expected=0)
-
-
-async def _replace(host: Host, group: str, plural: str, mend: Any, wanted: Json) -> None:
-    """Create ``wanted``, or store ``mend(held)`` when that says something is to be changed; again after a race."""
-    meta = wanted["metadata"]
+async def _write(host: Host, item: Item) -> None:
+    """Create, or store what mending makes; again after a race with another control plane."""
+    meta = item.wanted["metadata"]
     for _ in range(5):
-        held = await _current(host, group, plural, wanted)
+        held = await host.read(item.group, item.plural, meta.get("namespace", ""), meta["name"])
         if held is None:
-            if await host.put(group, plural, wanted, expected=0):
+            if await host.put(item.group, item.plural, item.wanted, expected=0):
                 return
             continue
-        if mend(held) is None:
+        if (mended := item.mend(held)) is None:
             return
-        fresh = await host.read(group, plural, meta.get("namespace", ""), meta["name"])
-        if fresh is None or (mended := mend(fresh)) is None:
-            continue
-        revision = int(mended["metadata"].pop("resourceVersion"))
-        if await host.put(group, plural, mended, expected=revision):
+        revision = int(mended["metadata"]["resourceVersion"])
+        bare = {key: value for key, value in mended["metadata"].items() if key != "resourceVersion"}
+        if await host.put(item.group, item.plural, mended | {"metadata": bare}, expected=revision):
             return
 
 
-async def _exact(host: Host, group: str, plural: str, wanted: Json, fields: tuple[str, ...]) -> None:
+def _kept(group: str, plural: str, wanted: Json) -> Item:
+    """Created when absent, never touched again."""
+    return Item(group, plural, wanted, lambda held: None)
+
+
+def _exact(group: str, plural: str, wanted: Json, fields: tuple[str, ...]) -> Item:
     """The named fields are ours alone."""
 
     def mend(held: Json) -> Json | None:
@@ -116,22 +130,18 @@ async def _exact(host: Host, group: str, plural: str, wanted: Json, fields: tupl
             return None
         return held | {field: wanted[field] for field in fields}
 
-    await _replace(host, group, plural, mend, wanted)
+    return Item(group, plural, wanted, mend)
 
 
-async def _service(host: Host, wanted: Json) -> None:
+def _service(wanted: Json) -> Item:
     def mend(held: Json) -> Json | None:
-        if (
-            held["spec"].get("ports") == wanted["spec"]["ports"]
-            and held["spec"].get("clusterIP") == wanted["spec"]["clusterIP"]
-        ):
-            return None
-        return held | {"spec": held["spec"] | wanted["spec"]}
+        same = all(held["spec"].get(field) == wanted["spec"][field] for field in ("ports", "clusterIP"))
+        return None if same else held | {"spec": held["spec"] | wanted["spec"]}
 
-    await _replace(host, "", "services", mend, wanted)
+    return Item("", "services", wanted, mend)
 
 
-async def _spec(host: Host, group: str, plural: str, wanted: Json) -> None:
+def _spec(plural: str, wanted: Json) -> Item:
     """Flow control: the spec is ours while the annotation says so."""
 
     def mend(held: Json) -> Json | None:
@@ -141,11 +151,11 @@ async def _spec(host: Host, group: str, plural: str, wanted: Json) -> None:
         meta = held["metadata"] | {"generation": held["metadata"].get("generation", 0) + 1}
         return held | {"metadata": meta, "spec": wanted["spec"]}
 
-    await _replace(host, group, plural, mend, wanted)
+    return Item(FLOW, plural, wanted, mend)
 
 
-async def _reconcile(host: Host, plural: str, wanted: Json) -> None:
-    await _replace(host, RBAC, plural, lambda held: mend_rbac(held, wanted), wanted)
+def _rbac(plural: str, wanted: Json) -> Item:
+    return Item(RBAC, plural, wanted, lambda held: mend_rbac(held, wanted))
 
 
 def mend_rbac(held: Json, wanted: Json) -> Json | None:
