@@ -187,6 +187,16 @@ def _certificate(obj: Json, old: Json) -> Errors:
 
 
 def _approval(obj: Json, old: Json, ctx: Context) -> None:
+    """Approving changes conditions alone; the certificate is the signer's to write."""
+    STATUS_ONLY.prepare_update(obj, old, ctx)
+    status = obj.setdefault("status", {})
+    status.pop("certificate", None)
+    if "certificate" in (old.get("status") or {}):
+        status["certificate"] = old["status"]["certificate"]
+    _stamp(obj, old, ctx)
+
+
+def _status_write(obj: Json, old: Json, ctx: Context) -> None:
     STATUS_ONLY.prepare_update(obj, old, ctx)
     _stamp(obj, old, ctx)
 
@@ -274,6 +284,63 @@ def default_pod_request(obj: Json) -> None:
     obj.setdefault("status", {})
 
 
+def _pkcs10(value: str) -> bool:
+    from cryptography import x509
+
+    try:
+        x509.load_der_x509_csr(base64.b64decode(value))
+    except ValueError:
+        return False
+    return True
+
+
+def validate_pod_request(obj: Json, ctx: Context) -> Errors:
+    spec = obj.get("spec") or {}
+    errors = signer(spec.get("signerName") or "", "spec.signerName")
+    for who in ("pod", "serviceAccount", "node"):
+        name, uid = spec.get(f"{who}Name") or "", spec.get(f"{who}UID") or ""
+        errors += [invalid_value(f"spec.{who}Name", name, p) for p in names.is_subdomain(name)]
+        if not uid:
+            errors.append(invalid_value(f"spec.{who}UID", uid, "must not be empty"))
+    lasts = spec.get("maxExpirationSeconds")
+    least, most = (3600, 86400) if str(spec.get("signerName")).startswith("kubernetes.io/") else (3600, 7862400)
+    if lasts is not None and not least <= lasts <= most:
+        text = f"must be in the range [{least}, {most}]"
+        errors.append(invalid_value("spec.maxExpirationSeconds", lasts, text))
+    stub, key, proof = (spec.get(f) for f in ("stubPKCS10Request", "pkixPublicKey", "proofOfPossession"))
+    if bool(stub) == bool(key or proof):
+        text = "Invalid value: exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set"
+        errors.append(FieldError("spec", "FieldValueInvalid", text))
+    elif stub and not _pkcs10(stub):
+        text = "Invalid value: must be a valid PKCS#10 CSR"
+        errors.append(FieldError("spec.stubPKCS10Request", "FieldValueInvalid", text))
+    return errors
+
+
+_POD_REQUEST = {
+    "signerName": "SignerName",
+    "podName": "PodName",
+    "podUID": "PodUID",
+    "serviceAccountName": "ServiceAccountName",
+    "serviceAccountUID": "ServiceAccountUID",
+    "nodeName": "NodeName",
+    "nodeUID": "NodeUID",
+    "maxExpirationSeconds": "MaxExpirationSeconds",
+    "pkixPublicKey": "PKIXPublicKey",
+    "proofOfPossession": "ProofOfPossession",
+    "stubPKCS10Request": "StubPKCS10Request",
+    "unverifiedUserAnnotations": "UnverifiedUserAnnotations",
+}
+
+
+def _update_pod_request(obj: Json, old: Json, ctx: Context) -> Errors:
+    spec = obj.get("spec") or {}
+    if spec == (old.get("spec") or {}):
+        return []
+    shown = {inner: spec.get(field) for field, inner in _POD_REQUEST.items()}
+    return [invalid_value("spec", shown, "field is immutable")]
+
+
 def _clear(obj: Json, ctx: Context) -> None:
     obj["status"] = {}
 
@@ -292,7 +359,7 @@ RULES = {
         name=names.path_segment,
         subresources={
             "approval": SubRules(_approval, _approval_problems),
-            "status": SubRules(_approval, _status_problems),
+            "status": SubRules(_status_write, _status_problems),
         },
     ),
     ("v1", "ClusterTrustBundle"): Rules(
@@ -307,6 +374,8 @@ RULES = {
         default=default_pod_request,
         prepare_create=_clear,
         prepare_update=_keep,
+        validate=validate_pod_request,
+        validate_update=_update_pod_request,
         unconditional_update=False,
         subresources={"status": STATUS_ONLY},
     ),

@@ -156,6 +156,12 @@ def _update_driver(obj: Json, old: Json, ctx: Context) -> Errors:
     return errors
 
 
+def _prepare_driver(obj: Json, old: Json, ctx: Context) -> None:
+    """Upstream counts a driver's generations from its first change on."""
+    if obj.get("spec") != old.get("spec"):
+        obj["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
+
+
 def _warn_driver(obj: Json, old: Json | None, ctx: Context) -> list[str]:
     spec = obj.get("spec") or {}
     unset = spec.get("serviceAccountTokenInSecrets") is None
@@ -298,6 +304,7 @@ RULES = {
     ("v1", "CSIDriver"): _rules(
         "CSIDriver",
         default=default_driver,
+        prepare_update=_prepare_driver,
         validate=validate_driver,
         validate_update=_update_driver,
         warnings=_warn_driver,
