@@ -50,7 +50,12 @@ def prepare_create(pod: Json, ctx: Context) -> None:
 
 def prepare_update(pod: Json, old: Json, ctx: Context) -> None:
     """The main resource does not write status."""
-    drop_switched_off(pod["spec"])
+    spec = pod["spec"]
+    drop_switched_off(spec)
+    # Left out means unchanged for what admission set on creation.
+    for name in ("priority", "preemptionPolicy"):
+        if spec.get(name) is None and old["spec"].get(name) is not None:
+            spec[name] = old["spec"][name]
     if "status" in old:
         pod["status"] = old["status"]
     else:
