@@ -51,10 +51,13 @@ def run_and_kill(path: Path, seed: int, rng: random.Random) -> list[tuple[int, s
         [sys.executable, __file__, str(path), str(seed)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert child.stdout and child.stderr
-    said = child.stdout.readline()
-    if not said:
-        raise AssertionError(child.stderr.read().decode())
-    time.sleep(rng.random() * 0.12)
+    said = b""
+    for _ in range(rng.randint(1, 100)):  # counted, not timed: the same on a busy machine
+        line = child.stdout.readline()
+        if not line:
+            raise AssertionError(child.stderr.read().decode())
+        said += line
+    time.sleep(rng.random() * 0.005)  # so that it may strike anywhere within a commit
     child.send_signal(signal.SIGKILL)
     said += child.stdout.read()
     child.stderr.close()
@@ -100,7 +103,7 @@ async def test_no_acknowledged_write_is_lost_and_no_revision_goes_back(tmp_path:
         revisions = [c.revision for c in changes]
         assert revisions == sorted(set(revisions))
         await backend.close()
-    assert total > 50 * ROUNDS, "the writer was killed while it was writing"
+    assert total > 20 * ROUNDS
 
 
 async def test_compaction_of_everything_does_not_take_the_revision_with_it(tmp_path: Path):

@@ -18,8 +18,7 @@ ROOT = os.geteuid() == 0
 async def filled(path: Path, count: int = 50) -> int:
     backend = SqliteBackend(path)
     await backend.open()
-    for i in range(count):
-        await backend.write(Write(f"/a/{i}", b"%d" % i * 500))
+    await asyncio.gather(*(backend.write(Write(f"/a/{i}", b"%d" % i * 500)) for i in range(count)))
     revision = backend.revision
     await backend.close()
     return revision
