@@ -241,3 +241,29 @@ _ENFORCED = {
 def canonical_zero(names: Iterable[str]) -> Amounts:
     """A fresh ``status.used``."""
     return {name: format_value(parse("0")) for name in names}
+
+
+def source_of(name: str) -> tuple[str, str]:
+    """(group, plural) of the objects that a quota's resource name counts."""
+    if name.startswith("count/"):
+        plural, _, group = name[len("count/") :].partition(".")
+        return group, plural
+    if name in PLAIN:
+        return "", name
+    if name.startswith("services."):
+        return "", "services"
+    if name == "requests.storage" or _CLASS_SUFFIX in name:
+        return "", "persistentvolumeclaims"
+    return "", "pods"
+
+
+def counted(quota: Json, objects: Mapping[tuple[str, str], Iterable[Json]]) -> Amounts:
+    """``status.used`` of a quota over the objects of its namespace, by (group, plural)."""
+    hard = (quota.get("spec") or {}).get("hard") or {}
+    used = dict.fromkeys(hard, "0")
+    for (group, plural), found in objects.items():
+        for obj in found:
+            if scopes_match(quota, plural, group, obj):
+                amounts = usage(plural, group, obj)
+                used = add(used, {name: amount for name, amount in amounts.items() if name in hard})
+    return used

@@ -16,6 +16,7 @@ from portside.controllers import (
     podgc,
     replicaset,
     replicationcontroller,
+    resourcequota,
     rootca,
     serviceaccount,
     statefulset,
@@ -40,6 +41,7 @@ ALWAYS: tuple[Controller, ...] = (
     ttlafterfinished.CONTROLLER,
     statefulset.CONTROLLER,
     disruption.CONTROLLER,
+    resourcequota.CONTROLLER,
 )
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 

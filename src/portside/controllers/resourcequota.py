@@ -1,0 +1,68 @@
+"""Keeps ResourceQuota.status: what is allowed, and what the namespace's objects use.
+
+Creations are charged by admission at once; this recount gives back what deletions free and what failed writes reserved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from portside.api.status import ApiError
+from portside.api.usage import counted, source_of
+from portside.client.cache import View
+from portside.client.protocol import Json, Resource
+from portside.controllers.harness import Context, Controller
+from portside.controllers.served import all_served
+
+QUOTAS: Resource = ("", "v1", "resourcequotas")
+PODS: Resource = ("", "v1", "pods")
+# Deletions of kinds that are not watched here are seen at the next look, seconds apart.
+LOOK_AGAIN = 5.0
+
+
+async def reconcile(context: Context, key: str) -> float | None:
+    """One recount of one quota."""
+    namespace, _, name = key.partition("/")
+    quota = context.view.get(QUOTAS, namespace, name)
+    if quota is None or quota["metadata"].get("deletionTimestamp"):
+        return None
+    hard = (quota.get("spec") or {}).get("hard") or {}
+    served = {(s.resource[0], s.resource[2]): s.resource for s in all_served(context.view) if s.namespaced}
+    objects: dict[tuple[str, str], list[Json]] = {}
+    for source in {source_of(resource) for resource in hard}:
+        if source == ("", "pods"):
+            objects[source] = context.view.in_namespace(PODS, namespace)
+        elif source in served:
+            objects[source] = (await context.client.list(served[source], namespace=namespace)).items
+    status: dict[str, Any] = {"hard": hard, "used": counted(quota, objects)}
+    if status != quota.get("status"):
+        try:
+            answer = await context.client.update(QUOTAS, {**quota, "status": status}, subresource="status")
+        except ApiError as refused:
+            if refused.code not in (404, 409):
+                raise
+            return 0.2  # admission was faster; count again from what it wrote
+        context.informers.informer(QUOTAS).observe(answer)
+    return LOOK_AGAIN
+
+
+def _phase(pod: Json) -> Any:
+    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+
+
+def _quotas_of(view: View, obj: Json) -> Iterable[str]:
+    namespace = obj["metadata"].get("namespace", "")
+    for quota in view.in_namespace(QUOTAS, namespace):
+        yield f"{namespace}/{quota['metadata']['name']}"
+
+
+CONTROLLER = Controller(
+    "resourcequota-controller",
+    QUOTAS,
+    reconcile=reconcile,
+    watches={PODS: _quotas_of},
+    relevant={PODS: _phase},
+    workers=2,
+    settle=0.2,
+)
