@@ -388,7 +388,7 @@ def _check_revision(resource: Resource, attributes: Attributes, said: str, old: 
             error: FieldError = invalid_value(
                 "metadata.resourceVersion", int(said or 0), "must be specified for an update"
             )
-            raise invalid(kind.kind, attributes.name, [error], kind.group)
+            raise invalid(kind.plural, attributes.name, [error], kind.group)
     elif said != old["metadata"]["resourceVersion"]:
         raise conflict(kind.plural, attributes.name, MODIFIED, kind.group)
 

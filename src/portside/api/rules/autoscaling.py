@@ -68,6 +68,8 @@ def default_v1(obj: Json) -> None:
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     if conversion_hpa.METRICS in annotations and not conversion_hpa.metrics_annotated(obj):
         del annotations[conversion_hpa.METRICS]
+        if not annotations:
+            del obj["metadata"]["annotations"]
     status = obj.setdefault("status", {})
     status.setdefault("currentReplicas", 0)
     status.setdefault("desiredReplicas", 0)
@@ -230,6 +232,14 @@ def _status(obj: Json, old: Json, ctx: Context) -> Errors:
     return [invalid_value(f"status.{f}", status[f], text) for f in fields if (status.get(f) or 0) < 0]
 
 
+def _status_v1(obj: Json, old: Json, ctx: Context) -> None:
+    """A v1 status says in annotations what v2 has fields for; the metrics that v1 cannot say stay."""
+    new, before = conversion_hpa.v1_to_v2(obj), conversion_hpa.v1_to_v2(old)
+    new["spec"] = before.get("spec") or {}
+    obj.update(conversion_hpa.v2_to_v1(new))
+    STATUS_ONLY.prepare_update(obj, old, ctx)
+
+
 def _create(obj: Json, ctx: Context) -> None:
     v1 = obj.get("apiVersion") == "autoscaling/v1"
     obj["status"] = (
@@ -259,7 +269,7 @@ RULES = {
         prepare_update=_update,
         validate=validate_v1,
         validate_update=lambda obj, old, ctx: validate_v1(obj, ctx),
-        subresources={"status": SubRules(STATUS_ONLY.prepare_update, _status)},
+        subresources={"status": SubRules(_status_v1, _status)},
         generation=True,
     ),
 }

@@ -117,6 +117,12 @@ def validate(obj: Json, ctx: Context) -> Errors:
     return errors
 
 
+def _prepare_update(obj: Json, old: Json, ctx: Context) -> None:
+    """Labels say whose slice it is: they count as content."""
+    if (obj["metadata"].get("labels") or {}) != (old["metadata"].get("labels") or {}):
+        obj["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
+
+
 def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
     if obj.get("addressType") != old.get("addressType"):
         return [invalid_value("addressType", None, "field is immutable")]
@@ -131,6 +137,7 @@ RULES = {
     ("v1", "EndpointSlice"): Rules(
         BY_KIND["discovery.k8s.io", "v1", "EndpointSlice"],
         default=default,
+        prepare_update=_prepare_update,
         validate=validate,
         validate_update=validate_update,
         warnings=_warn,

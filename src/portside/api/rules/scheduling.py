@@ -21,6 +21,15 @@ def default(obj: Json) -> None:
     obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
 
+def _create(obj: Json, ctx: Context) -> None:
+    """The generation of a PriorityClass is 1 for good."""
+    obj["metadata"]["generation"] = 1
+
+
+def _update(obj: Json, old: Json, ctx: Context) -> None:
+    obj["metadata"]["generation"] = old["metadata"].get("generation") or 1
+
+
 def _policy(obj: Json) -> Errors:
     policy = obj.get("preemptionPolicy")
     if policy is not None and policy not in _POLICIES:
@@ -56,8 +65,9 @@ RULES = {
     ("v1", "PriorityClass"): Rules(
         BY_KIND["scheduling.k8s.io", "v1", "PriorityClass"],
         default=default,
+        prepare_create=_create,
+        prepare_update=_update,
         validate=validate,
         validate_update=validate_update,
-        generation=True,
     )
 }
