@@ -14,8 +14,9 @@ import orjson
 
 from portside.api.status import bad_request
 
-DEPTH = 1000
-"""Nesting that orjson still reads; deeper bodies are refused (upstream: 10,000)."""
+DEPTH = 300
+"""Nesting of a body. Deeper ones are refused (upstream: 10,000), so that no later step runs out of stack."""
+_SHALLOW = 250  # bodies with fewer brackets than this can't be too deep
 _SPACED = re.compile(rb'"[ \t\r\n]+:')
 _PATH = re.compile(r'field "(.*)"$', re.DOTALL)
 
@@ -44,12 +45,27 @@ def parse_json(raw: bytes) -> tuple[Any, list[str]]:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise bad_request(json_error(raw, error)) from None
-    if raw.count(b'":') == 0:
-        return value, []
+    if raw.count(b"[") + raw.count(b"{") > _SHALLOW and too_deep(value):
+        raise bad_request("exceeded max depth")
     written = orjson.dumps(value)
     if len(written) != len(raw) and (written.count(b'":') != raw.count(b'":') or _SPACED.search(raw)):
         return value, duplicates(raw)
     return value, []
+
+
+def too_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than DEPTH. Walks level by level, so that its own stack stays flat."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEPTH + 1:
+            return True
+        inner: list[Any] = []
+        for entry in level:
+            entries = entry.values() if entry.__class__ is dict else entry if entry.__class__ is list else ()
+            inner += [e for e in entries if e.__class__ is dict or e.__class__ is list]
+        level = inner
+    return False
 
 
 def duplicates(raw: bytes) -> Problems:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from portside.api.decode_json import Problems
+from portside.api.decode_json import DEPTH, Problems
 from portside.api.status import bad_request
 
 _TRUE = {"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"}
@@ -24,7 +24,6 @@ _SPECIAL = {
 }  # fmt: skip
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _INT = re.compile(r"[-+]?(0b[01]+|0o?[0-7]+|0x[0-9a-fA-F]+|[1-9][0-9]*|0)\Z")
-DEPTH = 1000
 _ALIAS_FLOOR = 100
 _NODE_FLOOR = 1000
 

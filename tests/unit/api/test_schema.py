@@ -176,12 +176,18 @@ def test_text_that_looks_like_keys_is_no_duplicate() -> None:
         (b'{"x":007}', "invalid character '0' after object key:value pair"),
         (b"[1 2]", "invalid character '2' after array element"),
         (b"[" * 20000 + b"]" * 20000, "exceeded max depth"),
+        (b"[" * 400 + b"]" * 400, "exceeded max depth"),
     ],
 )
 def test_broken_json_is_refused_in_gos_words(raw: bytes, text: str) -> None:
     with pytest.raises(ApiError) as caught:
         parse_json(raw)
     assert (caught.value.code, caught.value.message) == (400, text)
+
+
+def test_nesting_of_two_hundred_is_read() -> None:
+    raw = b"[" * 200 + b"]" * 200
+    assert parse_json(raw)[0] == parse_yaml(raw)[0]
 
 
 def test_yaml_is_read_as_version_1_1_reads_it() -> None:
