@@ -101,6 +101,9 @@ class Allocator:
 
     def _port(self, service: Json, want: allocation.WantPort) -> int:
         if want.number:
+            if want.number not in PORTS and want.index == allocation.HEALTH:
+                why = f"provided port is not in the valid range. The range of valid ports is {PORTS[0]}-{PORTS[-1]}"
+                raise internal(f"failed to allocate requested HealthCheck NodePort {want.number}: {why}")
             if want.number not in PORTS:
                 raise _refuse(service, [allocation.port_outside(want)])
             if want.number in self._ports:

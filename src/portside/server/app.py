@@ -52,6 +52,7 @@ class ApiServer(Hosting):
         self._resources: dict[tuple[str, str, str], Resource] = {}
         self.handlers: dict[tuple[str, str, str], Handler] = {}
         self.address = ""
+        self._second, self._stamp = -1, ""
         super().__init__(pki, clock, service_cidr)
         self.documents = Documents(self)
 
@@ -67,7 +68,10 @@ class ApiServer(Hosting):
 
     def now(self) -> str:
         """The wall clock as the API writes it."""
-        return rfc3339(self.clock.now())
+        second = int(self.clock.now())
+        if second != self._second:
+            self._second, self._stamp = second, rfc3339(second)
+        return self._stamp
 
     def resource(self, kind: Kind) -> Resource:
         key = (kind.group, kind.version, kind.plural)

@@ -105,7 +105,14 @@ async def delete_object(
         if plan == "remove":
             if options.dry_run:
                 return Deletion(new, True)
-            result = await store(server, Write(current.key, None, current.revision, resource.durability))
+            revision = current.revision
+            if resource.rules.graceful and new != old:
+                # Upstream tells the end of the grace in a write of its own: watches see MODIFIED, then DELETED.
+                marked = await store(server, Write(current.key, encode(new), revision, resource.durability))
+                if not isinstance(marked, Committed):
+                    continue
+                revision = marked.revision
+            result = await store(server, Write(current.key, None, revision, resource.durability))
             if isinstance(result, Committed):
                 server.released(resource, old)
                 return Deletion(new, True)
@@ -147,6 +154,8 @@ def _check_preconditions(resource: Resource, name: str, old: Json, options: Dele
 def plan_deletion(resource: Resource, obj: Json, options: DeleteOptions, now: str) -> str:
     """Marks ``obj`` as the deletion leaves it and says what to do: "remove", "store" or "as-is"."""
     meta = obj["metadata"]
+    if resource.kind.kind == "Namespace" and not resource.kind.group and (obj.get("spec") or {}).get("finalizers"):
+        return _begin_namespace(resource, obj, options, now)
     graceful = False
     if resource.rules.graceful:
         if "deletionTimestamp" in meta and "deletionGracePeriodSeconds" in meta:
@@ -175,6 +184,19 @@ def plan_deletion(resource: Resource, obj: Json, options: DeleteOptions, now: st
     if finalizers or changed:
         return "store" if finalizers or meta["deletionGracePeriodSeconds"] else "remove"
     return "store" if meta["deletionGracePeriodSeconds"] else "remove"
+
+
+def _begin_namespace(resource: Resource, obj: Json, options: DeleteOptions, now: str) -> str:
+    """A namespace first becomes Terminating; it goes when the controller took its finalizer from the specification."""
+    meta = obj["metadata"]
+    if meta.get("deletionTimestamp"):
+        return "as-is"
+    finalizers = _collector_finalizers(resource, meta, options)
+    if finalizers:
+        meta["finalizers"] = finalizers
+    meta["deletionTimestamp"] = now
+    obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+    return "store"
 
 
 def _pod_grace(obj: Json, options: DeleteOptions) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,9 @@ class Documents:
 
         if self._openapi is None:
             self._openapi = OpenApi(self._server.table.values())
-        return self._openapi.answer(request, parts) or self.nothing()  # type: ignore[no-any-return]
+        # Documents take a second to make the first time: the loop goes on meanwhile.
+        made: Response | None = await asyncio.to_thread(self._openapi.answer, request, parts)
+        return made or self.nothing()
 
     def _issuer(self) -> Response:
         issuer = self._server.authenticator.signer.issuer

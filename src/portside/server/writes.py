@@ -393,15 +393,23 @@ def _check_revision(resource: Resource, attributes: Attributes, said: str, old: 
         raise conflict(kind.plural, attributes.name, MODIFIED, kind.group)
 
 
+def _held(resource: Resource, obj: Json) -> bool:
+    """Finalizers hold it: those of the metadata, for a namespace those of its specification too."""
+    if obj["metadata"].get("finalizers"):
+        return True
+    kind = resource.kind
+    return kind.kind == "Namespace" and not kind.group and bool((obj.get("spec") or {}).get("finalizers"))
+
+
 async def _commit_update(
     server: ApiServer, resource: Resource, current: CachedObject, new: Json, old: Json, options: WriteOptions
 ) -> Written | None:
     old_meta, new_meta = old["metadata"], new["metadata"]
     gone = (
         bool(old_meta.get("deletionTimestamp"))
-        and not new_meta.get("finalizers")
+        and not _held(resource, new)
         and not new_meta.get("deletionGracePeriodSeconds")
-        and bool(old_meta.get("finalizers"))
+        and _held(resource, old)
     )
     if options.dry_run:
         return Written(new, None, deleted=gone)
@@ -412,5 +420,7 @@ async def _commit_update(
     result = await store(server, write)
     if not isinstance(result, Committed):
         return None
+    if gone:
+        server.released(resource, old)
     new_meta["resourceVersion"] = str(result.revision)
     return Written(new, None if resource.converts else splice(stored, result.revision), deleted=gone)

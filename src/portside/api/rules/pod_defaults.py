@@ -240,7 +240,7 @@ def tidy_selector(owner: Json, key: str) -> None:
 
 def tidy_metadata(meta: Json) -> None:
     """Drops empty metadata fields that Go leaves out."""
-    for key in [k for k, v in meta.items() if not v and k != "creationTimestamp"]:
+    for key in [k for k, v in meta.items() if not v and k not in ("creationTimestamp", "deletionGracePeriodSeconds")]:
         del meta[key]
 
 
