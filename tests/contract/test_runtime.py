@@ -53,6 +53,7 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[ContainerRunt
     daemon = Containerd(home, choose_network(home))
     await daemon.start()
     real = CriRuntime(str(daemon.socket))
+    await real.answering()
     await daemon.ensure_images(set())
     try:
         yield real

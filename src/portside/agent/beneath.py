@@ -67,8 +67,9 @@ def open_sub_path(root: Path, path: str, *, mode: int) -> int:
             except FileNotFoundError:
                 parent = current if current != top else top
                 os.mkdir(part, mode, dir_fd=parent)
-                os.chmod(f"/proc/self/fd/{parent}/{part}", mode)
                 found = open_beneath(parent, part, os.O_PATH | os.O_NOFOLLOW)
+                inherited = os.fstat(found).st_mode & stat.S_ISGID
+                os.chmod(f"/proc/self/fd/{found}", mode | inherited)
             if current != top:
                 os.close(current)
             current = found

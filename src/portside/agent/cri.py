@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
@@ -285,6 +286,19 @@ class CriRuntime:
         except RuntimeFailure as error:
             if error.code != "NOT_FOUND" and "not found" not in error.message:
                 raise
+
+    async def answering(self, patience: float = 30.0) -> None:
+        """Wait until the runtime serves; its socket takes connections a little earlier. Raises RuntimeFailure."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        while True:
+            try:
+                await self._call("ListImages", pb.ListImagesRequest(), service="ImageService")
+                return
+            except RuntimeFailure as failure:
+                if loop.time() > end or failure.code not in ("UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"):
+                    raise
+            await asyncio.sleep(0.02)
 
     async def version(self) -> Version:
         answer = await self._call("Version", pb.VersionRequest(version="v1"))

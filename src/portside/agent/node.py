@@ -266,7 +266,7 @@ class NodeKeeper:
                 if error.code == 404:
                     await self._try_register()
             except (OSError, TimeoutError, RuntimeFailure) as problem:
-                log.warning("node status: %s", problem)
+                log.warning("node status: %r", problem)
 
     async def _try_register(self) -> None:
         try:
@@ -281,7 +281,7 @@ class NodeKeeper:
                 await self._renew()
                 await self._clock.sleep(RENEW_EVERY)
             except (ApiError, OSError, TimeoutError) as problem:
-                log.warning("lease: %s", problem)
+                log.warning("lease: %r", problem)
                 self._lease = None
                 await self._clock.sleep(1.0)
 

@@ -8,7 +8,6 @@ import functools
 import gc
 import logging
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +60,11 @@ async def run_node(options: NodeOptions, *extras: Extra) -> None:
         ensure_bridge(network)
         await containerd.start()
     runtime = CriRuntime(options.runtime or str(containerd.socket if containerd else ""))
-    end = time.monotonic() + 30
-    while True:
-        try:
-            present = {tag for image in await runtime.images() for tag in image.tags}
-            break
-        except RuntimeFailure as failure:
-            if time.monotonic() > end:
-                raise ContainerdError(f"the runtime does not answer: {failure.message}") from None
-            await asyncio.sleep(0.02)
+    try:
+        await runtime.answering()
+        present = {tag for image in await runtime.images() for tag in image.tags}
+    except RuntimeFailure as failure:
+        raise ContainerdError(f"the runtime does not answer: {failure.message}") from None
     if containerd is not None:
         await containerd.ensure_images(present)
     ips = tuple(options.node_ips or own_addresses())
