@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portside.controllers import (
+    clusterroleaggregation,
     daemonset,
     deployment,
     disruption,
@@ -42,6 +43,7 @@ ALWAYS: tuple[Controller, ...] = (
     statefulset.CONTROLLER,
     disruption.CONTROLLER,
     resourcequota.CONTROLLER,
+    clusterroleaggregation.CONTROLLER,
 )
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 
