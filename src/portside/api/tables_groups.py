@@ -44,7 +44,8 @@ def row_networkpolicy(obj: Json, now: float) -> list[Any]:
 def row_ipaddress(obj: Json, now: float) -> list[Any]:
     p = _spec(obj).get("parentRef") or {}
     resource = ".".join(t for t in (p.get("resource"), p.get("group")) if t)
-    return [name(obj), "/".join(t for t in (resource, p.get("namespace"), p.get("name")) if t)]
+    # Upstream sends the age although there is no column for it.
+    return [name(obj), "/".join(t for t in (resource, p.get("namespace"), p.get("name")) if t), age(obj, now)]
 
 
 def row_servicecidr(obj: Json, now: float) -> list[Any]:

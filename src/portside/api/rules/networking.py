@@ -173,9 +173,11 @@ def _update_servicecidr(obj: Json, old: Json, ctx: Context) -> Errors:
     cidrs, before = ((o.get("spec") or {}).get("cidrs") or [] for o in (obj, old))
     if cidrs == before:
         return []
-    if len(before) == 1 and len(cidrs) == 2 and cidrs[0] == before[0]:
-        return validate_servicecidr(obj, ctx)
-    return [invalid_value("spec.cidrs", cidrs, "field is immutable")]
+    for i, had in enumerate(before):
+        have = cidrs[i] if i < len(cidrs) else ""
+        if have != had:
+            return [invalid_value(f"spec.cidrs[{i}]", have, "field is immutable")]
+    return validate_servicecidr(obj, ctx)
 
 
 def _default_servicecidr(obj: Json) -> None:

@@ -83,6 +83,8 @@ def _normalise(spec: Json, old: Json) -> None:
             spec["clusterIPs"] = [have]
         else:
             spec.pop("clusterIPs", None)
+    if have and not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [have]
 
 
 def _drop(spec: Json, old: Json, *fields: str) -> None:
