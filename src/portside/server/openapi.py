@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from portside.api.kinds import Kind, Sub
-from portside.api.schema import raw_definition
+from portside.api.schema import all_definitions
 from portside.server.request import Request, Response
 
 Json = dict[str, Any]
@@ -45,7 +45,7 @@ def _plain(node: Any, prefix: str) -> Any:
                 if len(named) == 1:
                     made["type"] = named[0]
                 continue
-            if key == "$ref":
+            if key == "$ref" and isinstance(value, str):  # JSONSchemaProps has a property of that name
                 made["$ref"] = prefix + str(value).rpartition("/")[2]
             elif key in ("anyOf", "oneOf") and "x-kubernetes-int-or-string" in node:
                 continue
@@ -185,14 +185,12 @@ class OpenApi:
             for n in ("DeleteOptions", "Status", "Patch", "WatchEvent", "APIResourceList")
         ]
         found: Json = {}
+        definitions = all_definitions()
         while queue:
             name = queue.pop()
-            if name in found:
+            if name in found or name not in definitions:
                 continue
-            try:
-                raw = raw_definition(name)
-            except KeyError:
-                continue
+            raw = definitions[name]
             found[name] = _plain(raw, prefix)
             queue += [m.decode() for m in REF.findall(orjson.dumps(raw))]
         return dict(sorted(found.items()))
