@@ -99,6 +99,8 @@ async def delete_object(
         await server.admit_delete(replace(attributes, verb="delete"), old, options, request)
         server.check_delete(resource, old, options)
         new = orjson.loads(orjson.dumps(old))
+        if kind.kind == "Job" and not options.policy and options.orphan is None:
+            _warn_job(request)
         plan = plan_deletion(resource, new, options, server.now())
         if plan == "as-is":
             return Deletion(old, False)
@@ -125,8 +127,6 @@ async def delete_object(
             result = await store(server, Write(current.key, value, current.revision, resource.durability))
             if isinstance(result, Committed):
                 new["metadata"]["resourceVersion"] = str(result.revision)
-                if kind.kind == "Job" and not options.policy and options.orphan is None:
-                    _warn_job(request)
                 return Deletion(new, False)
 
 

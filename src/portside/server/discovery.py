@@ -19,11 +19,24 @@ AGGREGATED = "apidiscovery.k8s.io/v2"
 PREFERRED = {"autoscaling": ("v2", "v1")}
 
 
+# Kinds that upstream keeps in another version than the served one; clients see it in the hash alone.
+KEPT_AS: dict[tuple[str, str], tuple[str, str]] = {
+    ("events.k8s.io", "Event"): ("", "v1"),
+    ("autoscaling", "HorizontalPodAutoscaler"): ("autoscaling", "v2"),
+    ("certificates.k8s.io", "ClusterTrustBundle"): ("certificates.k8s.io", "v1beta1"),
+    ("certificates.k8s.io", "PodCertificateRequest"): ("certificates.k8s.io", "v1beta1"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): ("apiextensions.k8s.io", "v1beta1"),
+    ("resource.k8s.io", "DeviceTaintRule"): ("resource.k8s.io", "v1beta2"),
+    ("storagemigration.k8s.io", "StorageVersionMigration"): ("storagemigration.k8s.io", "v1beta1"),
+}
+
+
 def storage_hash(kind: Kind) -> str:
     """The storage version's hash: a stable text per storage kind."""
     import base64
 
-    digest = hashlib.sha256(f"{kind.group}/{kind.version}/{kind.kind}".encode()).digest()
+    group, version = KEPT_AS.get((kind.group, kind.kind), (kind.group, kind.version))
+    digest = hashlib.sha256(f"{group}/{version}/{kind.kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 
 
@@ -33,8 +46,8 @@ def _kind_ref(group: str, version: str, kind: str) -> Json:
 
 def _sub_entry(kind: Kind, sub: Sub) -> Json:
     entry: Json = {"subresource": sub.name}
-    group, version = (sub.group, sub.version) if sub.version else (kind.group, kind.version)
-    entry["responseKind"] = _kind_ref(group, version, sub.kind)
+    # Empty group and version: those of the document around it.
+    entry["responseKind"] = _kind_ref(sub.group, sub.version, sub.kind)
     entry["verbs"] = list(sub.verbs)
     return entry
 
@@ -42,7 +55,7 @@ def _sub_entry(kind: Kind, sub: Sub) -> Json:
 def _resource_entry(kind: Kind) -> Json:
     entry: Json = {
         "resource": kind.plural,
-        "responseKind": _kind_ref(kind.group, kind.version, kind.kind),
+        "responseKind": _kind_ref("", "", kind.kind),
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
         "verbs": list(kind.verbs),
@@ -120,9 +133,7 @@ class Discovery:
             }
             for version in self.versions(group)
         ]
-        meta: Json = {"creationTimestamp": None}
-        if group:
-            meta = {"name": group, "creationTimestamp": None}
+        meta: Json = {"name": group} if group else {}
         return {"metadata": meta, "versions": versions}
 
     def api_versions(self, address: str) -> Json:
@@ -141,7 +152,7 @@ class Discovery:
             "apiVersion": "v1",
             "name": group,
             "versions": listed,
-            "preferredVersion": listed[0],
+            "preferredVersion": dict(listed[0]),
         }
 
     def group_list(self) -> Json:

@@ -104,7 +104,7 @@ class Documents:
                 return self._document(request, found.resources("", parts[1]))
             raise not_found()
         group = parts[1]
-        if not found.has(group):
+        if not group or not found.has(group):
             return self.nothing()
         if len(parts) == 2:
             return self._document(request, found.group(group))

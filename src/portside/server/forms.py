@@ -73,7 +73,8 @@ def table(kind: Kind, objects: Sequence[Json], meta: Json, version: str, include
 def object_form(kind: Kind, obj: Json, wanted: Wanted, request: Request) -> Json:
     """A single object as Table or PartialObjectMetadata."""
     if wanted.form == "Table":
-        meta = {"resourceVersion": (obj.get("metadata") or {}).get("resourceVersion", "")}
+        revision = (obj.get("metadata") or {}).get("resourceVersion")
+        meta = {"resourceVersion": revision} if revision else {}
         return table(kind, [obj], meta, wanted.version, include_object(request))
     if wanted.form == "PartialObjectMetadataList":
         raise not_convertible(

@@ -18,7 +18,7 @@ from portside.server import body, forms, patches
 from portside.server.admission import chain
 from portside.server.binding import bind
 from portside.server.eviction import evict
-from portside.server.negotiate import encode, negotiate
+from portside.server.negotiate import Wanted, encode, negotiate
 from portside.server.nodeproxy import NODE_SUBRESOURCES
 from portside.server.options import list_options, write_options
 from portside.server.request import Request, Response
@@ -62,7 +62,7 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
         found = resource.cache.get(attributes.namespace, attributes.name)
         if found is None:
             raise not_found(kind.plural, attributes.name, kind.group)
-        return _scaled(scale_of(resource.served(found)), wanted.media)
+        return _scaled(scale_of(resource.served(found)), wanted, request)
     schema = definition("io.k8s.api.autoscaling.v1.Scale")
     if attributes.verb == "update":
         raw, given = body.read(request)
@@ -71,6 +71,7 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
         _check_scale_name(said, attributes.name)
 
         async def change(existing: Json) -> Json:
+            _check_count(said, attributes.name)
             new = scale_to(existing, said)
             after_scale(existing, new, manager=options.manager, api_version=kind.api_version)
             return new
@@ -88,12 +89,13 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
             else:
                 view: Any = _ScaleResource(schema)
                 wanted_scale = patches.apply_change(view, current, document, media, options, request.warnings)
+            _check_count(wanted_scale, attributes.name)
             new = scale_to(existing, wanted_scale)
             after_scale(existing, new, manager=options.manager, api_version=kind.api_version)
             return new
 
     done = await update_object(server, request, resource, attributes, change, options, tracked=True, create_ok=False)
-    return _scaled(scale_of(done.obj), wanted.media)
+    return _scaled(scale_of(done.obj), wanted, request)
 
 
 class _ScaleResource:
@@ -123,6 +125,15 @@ def _applied_scale(existing: Json, value: Any, kind: Kind, options: Any) -> Json
     return new
 
 
+def _check_count(said: Json, name: str) -> None:
+    from portside.api.field import invalid_value
+
+    count = (said.get("spec") or {}).get("replicas", 0)
+    if isinstance(count, int) and count < 0:
+        wrong = invalid_value("spec.replicas", count, "must be greater than or equal to 0")
+        raise invalid("Scale", name, [wrong], "autoscaling")
+
+
 def _check_scale_name(said: Json, name: str) -> None:
     if said["metadata"].get("name") != name:
         given = said["metadata"].get("name")
@@ -131,8 +142,10 @@ def _check_scale_name(said: Json, name: str) -> None:
         raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
 
 
-def _scaled(made: Json, media: str) -> Response:
-    return Response(200, encode(made, media), media)
+def _scaled(made: Json, wanted: Wanted, request: Request) -> Response:
+    if wanted.form:
+        made = forms.object_form(SCALE, made, wanted, request)
+    return Response(200, encode(made, wanted.media), wanted.media)
 
 
 async def binding(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:

@@ -1,0 +1,207 @@
+"""The server's answers over a store in memory: what clients rely on, asked through the one handler."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from portside.base.pki import ensure_pki
+from portside.server.app import ApiServer
+from portside.server.attributes import User
+from portside.server.bootstrap.apply import Place, bootstrap
+from portside.server.request import Response
+from portside.store.memory import MemoryBackend
+
+CM = "/api/v1/namespaces/default/configmaps"
+
+
+class Caller:
+    """Asks as an administrator; answers code and document."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self.make = server.make_request(User("admin", groups=("system:masters",)))
+
+    async def raw(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        place, _, query = path.partition("?")
+        named = {"user-agent": "test/1"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        data = body if isinstance(body, bytes) else orjson.dumps(body) if body is not None else b""
+        return await self.server.handler(self.make(method=method, path=place, query=query, headers=named, body=data))
+
+    async def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        answer = await self.raw(method, path, body, **headers)
+        return answer.code, orjson.loads(answer.body)
+
+
+@pytest.fixture(scope="module")
+def pki_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    ensure_pki(home)
+    return home
+
+
+@pytest.fixture
+async def call(pki_home: Path) -> AsyncIterator[Caller]:
+    pki = ensure_pki(pki_home)
+    server = ApiServer(MemoryBackend(), pki)
+    await server.start()
+    await bootstrap(server, Place("127.0.0.1", 6443), pki)
+    yield Caller(server)
+    await server.stop()
+
+
+def config(name: str, **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+async def test_an_object_lives_through_its_verbs(call: Caller) -> None:
+    code, made = await call("POST", CM, config("a", k="1"))
+    assert code == 201 and made["metadata"]["uid"] and made["metadata"]["managedFields"][0]["manager"] == "test"
+    assert await call("GET", f"{CM}/a") == (200, made)
+    code, changed = await call("PATCH", f"{CM}/a", {"data": {"k": "2"}}, content_type="application/merge-patch+json")
+    assert code == 200 and int(changed["metadata"]["resourceVersion"]) > int(made["metadata"]["resourceVersion"])
+    code, refused = await call("PUT", f"{CM}/a", made)
+    assert (code, refused["reason"]) == (409, "Conflict")
+    code, gone = await call("DELETE", f"{CM}/a")
+    assert (code, gone["status"], gone["details"]["uid"]) == (200, "Success", made["metadata"]["uid"])
+    assert (await call("GET", f"{CM}/a"))[1]["message"] == 'configmaps "a" not found'
+
+
+async def test_a_write_that_changes_nothing_keeps_the_revision(call: Caller) -> None:
+    _, made = await call("POST", CM, config("a", k="1"))
+    _, again = await call("PUT", f"{CM}/a", config("a", k="1"))
+    assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+
+async def test_pages_of_a_list_are_of_one_moment(call: Caller) -> None:
+    for name in "abcde":
+        await call("POST", "/api/v1/namespaces/default/secrets", {"metadata": {"name": name}})
+    _, page = await call("GET", "/api/v1/namespaces/default/secrets?limit=2")
+    assert page["metadata"]["remainingItemCount"] == 3 and "kind" not in page["items"][0]
+    await call("DELETE", "/api/v1/namespaces/default/secrets/c")
+    token = page["metadata"]["continue"]
+    _, rest = await call("GET", f"/api/v1/namespaces/default/secrets?continue={token}")
+    assert [i["metadata"]["name"] for i in rest["items"]] == ["c", "d", "e"]
+    code, wrong = await call("GET", "/api/v1/namespaces/default/secrets?continue=abc")
+    assert code == 400 and wrong["message"].startswith("invalid continue token")
+
+
+async def test_dry_run_leaves_nothing(call: Caller) -> None:
+    code, made = await call("POST", f"{CM}?dryRun=All", config("a"))
+    assert code == 201 and "resourceVersion" not in made["metadata"]
+    assert (await call("GET", f"{CM}/a"))[0] == 404
+
+
+async def test_finalizers_hold_an_object_until_the_last_one_goes(call: Caller) -> None:
+    held = config("a")
+    held["metadata"]["finalizers"] = ["example.com/x"]
+    await call("POST", CM, held)
+    code, dying = await call("DELETE", f"{CM}/a")
+    assert code == 200 and dying["kind"] == "ConfigMap" and dying["metadata"]["deletionTimestamp"]
+    release = {"metadata": {"finalizers": None}}
+    assert (await call("PATCH", f"{CM}/a", release, content_type="application/merge-patch+json"))[0] == 200
+    assert (await call("GET", f"{CM}/a"))[0] == 404
+
+
+async def test_unknown_fields_are_told_or_refused(call: Caller) -> None:
+    body = config("a") | {"dat": {}}
+    answer = await call.raw("POST", f"{CM}?fieldValidation=Warn", body)
+    assert answer.code == 201 and ("Warning", '299 - "unknown field \\"dat\\""') in answer.headers
+    code, refused = await call("POST", f"{CM}?fieldValidation=Strict", body | {"metadata": {"name": "b"}})
+    assert code == 400 and 'strict decoding error: unknown field "dat"' in refused["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/api/v1/namespaces/default/pod", 404),
+        ("GET", "/api/v1/configmaps/a", 404),
+        ("GET", "/api/v1/namespaces/default//configmaps", 404),
+        ("GET", "/api/v1/namespaces/default/configmaps/../secrets", 404),
+        ("GET", "/api/v1/namespaces/default/configmaps/a/status", 404),
+        ("POST", "/api/v1/configmaps", 405),
+        ("PUT", "/api/v1/namespaces/default/configmaps", 405),
+        ("DELETE", "/api/v1/namespaces", 405),
+        ("GET", "/apis/authentication.k8s.io/v1/tokenreviews", 405),
+    ],
+)
+async def test_paths_and_methods_that_are_not_served(call: Caller, method: str, path: str, code: int) -> None:
+    answer, status = await call(method, path)
+    assert answer == code and status["kind"] == "Status"
+
+
+@pytest.mark.parametrize(
+    ("accept", "code", "kind"),
+    [
+        ("text/html", 406, "Status"),
+        ("application/*", 406, "Status"),
+        ("text/html, */*;q=0.1", 200, "NamespaceList"),
+        ("application/vnd.kubernetes.protobuf,application/json", 200, "NamespaceList"),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io", 200, "Table"),
+        ("application/json;as=Table;v=v9;g=meta.k8s.io", 406, "Status"),
+        ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", 200, "PartialObjectMetadataList"),
+    ],
+)
+async def test_the_accept_header_chooses_the_form(call: Caller, accept: str, code: int, kind: str) -> None:
+    answer, body = await call("GET", "/api/v1/namespaces", accept=accept)
+    assert (answer, body["kind"]) == (code, kind)
+
+
+async def test_service_addresses_are_taken_once_and_given_back(call: Caller) -> None:
+    place = "/api/v1/namespaces/default/services"
+
+    def service(name: str, ip: str = "") -> dict[str, Any]:
+        spec = {"ports": [{"port": 80}]} | ({"clusterIP": ip} if ip else {})
+        return {"metadata": {"name": name}, "spec": spec}
+
+    _, first = await call("POST", place, service("a"))
+    ip = first["spec"]["clusterIP"]
+    assert ip.startswith("10.96.") and first["spec"]["clusterIPs"] == [ip]
+    code, refused = await call("POST", place, service("b", ip))
+    assert code == 422 and "provided IP is already allocated" in refused["message"]
+    await call("DELETE", f"{place}/a")
+    assert (await call("POST", place, service("b", ip)))[0] == 201
+    await call("POST", f"{place}?dryRun=All", service("c", "10.96.77.77"))
+    assert (await call("POST", place, service("c", "10.96.77.77")))[0] == 201
+
+
+async def test_a_watch_begins_behind_a_revision_and_ends_in_time(call: Caller) -> None:
+    _, made = await call("POST", CM, config("a"))
+    await call("POST", CM, config("b"))
+    await call("DELETE", f"{CM}/a")
+    revision = made["metadata"]["resourceVersion"]
+    answer = await call.raw("GET", f"{CM}?watch=1&resourceVersion={revision}&timeoutSeconds=1")
+    assert answer.stream is not None
+    events = [orjson.loads(line) for line in b"".join([p async for p in answer.stream]).splitlines()]
+    assert [(e["type"], e["object"]["metadata"]["name"]) for e in events] == [("ADDED", "b"), ("DELETED", "a")]
+
+
+async def test_initial_events_close_with_a_bookmark(call: Caller) -> None:
+    query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1"
+    answer = await call.raw("GET", f"/api/v1/namespaces/default/pods?{query}")
+    assert answer.stream is not None
+    events = [orjson.loads(line) for line in b"".join([p async for p in answer.stream]).splitlines()]
+    assert events[-1]["type"] == "BOOKMARK"
+    assert events[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert events[-1]["object"]["spec"] == {"containers": None}
+
+
+async def test_bodies_beyond_the_limit_are_413(call: Caller) -> None:
+    request = call.make(method="POST", path=CM, query="", headers={}, body=b"", too_large=True)
+    answer = await call.server.handler(request)
+    assert (answer.code, orjson.loads(answer.body)["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_discovery_lists_every_kind_once(call: Caller) -> None:
+    aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    _, groups = await call("GET", "/apis", accept=aggregated)
+    names = [g["metadata"]["name"] for g in groups["items"]]
+    assert names[:2] == ["apiregistration.k8s.io", "apps"] and len(names) == len(set(names))
+    _, old = await call("GET", "/apis")
+    assert [g["name"] for g in old["groups"]] == names
+    _, index = await call("GET", "/openapi/v3")
+    assert {"api/v1", "apis/apps/v1"} <= set(index["paths"])
