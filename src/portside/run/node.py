@@ -31,6 +31,7 @@ from portside.run.home import Home, default_home
 log = logging.getLogger("portside.node")
 SERVICE_CIDR = "10.96.0.0/16"
 DOMAIN = "cluster.local"
+END_GRACE = 5.0  # seconds `down` gives each container after TERM
 
 
 def node_name(home: Home) -> str:
@@ -118,10 +119,14 @@ async def _end_pods(containerd: Containerd) -> None:
     runtime = CriRuntime(str(containerd.socket))
     try:
         containers = [c for c in await runtime.containers() if c.state == "running"]
-        await asyncio.gather(*(runtime.stop_container(c.id, grace=5) for c in containers))
-        for sandbox in await runtime.sandboxes():
-            await runtime.stop_sandbox(sandbox.id)
-            await runtime.remove_sandbox(sandbox.id)
+
+        async def end(sandbox_id: str) -> None:
+            own = [c.id for c in containers if c.sandbox_id == sandbox_id]
+            await asyncio.gather(*(runtime.stop_container(i, grace=END_GRACE) for i in own))
+            await runtime.stop_sandbox(sandbox_id)
+            await runtime.remove_sandbox(sandbox_id)
+
+        await asyncio.gather(*(end(sandbox.id) for sandbox in await runtime.sandboxes()))
     except RuntimeFailure as failure:
         raise ContainerdError(f"the pods could not be ended: {failure.message}") from None
     finally:
