@@ -44,7 +44,7 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[ContainerRunt
         await made.close()
         return
     from portside.agent.beneath import mounted_below, unmount
-    from portside.agent.containerd import Containerd, choose_network
+    from portside.agent.containerd import Containerd, choose_network, remove_bridge
     from portside.agent.cri import CriRuntime
 
     if os.geteuid() != 0:
@@ -63,6 +63,7 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[ContainerRunt
             await real.remove_sandbox(sandbox.id)
         await real.close()
         await asyncio.to_thread(daemon.stop)
+        remove_bridge(daemon.network)
         for point in mounted_below(home):
             unmount(point)
         shutil.rmtree(home, ignore_errors=True)

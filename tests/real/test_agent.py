@@ -16,7 +16,7 @@ import pytest
 
 from portside.agent.agent import Agent
 from portside.agent.beneath import mounted_below, unmount
-from portside.agent.containerd import Containerd, choose_network
+from portside.agent.containerd import Containerd, choose_network, remove_bridge
 from portside.agent.context import Settings
 from portside.agent.cri import CriRuntime
 from tests.unit.agent.cluster import FakeApi, eventually, pod
@@ -76,6 +76,7 @@ async def node() -> AsyncIterator[RealNode]:
         await last.remove_sandbox(sandbox.id)
     await last.close()
     await asyncio.to_thread(made.daemon.stop)
+    remove_bridge(made.daemon.network)
     for point in mounted_below(made.home):
         unmount(point)
     shutil.rmtree(made.home, ignore_errors=True)

@@ -169,6 +169,11 @@ def ensure_bridge(network: Network) -> None:
     subprocess.run(["ip", "link", "set", network.bridge, "up"], check=True, capture_output=True)
 
 
+def remove_bridge(network: Network) -> None:
+    """Take the pods' bridge away, when no pod needs it any more; none is fine."""
+    subprocess.run(["ip", "link", "delete", network.bridge], check=False, capture_output=True)
+
+
 class Containerd:
     """Starts, finds and stops this home's containerd."""
 
@@ -242,6 +247,11 @@ class Containerd:
                     return False
                 await asyncio.sleep(0.02)
         return False
+
+    def has_tasks(self) -> bool:
+        """Whether containers may still run, be containerd itself alive or not."""
+        tasks = self.run / "containerd" / "io.containerd.runtime.v2.task" / "k8s.io"
+        return tasks.is_dir() and any(tasks.iterdir())
 
     def stop(self) -> None:
         """End containerd; containers stay. `down` removes the pods before, through the agent."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from portside.agent import beneath
 from portside.agent.agent import Agent
-from portside.agent.containerd import Containerd, ContainerdError, Network, choose_network
+from portside.agent.containerd import Containerd, ContainerdError, Network, choose_network, remove_bridge
 from portside.agent.process import NodeOptions, run_node
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
@@ -100,10 +100,12 @@ async def serve(home: Home) -> None:
 
 def stop_runtime(home: Home) -> None:
     """End this home's pods and containerd; images, volumes and the store stay. Raises ContainerdError."""
-    containerd = Containerd(home.root, choose_network(home.root))
-    if containerd.pid() is not None:
+    network = choose_network(home.root)
+    containerd = Containerd(home.root, network)
+    if containerd.pid() is not None or containerd.has_tasks():
         asyncio.run(_end_pods(containerd))
         containerd.stop()
+    remove_bridge(network)
     for folder in (home.root / "pods", home.root / "memory", containerd.run):
         for point in beneath.mounted_below(folder):
             beneath.unmount(point)
@@ -116,8 +118,10 @@ async def _end_pods(containerd: Containerd) -> None:
     from portside.agent.cri import CriRuntime
     from portside.agent.runtime import RuntimeFailure
 
+    await containerd.start()
     runtime = CriRuntime(str(containerd.socket))
     try:
+        await runtime.answering()
         containers = [c for c in await runtime.containers() if c.state == "running"]
 
         async def end(sandbox_id: str) -> None:
