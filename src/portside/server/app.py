@@ -107,6 +107,8 @@ class ApiServer(Hosting):
             attributes = self.identify(request)
             if not attributes.is_resource or not attributes.name or attributes.subresource:
                 return None
+            if (attributes.group, attributes.resource) in DEPRECATED:
+                return None
             route = resolve(request, attributes, self.table)
             if (route.kind.group, route.kind.plural, "") in self.handlers:
                 return None
@@ -157,9 +159,15 @@ class ApiServer(Hosting):
             return await self.documents.answer(request)
         if not self.documents.discovery.has(attributes.group):
             return self.documents.nothing()
-        if (told := DEPRECATED.get((attributes.group, attributes.resource))) is not None:
+        told = DEPRECATED.get((attributes.group, attributes.resource))
+        try:
+            route = resolve(request, attributes, self.table)
+        except ApiError as error:
+            if told is not None and error.details:  # a watch that the kind does not have is its own answer
+                request.warnings.append(told)
+            raise
+        if told is not None:
             request.warnings.append(told)
-        route = resolve(request, attributes, self.table)
         check_request_timeout(request)
         resource = self.resource(route.kind)
         sub = route.sub.name if route.sub else ""
