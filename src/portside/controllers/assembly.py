@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portside.controllers import (
+    claimprotection,
     clusterroleaggregation,
     daemonset,
     deployment,
@@ -42,6 +43,7 @@ ALWAYS: tuple[Controller, ...] = (
     ttlafterfinished.CONTROLLER,
     statefulset.CONTROLLER,
     disruption.CONTROLLER,
+    claimprotection.CONTROLLER,
     resourcequota.CONTROLLER,
     clusterroleaggregation.CONTROLLER,
 )

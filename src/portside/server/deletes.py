@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 # Kinds whose dependents stay when nobody says otherwise, and kinds the collector never looks at.
-ORPHANED_BY_DEFAULT = {("batch", "Job")}
+ORPHANED_BY_DEFAULT = {("batch", "Job"), ("", "ReplicationController")}
 NOT_COLLECTED = {"Event"}
 JOB_WARNING = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
