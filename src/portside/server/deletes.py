@@ -97,7 +97,6 @@ async def delete_object(
         old = resource.served(current)
         _check_preconditions(resource, attributes.name, old, options)
         await server.admit_delete(replace(attributes, verb="delete"), old, options, request)
-        server.check_delete(resource, old, options)
         new = orjson.loads(orjson.dumps(old))
         if kind.kind == "Job" and not options.policy and options.orphan is None:
             _warn_job(request)

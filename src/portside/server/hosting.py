@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from portside.api import quantity
 from portside.api.kinds import KINDS, Kind
+from portside.api.status import forbidden
+from portside.api.usage import pod_amounts
 from portside.base.clock import Clock, rfc3339
 from portside.base.pki import Pki
 from portside.server.admission import chain
@@ -116,11 +119,18 @@ class Hosting:
     async def admit_collection(self, attributes: Attributes, options: DeleteOptions, request: Request) -> None:
         """Admission of a collection's deletion."""
 
-    def check_update(self, resource: Resource, attributes: Attributes, obj: Json, old: Json) -> None:
-        """Refusals that need more than the object."""
-
-    def check_delete(self, resource: Resource, old: Json, options: DeleteOptions) -> None:
-        """Refusals of a deletion that need more than the object."""
+    def check_room(self, pod: Json) -> None:
+        """A bound pod may not grow beyond its node. Raises 403."""
+        node = self.live.of("nodes").get(pod["spec"].get("nodeName") or "")
+        if node is None:
+            return
+        allocatable = (node.get("status") or {}).get("allocatable") or {}
+        wanted = pod_amounts(pod["spec"], "requests")
+        for name, measure in (("cpu", quantity.milli), ("memory", quantity.value)):
+            asked, there = measure(wanted.get(name, "0")), measure(allocatable.get(name, "0"))
+            if asked > there:
+                why = f"node didn't have enough allocatable resources: {name}, requested: {asked}, allocatable: {there}"
+                raise forbidden("pods", pod["metadata"]["name"], why)
 
     def allocate(
         self, resource: Resource, obj: Json, old: Json | None

@@ -350,7 +350,8 @@ async def _update_once(
             now=context.now,
             schema=resource.schema,
         )
-    named = replace(attributes, verb="update" if put else "patch")
+    verb = "update" if put else "patch"
+    named = attributes if attributes.verb == verb else replace(attributes, verb=verb)
     new = await server.mutate(named, new, old, "UPDATE", options.dry_run, request)
     _check_revision(resource, attributes, said, old)
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
@@ -362,6 +363,8 @@ async def _update_once(
     )
     if errors:
         raise invalid(kind.kind, attributes.name, errors, "" if kind.kind == "Event" else kind.group)
+    if sub == "resize":
+        server.check_room(new)
     undo, settle = server.allocate(resource, new, old)
     try:
         warn = rules.warnings if not sub else (rules.subresources[sub].warnings if sub in rules.subresources else None)
