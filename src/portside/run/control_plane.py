@@ -9,6 +9,7 @@ asked, 1 could not start (the reason is on stderr), 2 wrong arguments.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import signal
@@ -133,6 +134,10 @@ async def serve(settings: Settings) -> None:
     listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
     await listener.listen(settings.address, port, tls_context(pki))
     write_admin(settings, pki, port)
+    # What is loaded stays: the collector need not look at it again, and looks rarely at the many long-lived objects.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     server.ready = True
     log.info("serving https://%s:%d from %s", settings.address, port, settings.home)
     parts = _components(settings, server)

@@ -78,8 +78,6 @@ def attributes_of(request: Request) -> Attributes:
             verb = "deletecollection"
         if verb in ("list", "watch", "deletecollection") and "fieldSelector" in request.query:
             name = _selected_name(request)
-    elif verb == "get" and not sub and request.query and truth(_first(request, "watch")):
-        verb = "watch"
     if not request.query or "Selector" not in request.query:
         return Attributes(user, verb, group, version, resource, sub, namespace, name, path)
     fields, labels = request.param("fieldSelector"), request.param("labelSelector")
