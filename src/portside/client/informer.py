@@ -21,7 +21,7 @@ Handler = Callable[[Json | None, Json | None], None]
 
 INITIAL_END = "k8s.io/initial-events-end"
 FIRST_DELAY = 0.2  # seconds before the first retry after a failure; doubles
-LAST_DELAY = 15.0
+LAST_DELAY = 3.0  # a node must not miss its pods for long after the API is back
 WATCH_SECONDS = 1800  # the server ends a watch after this; we resume
 REFUSED_WATCH_LIST = (400, 404, 405, 406, 422, 504)
 
