@@ -12,6 +12,7 @@ import asyncio
 import logging
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -106,6 +107,9 @@ def stop_runtime(home: Home) -> None:
         asyncio.run(_end_pods(containerd))
         containerd.stop()
     remove_bridge(network)
+    if shutil.which("nft"):
+        # Rules that outlive their cluster would catch the next one's addresses.
+        subprocess.run(["nft", "delete", "table", "ip", network.bridge], capture_output=True)
     for folder in (home.root / "pods", home.root / "memory", containerd.run):
         for point in beneath.mounted_below(folder):
             beneath.unmount(point)
