@@ -63,6 +63,7 @@ class ApiServer(Hosting):
         await self.follow()
 
     async def stop(self) -> None:
+        await self.webhooks.close()
         await self.caches.close()
         await self.backend.close()
 

@@ -25,6 +25,7 @@ from portside.server.options import DeleteOptions
 from portside.server.request import Request
 from portside.server.resource import Resource, encode
 from portside.server.watchcache import CachedObject, durability_of
+from portside.server.webhooks.client import WebhookClient
 from portside.store.backend import Backend, Committed, Write
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Hosting:
         self.authorizer = Authorizer(self.live)
         self.gate = Gate(self.authorizer)
         self.allocator = Allocator(service_cidr)
+        self.webhooks = WebhookClient(self.caches)
         self.ready = False
         self._prefixes = {prefix_of(*key): key for key in LIVE}
 
