@@ -1,4 +1,5 @@
-"""The in-process transport: calls the server's handler directly. Bodies stay bytes, so nothing is shared mutably."""
+"""The in-process transport: calls the server's handler directly. Bodies stay bytes, so nothing is shared mutably;
+watched objects may be shared read-only (``shared.py``)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from portside.client.rest import RestClient, refusal
+from portside.client.shared import SharedObjects, parsed
 
 Handler = Callable[[Any], Awaitable[Any]]
 RequestFactory = Callable[..., Any]
@@ -64,6 +66,13 @@ class InprocessTransport:
         """Nothing to release."""
 
 
-def inprocess_client(handler: Handler, make_request: RequestFactory, *, user_agent: str = "portside") -> RestClient:
-    """A client of the server in this process."""
-    return RestClient(InprocessTransport(handler, make_request), user_agent=user_agent)
+def inprocess_client(
+    handler: Handler,
+    make_request: RequestFactory,
+    *,
+    user_agent: str = "portside",
+    shared: SharedObjects | None = None,
+) -> RestClient:
+    """A client of the server in this process. Clients given the same ``shared`` hold the same watched objects."""
+    transport = InprocessTransport(handler, make_request)
+    return RestClient(transport, user_agent=user_agent, decode=shared.event if shared else parsed)

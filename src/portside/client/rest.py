@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -10,6 +10,7 @@ import orjson
 
 from portside.api.status import ApiError
 from portside.client.protocol import Json, ObjectList, PatchType, Resource, WatchEvent
+from portside.client.shared import parsed
 
 PATCH_TYPES: dict[str, str] = {
     "json": "application/json-patch+json",
@@ -69,11 +70,15 @@ def query_of(**parameters: str | int | bool | None) -> str:
 
 
 class RestClient:
-    """``client.protocol.Client`` over a Transport. ``user_agent`` names the caller in field managers and audit."""
+    """``client.protocol.Client`` over a Transport. ``user_agent`` names the caller in field managers and audit;
+    ``decode`` turns a line of a watch into its event."""
 
-    def __init__(self, transport: Transport, *, user_agent: str = "portside") -> None:
+    def __init__(
+        self, transport: Transport, *, user_agent: str = "portside", decode: Callable[[bytes], WatchEvent] = parsed
+    ) -> None:
         self.transport = transport
         self.user_agent = user_agent
+        self._decode = decode
 
     async def _call(
         self, method: str, path: str, query: str = "", body: bytes = b"", content_type: str = "application/json"
@@ -154,10 +159,10 @@ class RestClient:
             headers["accept"] = METADATA_ACCEPT.format(list="")
         lines = self.transport.lines(resource_path(resource, namespace), query_of(**parameters), headers)
         async for line in lines:
-            event = orjson.loads(line)
-            if event["type"] == "ERROR":
-                raise ApiError.from_status(event["object"])
-            yield WatchEvent(event["type"], event["object"])
+            event = self._decode(line)
+            if event.type == "ERROR":
+                raise ApiError.from_status(event.object)
+            yield event
 
     async def create(
         self,

@@ -21,6 +21,7 @@ from typing import Any
 from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
+from portside.base.memory import few_arenas, keep_small
 from portside.base.pki import Pki, ensure_pki
 from portside.run.settings import Settings, choose_port, local_address, parse
 from portside.server.app import ApiServer
@@ -73,10 +74,18 @@ def write_admin(settings: Settings, pki: Pki, port: int) -> None:
     )
 
 
-def _client(server: ApiServer, user: str, agent: str) -> Any:
+def _clients(server: ApiServer) -> Callable[[str, str], Any]:
+    """Makes clients by (user, agent) that parse what they watch once for all of them."""
     from portside.client.inprocess import inprocess_client
+    from portside.client.shared import SharedObjects
 
-    return inprocess_client(server.handler, server.make_request(User(user, groups=MASTER)), user_agent=agent)
+    shared = SharedObjects()
+
+    def make(user: str, agent: str) -> Any:
+        who = server.make_request(User(user, groups=MASTER))
+        return inprocess_client(server.handler, who, user_agent=agent, shared=shared)
+
+    return make
 
 
 async def _kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -96,14 +105,15 @@ async def _kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None]]:
     started: list[asyncio.Task[None]] = []
+    client_of = _clients(server)
     for package, switch, user, agent in PARTS:
         if getattr(settings, switch) and (run := _runner(package)) is not None:
-            client = _client(server, user, agent)
+            client = client_of(user, agent)
             more = {"root_ca": server.pki.ca.read_text()} if switch == "controllers" else {}
             work = lambda run=run, client=client, more=more: run(client, SYSTEM, **more)  # noqa: E731
             started.append(asyncio.create_task(_kept(package, work), name=package))
     if settings.simulate and (run := _runner("portside.sim")) is not None:
-        client = _client(server, "system:kube-sim", "kubelet")
+        client = client_of("system:kube-sim", "kubelet")
         started.append(asyncio.create_task(_kept("portside.sim", lambda: run(client, settings.simulate)), name="sim"))
     return started
 
@@ -141,9 +151,11 @@ async def serve(settings: Settings) -> None:
     server.ready = True
     log.info("serving https://%s:%d from %s", settings.address, port, settings.home)
     parts = _components(settings, server)
-    parts.append(
-        asyncio.create_task(_kept("compaction", lambda: keep_window(server.backend, SYSTEM)), name="compaction")
-    )
+    for name, work in (
+        ("compaction", lambda: keep_window(server.backend, SYSTEM)),
+        ("memory", lambda: keep_small(SYSTEM)),
+    ):
+        parts.append(asyncio.create_task(_kept(name, work), name=name))
     try:
         await stop.wait()
     finally:
@@ -164,6 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
         format="%(asctime)s %(levelname).1s %(name)s %(message)s",
         stream=sys.stderr,
     )
+    few_arenas()
     try:
         import uvloop
 

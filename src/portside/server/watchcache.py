@@ -49,6 +49,8 @@ __all__ = [
 
 HISTORY_EVENTS = 16_384
 HISTORY_BYTES = 32 * 1024 * 1024
+HISTORY_LEAST = 1_000
+"""Events that stay however old they are."""
 SNAPSHOTS = 16
 """States kept for the later pages of chunked lists; older ones are read from the store until compacted."""
 
@@ -392,8 +394,10 @@ class WatchCache:
         for event in events:
             event.settle()
 
-    def tick(self, now: float, stalled: float) -> None:
-        """Send bookmarks that are due; end watches that stand still for longer than ``stalled`` seconds."""
+    def tick(self, now: float, stalled: float, aged: int) -> None:
+        """Send bookmarks that are due; end watches that stand still for longer than ``stalled`` seconds; let go of events
+        up to the revision ``aged``."""
+        self.history.shed(aged, HISTORY_LEAST)
         for watcher in tuple(self.watchers):
             if watcher.live:
                 if watcher.bookmarks and now >= watcher.bookmark_due:

@@ -14,6 +14,7 @@ import itertools
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from portside.server.watchcache import EPHEMERAL, WatchCache, too_large
@@ -33,6 +34,9 @@ TICK_SECONDS = 5.0
 BOOKMARK_SECONDS = 60.0
 STALLED_SECONDS = 60.0
 """A watch whose client reads nothing for so long is ended."""
+
+HISTORY_SECONDS = 90.0
+"""Events older than this go, down to a least number per resource: a burst must not stay in memory for good."""
 
 Waiting = tuple[int, int, Callable[[], None]]
 Follower = Callable[[str, str, CachedObject | None, int], None]
@@ -74,6 +78,7 @@ class WatchCaches:
         self._order = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._marks: deque[tuple[float, int]] = deque()  # when the store stood at which revision
 
     async def start(self) -> None:
         """Load everything and go live. Raises StoreError."""
@@ -182,7 +187,16 @@ class WatchCaches:
 
     def _tick(self) -> None:
         now = self.clock()
+        aged = self._aged(now)
         for cache in self._caches.values():
-            cache.tick(now, STALLED_SECONDS)
+            cache.tick(now, STALLED_SECONDS, aged)
         if self._loop is not None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _aged(self, now: float) -> int:
+        """The revision that the store had reached ``HISTORY_SECONDS`` ago."""
+        self._marks.append((now, self.revision))
+        while len(self._marks) > 1 and self._marks[1][0] <= now - HISTORY_SECONDS:
+            self._marks.popleft()
+        at, revision = self._marks[0]
+        return revision if at <= now - HISTORY_SECONDS else 0

@@ -80,13 +80,25 @@ class History:
         self._events.append(event)
         self._bytes += event.size
         while len(self) > self.max_events or (self._bytes > self.max_bytes and len(self) > 1):
-            oldest = self._events[self._start]
-            self._bytes -= oldest.size
-            self.floor = oldest.revision
-            self._start += 1
+            self._drop_oldest()
         if self._start > 256 and self._start * 2 > len(self._events):
-            del self._events[: self._start]
-            self._start = 0
+            self._close_up()
+
+    def shed(self, upto: int, least: int) -> None:
+        """Drop events up to the revision ``upto`` as long as more than ``least`` remain."""
+        while len(self) > least and self._events[self._start].revision <= upto:
+            self._drop_oldest()
+        self._close_up()
+
+    def _drop_oldest(self) -> None:
+        oldest = self._events[self._start]
+        self._bytes -= oldest.size
+        self.floor = oldest.revision
+        self._start += 1
+
+    def _close_up(self) -> None:
+        del self._events[: self._start]
+        self._start = 0
 
     def forget(self, floor: int) -> None:
         """Drop everything up to ``floor``: what happened there can't be told."""

@@ -1,0 +1,44 @@
+"""What the C library keeps of freed memory, given back to the system.
+
+glibc returns memory only from the end of its heaps; after a burst of large bodies a process would look full for good.
+Where the library has no such calls (other systems) nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from typing import Any
+
+from portside.base.clock import Clock
+
+M_ARENA_MAX = -8  # malloc.h
+ARENAS = 2
+"""Heaps for all threads together: one per thread would multiply what stays behind."""
+EVERY_SECONDS = 10.0
+
+
+def _library() -> Any:
+    try:
+        return ctypes.CDLL(None)
+    except OSError:
+        return None
+
+
+def few_arenas() -> None:
+    """Bound the number of heaps. Call it before threads start."""
+    if (mallopt := getattr(_library(), "mallopt", None)) is not None:
+        mallopt(M_ARENA_MAX, ARENAS)
+
+
+def give_back() -> bool:
+    """Return free memory to the system; some milliseconds, without the interpreter's lock. Whether any went."""
+    trim = getattr(_library(), "malloc_trim", None)
+    return bool(trim(0)) if trim is not None else False
+
+
+async def keep_small(clock: Clock) -> None:
+    """Give back now and then, for as long as it runs."""
+    while True:
+        await clock.sleep(EVERY_SECONDS)
+        await asyncio.to_thread(give_back)

@@ -1,0 +1,52 @@
+"""Watch events of one server, parsed once for all clients in the process.
+
+Controllers, the scheduler and the simulation each keep caches of the same resources. In one process they may hold the
+same parsed object: what an informer caches is never changed (``cache.py``), so parsing it once per client would only
+cost time, and a copy of every pod for each of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakValueDictionary
+
+import orjson
+
+from portside.client.protocol import Json, WatchEvent
+
+OBJECT = b'"object":'
+REVISION = b'"metadata":{"resourceVersion":"'
+
+
+class Shared(dict[str, Any]):
+    """A parsed object that lives as long as somebody holds it. Never changed."""
+
+    __slots__ = ("__weakref__",)
+
+
+def parsed(line: bytes) -> WatchEvent:
+    """A watch event for one reader."""
+    event = orjson.loads(line)
+    return WatchEvent(event["type"], event["object"])
+
+
+class SharedObjects:
+    """Decodes the lines of watches. An object's version, apiVersion, kind and revision stand first in its bytes, and
+    no two states of the store share a revision: that head is the key under which the parsed object is found again."""
+
+    def __init__(self) -> None:
+        self._held: WeakValueDictionary[bytes, Shared] = WeakValueDictionary()
+
+    def event(self, line: bytes) -> WatchEvent:
+        """The event of a line; ADDED, MODIFIED and DELETED share their objects with earlier readers."""
+        start = line.find(OBJECT) + len(OBJECT)
+        at = line.find(REVISION, start, start + 200)
+        if at < 0 or line.startswith(b'{"type":"BOOKMARK"'):
+            return parsed(line)
+        end = line.index(b'"', at + len(REVISION))
+        key = line[start:end]
+        found = self._held.get(key)
+        if found is None:
+            obj: Json = orjson.loads(line[start : line.rindex(b"}")])
+            found = self._held[key] = Shared(obj)
+        return WatchEvent(line[9 : line.index(b'"', 9)].decode(), found)
