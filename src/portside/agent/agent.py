@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from portside.agent.cgroups import Cgroups
 from portside.agent.context import NodeContext, Settings, host_files
 from portside.agent.images import Images
 from portside.agent.node import NodeKeeper, until_answered
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 PODS: Resource = ("", "v1", "pods")
 SERVICES: Resource = ("", "v1", "services")
 RELIST = 10.0  # seconds between looks at everything; events come in between
+CLASSES = 1.0  # seconds after a pod came or went
 SETTLE = (0.01, 0.1)  # seconds after an event: the runtime's lists may lag a little behind its events
 
 
@@ -41,13 +43,14 @@ class Agent:
         *,
         clock: Clock = SYSTEM,
         kind: str = "containerd",
+        cgroups: Cgroups | None = None,
     ) -> None:
         self.settings, self.client, self.runtime, self.clock = settings, client, runtime, clock
         self.keeper = NodeKeeper(settings, client, runtime, clock=clock)
         self.recorder = EventRecorder(client, clock)
         self.pods = Informer(client, PODS, field_selector=f"spec.nodeName={settings.node_name}")
         self.services = Informer(client, SERVICES)
-        sources = Sources(client, clock=clock)
+        sources = Sources(client, settings.node_name, clock=clock)
         volumes = Volumes(settings.pods, settings.home / "memory", sources, Projector(sources, clock=clock))
         resolver, hosts = host_files()
         self.context = NodeContext(
@@ -64,12 +67,14 @@ class Agent:
             self.keeper.allocatable,
             resolver,
             hosts,
+            cgroups,
         )
         self.workers: dict[str, PodWorker] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._known: set[str] = set()
         self._owner: dict[str, str] = {}
         self._states: dict[str, frozenset[tuple[str, str]]] = {}
+        self._summing = False
         self.tasks = Tasks(clock)
         self.ready = asyncio.Event()
 
@@ -97,6 +102,7 @@ class Agent:
             self.ready.set()
             await self._relists()
         finally:
+            self.context.sources.close()
             for run in self._runs.values():
                 run.cancel()
             await self.tasks.stop()
@@ -116,6 +122,7 @@ class Agent:
             return
         worker = self.workers[uid] = PodWorker(self.context, new, fresh=uid not in self._known)
         self._known.add(uid)
+        self._classes()
         run = self._runs[uid] = asyncio.create_task(worker.run(), name=f"pod {uid}")
         run.add_done_callback(lambda _: self._ended(uid))
 
@@ -124,6 +131,18 @@ class Agent:
         self._runs.pop(uid, None)
         self._known.discard(uid)
         self._states.pop(uid, None)
+        self._classes()
+
+    def _classes(self) -> None:
+        """Soon bring the groups of the QoS classes to the sum of their pods; many pods at once cost one sum."""
+        if self.context.cgroups is not None and not self._summing:
+            self._summing = True
+            asyncio.get_running_loop().call_later(CLASSES, self._apply_classes)
+
+    def _apply_classes(self) -> None:
+        self._summing = False
+        if self.context.cgroups is not None:
+            self.context.cgroups.apply_classes([w.current_pod() for w in self.workers.values()])
 
     async def _orphans(self) -> None:
         """What runs here for pods the API no longer has is ended, and what they left on disk removed."""

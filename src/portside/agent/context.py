@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from portside.agent.cgroups import Cgroups
 from portside.agent.dns import Resolver, parse_resolv
 from portside.agent.environment import Place
 from portside.agent.images import Images
@@ -66,6 +67,7 @@ class NodeContext:
     allocatable: dict[str, str] = field(default_factory=dict)
     host_resolver: Resolver = field(default_factory=Resolver)
     host_hosts: str = ""
+    cgroups: Cgroups | None = None
 
     def place(self, pod_ips: tuple[str, ...]) -> Place:
         ips = self.settings.ips

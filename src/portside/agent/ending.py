@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portside.agent import probes
@@ -25,15 +23,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 MIN_GRACE = 2.0  # seconds a container gets after its preStop hook used up all of the grace
-
-
-def remove_cgroups(parent: str, root: Path = Path("/sys/fs/cgroup")) -> None:
-    """Remove the pod's empty groups, in every hierarchy; busy ones stay for a later call."""
-    relative = parent.lstrip("/")
-    with contextlib.suppress(OSError):
-        for hierarchy in (root, *(Path(e.path) for e in os.scandir(root) if e.is_dir(follow_symlinks=False))):
-            with contextlib.suppress(OSError):
-                os.rmdir(hierarchy / relative)
 
 
 class Ending:
@@ -141,7 +130,8 @@ class Ending:
             await self._confirm()
         for sandbox in worker.view.sandboxes:
             await context.runtime.remove_sandbox(sandbox.id)
-        remove_cgroups(cgroup_parent(worker.pod))
+        if context.cgroups is not None:
+            context.cgroups.remove(cgroup_parent(worker.pod))
         shutil.rmtree(log_folder(context.settings.logs, worker.pod), ignore_errors=True)
         return True
 

@@ -60,6 +60,8 @@ class Launcher:
         if pod["spec"].get("runtimeClassName"):
             text = f'RuntimeClass "{pod["spec"]["runtimeClassName"]}" has no handler on this node'
             raise RuntimeFailure(text, "INVALID_ARGUMENT")
+        if self.context.cgroups is not None:
+            self.context.cgroups.apply_pod(pod)
         made, volumes = await asyncio.gather(
             self.context.runtime.run_sandbox(spec), self.prepare(pod), return_exceptions=True
         )

@@ -11,9 +11,9 @@ import orjson
 from portside.agent import streams
 from portside.agent.context import find_container
 from portside.agent.logs import LogOptions, read_log
-from portside.agent.plan import seconds
 from portside.agent.runtime import Container, State
 from portside.agent.serving import Exchange, Handler, HttpProblem
+from portside.agent.stamps import seconds
 from portside.agent.stats import summary
 
 if TYPE_CHECKING:

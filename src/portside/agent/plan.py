@@ -7,13 +7,13 @@ ephemeral ones as soon as there is a sandbox.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from portside.agent.backoff import go_duration
 from portside.agent.names import RESTART_COUNT, pod_text
 from portside.agent.record import PodRecord, View
 from portside.agent.runtime import Container, State
+from portside.agent.stamps import seconds
 
 Json = dict[str, Any]
 DEADLINE_TEXT = "Pod was active on the node longer than the specified deadline"
@@ -122,11 +122,6 @@ def init_failed(pod: Json, view: View) -> bool:
         if not is_sidecar(container) and current and current.state is State.EXITED and current.exit_code:
             return not restarts_after(pod, container, current.exit_code)
     return False
-
-
-def seconds(stamp: str) -> float:
-    """RFC 3339 as seconds since the epoch."""
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 class _Planner:

@@ -8,8 +8,10 @@ from typing import Any
 
 from portside.agent.atomic_dir import Payload
 from portside.agent.environment import ConfigProblem, Place, field_text, resource_text
-from portside.agent.plan import seconds
+from portside.agent.podcert import NotIssued
 from portside.agent.sources import Sources
+from portside.agent.stamps import seconds
+from portside.agent.trust import NoBundle
 from portside.base.clock import SYSTEM, Clock
 
 Json = dict[str, Any]
@@ -52,7 +54,7 @@ class Projector:
         projected = volume["projected"]
         default = projected.get("defaultMode")
         files: dict[str, Payload] = {}
-        for item in projected.get("sources") or ():
+        for index, item in enumerate(projected.get("sources") or ()):
             if source := item.get("configMap"):
                 files |= await self._keyed(pod, source, "configMap", source.get("name", ""), default)
             elif source := item.get("secret"):
@@ -61,6 +63,10 @@ class Projector:
                 files |= self._downward(pod, source, default, place)
             elif source := item.get("serviceAccountToken"):
                 files[source["path"]] = await self._token(pod, source, default)
+            elif source := item.get("clusterTrustBundle"):
+                files[source["path"]] = await self._bundle(pod, source, default)
+            elif source := item.get("podCertificate"):
+                files |= await self._certificate(pod, volume["name"], index, source, default)
             else:
                 raise VolumeProblem(f"projected source {', '.join(item)} is not supported by this node")
         return files
@@ -116,14 +122,33 @@ class Projector:
             life = seconds(answer["expirationTimestamp"]) - now
             known = _Token(answer["token"], now + min(life * RENEW_SHARE, RENEW_LONGEST))
             self._tokens[key] = known
-        context = pod["spec"].get("securityContext") or {}
-        permissions = DEFAULT_MODE if mode is None else mode
-        users = {
-            (c.get("securityContext") or {}).get("runAsUser", context.get("runAsUser"))
-            for c in (*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ()))
-        }
-        if context.get("fsGroup") is not None:
-            return Payload(known.text.encode(), 0o600)
-        if len(users) == 1 and (user := next(iter(users))) is not None:
-            return Payload(known.text.encode(), 0o600, uid=user)
-        return Payload(known.text.encode(), permissions)
+        return _personal(pod, known.text.encode(), mode)
+
+    async def _bundle(self, pod: Json, source: Json, mode: int | None) -> Payload:
+        try:
+            return _personal(pod, await self._sources.bundles.content(source), mode)
+        except NoBundle as problem:
+            raise VolumeProblem(str(problem)) from None
+
+    async def _certificate(
+        self, pod: Json, volume: str, index: int, source: Json, mode: int | None
+    ) -> dict[str, Payload]:
+        try:
+            made = await self._sources.certificates.credential(pod, volume, index, source)
+        except NotIssued as problem:
+            raise VolumeProblem(f"while getting a pod certificate: {problem}") from None
+        paths = {"credentialBundlePath": made.bundle, "keyPath": made.key, "certificateChainPath": made.chain}
+        return {source[key]: _personal(pod, data, mode) for key, data in paths.items() if source.get(key)}
+
+
+def _personal(pod: Json, data: bytes, mode: int | None) -> Payload:
+    """A file for the pod's own identity: only its user's when all containers run as one, else by the default mode."""
+    context = pod["spec"].get("securityContext") or {}
+    users = {
+        (c.get("securityContext") or {}).get("runAsUser", context.get("runAsUser"))
+        for c in (*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or ()))
+    }
+    user = next(iter(users)) if len(users) == 1 else None
+    if user is not None or context.get("fsGroup") is not None:
+        return Payload(data, 0o600, uid=user)
+    return Payload(data, DEFAULT_MODE if mode is None else mode)

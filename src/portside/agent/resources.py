@@ -112,6 +112,48 @@ def container_limits(pod: Json, container: Json, memory_capacity: int) -> Limits
     )
 
 
+def pod_total(pod: Json, kind: str) -> dict[str, Decimal]:
+    """The pod's requests or limits: containers and sidecars summed, at least the largest init step, plus overhead.
+
+    Pod-level figures win. A limit counts only when every container states it.
+    """
+    spec = pod["spec"]
+    stated = ((spec.get("resources") or {}).get(kind)) or {}
+    everyone = (*spec["containers"], *(spec.get("initContainers") or ()))
+    total: dict[str, Decimal] = {}
+    peak: dict[str, Decimal] = {}
+    sidecars: dict[str, Decimal] = {}
+    for container in spec.get("initContainers") or ():
+        own = _figures(container, kind)
+        if container.get("restartPolicy") == "Always":
+            _add(sidecars, own)
+            step = dict(sidecars)
+        else:
+            step = dict(sidecars)
+            _add(step, own)
+        peak = {name: max(peak.get(name, Decimal(0)), step.get(name, Decimal(0))) for name in peak | step}
+    for container in spec["containers"]:
+        _add(total, _figures(container, kind))
+    _add(total, sidecars)
+    total = {name: max(total.get(name, Decimal(0)), peak.get(name, Decimal(0))) for name in total | peak}
+    if kind == "limits":
+        total = {n: v for n, v in total.items() if all(n in _figures(c, kind) for c in everyone)}
+    total |= {name: amount(text) for name, text in stated.items()}
+    for name, text in (spec.get("overhead") or {}).items():
+        if kind == "requests" or name in total:
+            total[name] = total.get(name, Decimal(0)) + amount(text)
+    return total
+
+
+def _figures(container: Json, kind: str) -> dict[str, Decimal]:
+    return {name: amount(text) for name, text in ((container.get("resources") or {}).get(kind) or {}).items()}
+
+
+def _add(total: dict[str, Decimal], more: dict[str, Decimal]) -> None:
+    for name, value in more.items():
+        total[name] = total.get(name, Decimal(0)) + value
+
+
 def cgroup_parent(pod: Json, root: str = "/kubepods") -> str:
     """The pod's cgroup: /kubepods[/burstable|/besteffort]/pod<uid>."""
     qos = qos_class(pod)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from portside.agent import names
 from portside.agent.runtime import Stats
-from portside.agent.status import stamp
+from portside.agent.stamps import stamp
 from portside.base.clock import rfc3339
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from portside.agent.plan import is_sidecar, main_ended, restarts_after, restarts_of
 from portside.agent.record import PodRecord, View
 from portside.agent.resources import qos_class
 from portside.agent.runtime import Container, State
+from portside.agent.stamps import stamp
 
 Json = dict[str, Any]
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -30,11 +30,6 @@ class NodeFacts:
 
     ips: tuple[str, ...]
     runtime: str = "containerd"
-
-
-def stamp(nanoseconds: int | float) -> str:
-    """RFC 3339 with whole seconds, of nanoseconds since the epoch."""
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _terminated(container: Container, record: PodRecord, facts: NodeFacts) -> Json:

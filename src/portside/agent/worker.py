@@ -80,7 +80,7 @@ class PodWorker:
         self.pod = pod
         self.publisher.seen(pod)
         if changed:
-            self._refreshed = 0.0
+            self._refreshed = float("-inf")
         if relevant or changed:
             self.wake()
 
@@ -114,6 +114,7 @@ class PodWorker:
                     log.exception("pod %s", names.pod_text(self.pod))
                 await self._sleep(wait)
         finally:
+            self.context.sources.forget(self.pod)
             self.stop_probes()
             self.publisher.close()
 
@@ -164,6 +165,7 @@ class PodWorker:
         if not any(key in volume for volume in pod["spec"].get("volumes") or () for key in sources):
             return wait
         elapsed = self.context.clock.monotonic() - self._refreshed
+        self.context.sources.follow(pod, self._sources_changed)
         if elapsed >= REFRESH:
             self._refreshed, elapsed = self.context.clock.monotonic(), 0.0
             try:
@@ -171,6 +173,11 @@ class PodWorker:
             except (VolumeProblem, ApiError, OSError) as problem:
                 self.context.say(pod, "Warning", "FailedMount", str(problem))
         return REFRESH - elapsed if wait is None else min(wait, REFRESH - elapsed)
+
+    def _sources_changed(self) -> None:
+        """Something the volumes show is newer than they are."""
+        self._refreshed = float("-inf")
+        self.wake()
 
     def current_pod(self) -> Json:
         """The pod with the newest status there is: our own last one, and others' conditions from the API."""

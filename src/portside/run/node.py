@@ -119,6 +119,7 @@ def stop_runtime(home: Home) -> None:
 
 
 async def _end_pods(containerd: Containerd) -> None:
+    from portside.agent.cgroups import KUBEPODS, Cgroups
     from portside.agent.cri import CriRuntime
     from portside.agent.runtime import RuntimeFailure
 
@@ -128,13 +129,15 @@ async def _end_pods(containerd: Containerd) -> None:
         await runtime.answering()
         containers = [c for c in await runtime.containers() if c.state == "running"]
 
-        async def end(sandbox_id: str) -> None:
+        async def end(sandbox_id: str, uid: str) -> None:
             own = [c.id for c in containers if c.sandbox_id == sandbox_id]
             await asyncio.gather(*(runtime.stop_container(i, grace=END_GRACE) for i in own))
             await runtime.stop_sandbox(sandbox_id)
             await runtime.remove_sandbox(sandbox_id)
+            for qos in ("", "/burstable", "/besteffort"):
+                Cgroups().remove(f"{KUBEPODS}{qos}/pod{uid}")
 
-        await asyncio.gather(*(end(sandbox.id) for sandbox in await runtime.sandboxes()))
+        await asyncio.gather(*(end(sandbox.id, sandbox.uid) for sandbox in await runtime.sandboxes()))
     except RuntimeFailure as failure:
         raise ContainerdError(f"the pods could not be ended: {failure.message}") from None
     finally:

@@ -46,6 +46,8 @@ class FakeApi:
     @staticmethod
     def _selected(obj: Json, selector: str) -> bool:
         key, _, value = selector.partition("=")
+        if key == "metadata.name":
+            return bool(obj["metadata"]["name"] == value)
         return key != "spec.nodeName" or obj["spec"].get("nodeName") == value
 
     def add(self, plural: str, obj: Json) -> Json:
