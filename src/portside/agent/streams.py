@@ -1,13 +1,17 @@
 """exec, attach and port-forward: the runtime speaks SPDY; SPDY clients are tunnelled, WebSocket ones translated.
 
-WebSocket subprotocols: v5/v4.channel.k8s.io (the first byte of a message is its channel; v5 adds 255: close a channel)
-and SPDY/3.1+portforward.k8s.io (SPDY bytes inside binary messages).
+WebSocket subprotocols: v5/v4.channel.k8s.io (the first byte of a message is its channel; v5 adds 255: close a channel),
+the older channel.k8s.io and no protocol at all (errors are plain text), base64 forms of these (text messages, the
+channel is a digit), and SPDY/3.1+portforward.k8s.io (SPDY bytes inside binary messages).
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import contextlib
+import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,7 +24,13 @@ if TYPE_CHECKING:
     from portside.agent.worker import PodWorker
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-CHANNELS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+PLAIN_ERRORS = ("", "channel.k8s.io", "base64.channel.k8s.io")
+CHANNELS = (
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    *PLAIN_ERRORS,
+)
 PORT_FORWARD_TUNNEL = "SPDY/3.1+portforward.k8s.io"
 SPDY_STREAMS = "v4.channel.k8s.io"
 CHUNK = 32 << 10
@@ -86,10 +96,11 @@ async def _tunnel_spdy(exchange: Exchange, url: str) -> None:
 
 async def _accept(exchange: Exchange, protocol: str) -> None:
     key = exchange.request.headers.get("sec-websocket-key", "")
+    chosen = f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else ""
     exchange.writer.write(
         (
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {websocket.accept_key(key)}\r\nSec-WebSocket-Protocol: {protocol}\r\n\r\n"
+            f"Sec-WebSocket-Accept: {websocket.accept_key(key)}\r\n{chosen}\r\n"
         ).encode()
     )
     await exchange.writer.drain()
@@ -98,8 +109,13 @@ async def _accept(exchange: Exchange, protocol: str) -> None:
 class _Channels:
     """One exec or attach: WebSocket channels on one side, SPDY streams on the other."""
 
-    def __init__(self, exchange: Exchange, pair: Pair, *, stdin: bool, stdout: bool, stderr: bool, tty: bool) -> None:
+    def __init__(
+        self, exchange: Exchange, pair: Pair, protocol: str, *, stdin: bool, stdout: bool, stderr: bool, tty: bool
+    ) -> None:
         self.exchange, self.pair = exchange, pair
+        self.text, self.plain = "base64" in protocol, protocol in PLAIN_ERRORS
+        self.first = STDOUT if stdout else STDERR if stderr and not tty else ERROR
+        self.outcome = b""
         self.frames, self.framer = websocket.Frames(), spdy.Framer()
         self.channels: dict[int, int] = {}  # SPDY stream -> channel
         self.streams: dict[int, int] = {}  # channel -> SPDY stream
@@ -118,12 +134,15 @@ class _Channels:
     async def outward(self) -> None:
         """From the runtime to the client."""
         reader, writer = self.pair[0], self.exchange.writer
+        writer.write(self._message(self.first, b""))  # upstream's sign that the streams are there
         while self.open and (data := await reader.read(CHUNK)):
             for event in self.framer.receive(data):
                 if isinstance(event, spdy.Data):
                     channel = self.channels.get(event.stream, -1)
-                    if event.data and channel >= 0:
-                        writer.write(self.frames.frame(bytes([channel]) + event.data))
+                    if channel == ERROR and self.plain:
+                        self.outcome += event.data
+                    elif event.data and channel >= 0:
+                        writer.write(self._message(channel, event.data))
                     if event.fin:
                         self.open.discard(event.stream)
                 elif isinstance(event, spdy.Reset):
@@ -133,8 +152,15 @@ class _Channels:
                 elif isinstance(event, spdy.GoAway):
                     self.open.clear()
             await writer.drain()
+        if text := failure_text(self.outcome):
+            writer.write(self._message(ERROR, text))
         writer.write(self.frames.close())
         await writer.drain()
+
+    def _message(self, channel: int, data: bytes) -> bytes:
+        if self.text:
+            return self.frames.frame(b"%d" % channel + base64.b64encode(data), websocket.TEXT)
+        return self.frames.frame(bytes([channel]) + data)
 
     async def inward(self) -> None:
         """From the client to the runtime."""
@@ -151,6 +177,11 @@ class _Channels:
 
     def _forward(self, data: bytes) -> None:
         channel, rest = data[0], data[1:]
+        if self.text:
+            try:
+                channel, rest = int(data[:1]), base64.b64decode(rest)
+            except (ValueError, binascii.Error):
+                return
         if channel == CLOSE and rest:
             if (stream := self.streams.get(rest[0])) is not None and rest[0] == STDIN:
                 self.pair[1].write(self.framer.data(stream, b"", fin=True))
@@ -168,6 +199,7 @@ async def _translate(exchange: Exchange, url: str, protocol: str) -> None:
         channels = _Channels(
             exchange,
             pair,
+            protocol,
             stdin=request.flag("input"),
             stdout=request.flag("output"),
             stderr=request.flag("error"),
@@ -178,11 +210,22 @@ async def _translate(exchange: Exchange, url: str, protocol: str) -> None:
         pair[1].close()
 
 
+def failure_text(status: bytes) -> bytes:
+    """What older protocols say on the error channel: the message of a failure, nothing of a success."""
+    if not status:
+        return b""
+    try:
+        told = json.loads(status)
+    except ValueError:
+        return status
+    return b"" if told.get("status") == "Success" else str(told.get("message", "")).encode()
+
+
 def _chosen(exchange: Exchange, offered: tuple[str, ...]) -> str:
-    """The first of ``offered`` the client also speaks. Raises HttpProblem 400."""
+    """The first the client names of those ``offered``. Raises HttpProblem 400."""
     wanted = [p.strip() for p in exchange.request.headers.get("sec-websocket-protocol", "").split(",")]
-    for protocol in offered:
-        if protocol in wanted:
+    for protocol in wanted:
+        if protocol in offered:
             return protocol
     raise HttpProblem(
         400, f"unable to upgrade: none of the protocols {wanted} is supported; use one of {list(offered)}"
