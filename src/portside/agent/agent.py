@@ -68,6 +68,8 @@ class Agent:
             resolver,
             hosts,
             cgroups,
+            self._pods_here,
+            self.keeper.labels,
         )
         self.workers: dict[str, PodWorker] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
@@ -77,6 +79,9 @@ class Agent:
         self._summing = False
         self.tasks = Tasks(clock)
         self.ready = asyncio.Event()
+
+    def _pods_here(self) -> Iterable[Json]:
+        return [w.current_pod() for w in self.workers.values() if w.admitted]
 
     def _services(self) -> Iterable[Json]:
         return self.services.cache.objects.values()
@@ -132,6 +137,9 @@ class Agent:
         self._known.discard(uid)
         self._states.pop(uid, None)
         self._classes()
+        for worker in self.workers.values():
+            if worker.record.resize.pending is not None:
+                worker.wake()
 
     def _classes(self) -> None:
         """Soon bring the groups of the QoS classes to the sum of their pods; many pods at once cost one sum."""

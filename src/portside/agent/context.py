@@ -68,6 +68,8 @@ class NodeContext:
     host_resolver: Resolver = field(default_factory=Resolver)
     host_hosts: str = ""
     cgroups: Cgroups | None = None
+    neighbours: Callable[[], Iterable[Json]] = tuple
+    labels: dict[str, str] = field(default_factory=dict)
 
     def place(self, pod_ips: tuple[str, ...]) -> Place:
         ips = self.settings.ips

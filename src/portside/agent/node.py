@@ -182,6 +182,7 @@ class NodeKeeper:
         self._reported = 0.0
         self._lease: Json | None = None
         self._uid = ""
+        self.labels: dict[str, str] = {}  # the Node's, as last seen
         self.capacity = capacity(settings)
         self.allocatable = allocatable(self.capacity)
 
@@ -245,6 +246,8 @@ class NodeKeeper:
     async def report(self, node: Json, *, heartbeat: bool = False) -> None:
         """Write the status when it changed or a heartbeat is due."""
         due = heartbeat or self._clock.monotonic() - self._reported >= REPORT_EVERY
+        self.labels.clear()
+        self.labels.update(node["metadata"].get("labels") or {})
         old = node.get("status") or {}
         status = await self._status(old, heartbeat=due)
         if not due and all(old.get(key) == value for key, value in status.items()):

@@ -104,11 +104,16 @@ def restarts_after(pod: Json, container: Json, exit_code: int) -> bool:
     return bool(policy == "Always" or (policy == "OnFailure" and exit_code != 0))
 
 
+def starts_again(pod: Json, container: Json, current: Container, view: View) -> bool:
+    """Whether an ended main container is started again: by policy, or because it was ended only for that."""
+    return current.id in view.again or restarts_after(pod, container, current.exit_code)
+
+
 def main_ended(pod: Json, view: View) -> bool:
     """Every main container has ended and none is started again."""
     for container in pod["spec"]["containers"]:
         current = view.latest(container["name"])
-        if current is None or current.state is not State.EXITED or restarts_after(pod, container, current.exit_code):
+        if current is None or current.state is not State.EXITED or starts_again(pod, container, current, view):
             return False
     return True
 
@@ -176,7 +181,7 @@ class _Planner:
         elif current.state is State.CREATED:
             self.plan.actions.append(Start(name, restarts_of(current), removed=current.id))
         else:
-            again = restarts_after(self.pod, container, current.exit_code) if restart is None else restart
+            again = starts_again(self.pod, container, current, self.view) if restart is None else restart
             if again:
                 self.start(name, after=current)
         return current

@@ -62,6 +62,9 @@ class Publisher:
         body = dict(status)
         body["conditions"] = [c for c in status["conditions"] if c["type"] in OWNED]
         before = self._pod.get("status") or {}
+        told = {c["type"] for c in status["conditions"]}
+        over = [c["type"] for c in before.get("conditions") or () if c["type"] in OWNED and c["type"] not in told]
+        body["conditions"] += [{"type": kind, "$patch": "delete"} for kind in over]
         for key in ("podIPs", "hostIPs"):
             gone = {i["ip"] for i in before.get(key) or ()} - {i["ip"] for i in status.get(key) or ()}
             if gone:

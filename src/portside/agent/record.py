@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from portside.agent.backoff import Backoff
+from portside.agent.resize import ResizeState
 from portside.agent.runtime import Container, Sandbox, State
 
 
@@ -24,6 +25,7 @@ class View:
 
     sandboxes: list[Sandbox] = field(default_factory=list)
     containers: list[Container] = field(default_factory=list)
+    again: set[str] = field(default_factory=set)  # ids of containers ended only to be started anew
 
     @property
     def sandbox(self) -> Sandbox | None:
@@ -51,8 +53,11 @@ class PodRecord:
     messages: dict[str, str] = field(default_factory=dict)  # container id -> termination message
     post_started: set[str] = field(default_factory=set)  # container ids whose postStart hook has finished
     lost: dict[str, int] = field(default_factory=dict)  # container the runtime forgot -> restarts of its successor
+    resize: ResizeState = field(default_factory=ResizeState)
+    again: set[str] = field(default_factory=set)  # the View's
     ips: tuple[str, ...] = ()
     failed: tuple[str, str] = ("", "")  # reason, message of a pod ended by the node: DeadlineExceeded, Evicted …
+    rejected: bool = False  # the node never took the pod
     killing: bool = False  # the pod is being ended: no container is started any more
     done: bool = False  # everything of it has ended for good
 

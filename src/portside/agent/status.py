@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from portside.agent.plan import is_sidecar, main_ended, restarts_after, restarts_of
+from portside.agent.plan import is_sidecar, main_ended, restarts_of, starts_again
 from portside.agent.record import PodRecord, View
+from portside.agent.resize import IN_PROGRESS, PENDING
+from portside.agent.resize import conditions as resize_conditions
 from portside.agent.resources import qos_class
 from portside.agent.runtime import Container, State
 from portside.agent.stamps import stamp
 
 Json = dict[str, Any]
-OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWNED = (PENDING, IN_PROGRESS, "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 ENDED = ("Succeeded", "Failed")
 LOST: Json = {
     "exitCode": 137,
@@ -86,7 +88,7 @@ class _Statuses:
             return False
         if family == "init" and not is_sidecar(own[0]):
             return bool(current.exit_code and self.pod["spec"].get("restartPolicy") != "Never")
-        return restarts_after(self.pod, own[0], current.exit_code)
+        return starts_again(self.pod, own[0], current, self.view)
 
     def _reported(self, name: str) -> Json:
         """The last state the API knows, when the runtime has forgotten the container."""
@@ -125,11 +127,13 @@ class _Statuses:
             status["started"] = started
         if mounts := _volume_mounts(container):
             status["volumeMounts"] = mounts
-        resources = container.get("resources") or {}
-        if current is not None and current.state is State.RUNNING and family != "ephemeral":
-            if resources.get("requests"):
-                status["allocatedResources"] = resources["requests"]
-            status["resources"] = {k: resources[k] for k in ("limits", "requests") if resources.get(k)}
+        allocated: Json = container.get("resources") or {}
+        if current is not None and family != "ephemeral":
+            if allocated.get("requests"):
+                status["allocatedResources"] = allocated["requests"]
+            applied: Json = (self.record.resize.applied or {}).get(current.id, allocated)
+            shown: Json = applied if current.state is State.RUNNING else allocated
+            status["resources"] = {k: shown[k] for k in ("limits", "requests") if shown.get(k)}
         return status
 
     def _up(self, container: Json, current: Container | None, family: str) -> tuple[bool, bool]:
@@ -251,7 +255,7 @@ def _timed(conditions: list[Json], old: Sequence[Json], now: str, generation: in
         condition["lastProbeTime"] = None
         condition["lastTransitionTime"] = known["lastTransitionTime"] if same and known else now
         if generation is not None:
-            condition["observedGeneration"] = generation
+            condition.setdefault("observedGeneration", generation)
         result.append(condition)
     return [*result, *(c for c in old if c["type"] not in OWNED)]
 
@@ -279,6 +283,7 @@ def status(
     sandbox = view.sandbox
     network = sandbox is not None and sandbox.ready and bool(record.ips or spec.get("hostNetwork"))
     conditions = [
+        *resize_conditions(record.resize),
         {"type": "PodReadyToStartContainers", "status": "True" if network else "False"},
         _initialised(pod, init, main, found),
         ready,
@@ -296,6 +301,9 @@ def status(
         "qosClass": qos_class(pod),
         "containerStatuses": sorted(main, key=lambda s: s["name"]),
     }
+    if record.rejected:
+        del result["containerStatuses"]
+        init, extra = [], []
     if generation is not None:
         result["observedGeneration"] = generation
     if record.failed[0]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from portside.agent import names
+from portside.agent.admission import refusal
 from portside.agent.containers import log_folder
 from portside.agent.context import NodeContext, field_path, find_container
 from portside.agent.ending import Ending
+from portside.agent.fit import active
 from portside.agent.launch import START_RETRY, Launcher, Refused
 from portside.agent.messages import termination_message
 from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of, successors
@@ -19,6 +21,8 @@ from portside.agent.probes import FAMILIES, ContainerProbes
 from portside.agent.projection import VolumeProblem
 from portside.agent.publish import Publisher
 from portside.agent.record import PodRecord, View
+from portside.agent.resize import with_allocation
+from portside.agent.resizing import Resizing
 from portside.agent.runtime import Container, RuntimeFailure, Sandbox, State
 from portside.agent.status import status
 from portside.api.status import ApiError
@@ -40,6 +44,7 @@ class PodWorker:
         self.view = View()
         self.gone = False
         self.settled = False
+        self.admitted = False
         self._fresh = fresh
         self._dirty = asyncio.Event()
         self._known: dict[str, Container] = {}
@@ -48,6 +53,7 @@ class PodWorker:
         self.launcher = Launcher(context, self.record, self.wake)
         self.publisher = Publisher(context.client, pod, self.wake)
         self._ending = Ending(self)
+        self._resizing = Resizing(self)
         self._adopt()
 
     def _adopt(self) -> None:
@@ -56,6 +62,7 @@ class PodWorker:
         self.record.lost = successors(self.pod)
         if self._fresh:
             return
+        self._resizing.adopt()
         for family in ("containerStatuses", "initContainerStatuses"):
             for item in state.get(family) or ():
                 if "running" in (item.get("state") or {}) and item.get("containerID"):
@@ -139,13 +146,18 @@ class PodWorker:
             await self.observe()
             await self._ending.settle()
             return None
+        if not self.admitted:
+            self.admitted = True
+            if self._refused(pod):
+                return 0.0
         if self._fresh:
             self._fresh = False
         else:
             await self.observe()
-            pod = self.current_pod()
-        self._watch_probes(pod)
         now = self.context.clock.now()
+        resize_wait = await self._resizing.run(now)
+        pod = self.current_pod()
+        self._watch_probes(pod)
         todo = plan(pod, self.view, self.record, now)
         if todo.finished:
             self.record.done = True
@@ -157,6 +169,8 @@ class PodWorker:
             await self._act(pod, todo)
             return 0.0
         wait = None if todo.wake_at is None else max(0.01, todo.wake_at - now)
+        if resize_wait is not None:
+            wait = resize_wait if wait is None else min(wait, resize_wait)
         return await self._refresh(pod, wait)
 
     async def _refresh(self, pod: Json, wait: float | None) -> float | None:
@@ -181,7 +195,7 @@ class PodWorker:
 
     def current_pod(self) -> Json:
         """The pod with the newest status there is: our own last one, and others' conditions from the API."""
-        return self.publisher.merged(self.pod)
+        return with_allocation(self.publisher.merged(self.pod), self.record.resize.allocated)
 
     def publish(self, waiting: dict[str, tuple[str, str]]) -> None:
         pod = self.current_pod()
@@ -203,7 +217,7 @@ class PodWorker:
         ordered = sorted(sandboxes, key=lambda s: -s.created_at)
         if ordered and ordered[0].ready:
             await self._addresses(ordered[0])
-        self.view = View(ordered, sorted(full, key=lambda c: (-c.created_at, -c.attempt)))
+        self.view = View(ordered, sorted(full, key=lambda c: (-c.created_at, -c.attempt)), self.record.again)
         self._known = {c.id: c for c in self.view.containers}
         return self.view
 
@@ -257,16 +271,30 @@ class PodWorker:
                 case Start():
                     await self._start(pod, action)
                 case Stop():
-                    await self._stop(pod, action)
+                    await self.stop(pod, action)
                 case End():
                     self.end(action.reason, action.message)
 
-    def end(self, reason: str, message: str) -> None:
+    def end(self, reason: str, message: str, *, kind: str = "Normal") -> None:
         """End the pod because the node decides so; it becomes Failed with this reason."""
         self.record.failed = (reason, message)
         self.record.killing = True
-        self.context.say(self.pod, "Normal", reason, message)
+        self.context.say(self.pod, kind, reason, message)
         self.wake()
+
+    def _refused(self, pod: Json) -> bool:
+        """Whether the node does not take a pod that is new to it; the pod then ends here and now."""
+        self._resizing.admitted()
+        if not self._fresh or (pod.get("status") or {}).get("containerStatuses"):
+            return False
+        context = self.context
+        others = [p for p in context.neighbours() if p["metadata"]["uid"] != self.uid and active(p)]
+        found = refusal(pod, others, allocatable=context.allocatable, labels=context.labels)
+        if found is None:
+            return False
+        self.record.rejected = True
+        self.end(found[0], f"Pod was rejected: {found[1]}", kind="Warning")
+        return True
 
     async def _start_sandbox(self, pod: Json, action: StartSandbox) -> None:
         if action.replaced:
@@ -280,7 +308,7 @@ class PodWorker:
             sandbox_id = await self.launcher.start_sandbox(pod, action.attempt)
             sandbox = await self.context.runtime.sandbox(sandbox_id)
             self.record.ips = sandbox.ips
-            self.view = View([sandbox, *self.view.sandboxes], self.view.containers)
+            self.view = View([sandbox, *self.view.sandboxes], self.view.containers, self.record.again)
             self._fresh = True  # known without another look
         except RuntimeFailure as failure:
             self.record.retry_at[""] = self.context.clock.now() + START_RETRY
@@ -322,8 +350,9 @@ class PodWorker:
         found = await self.context.runtime.container(container_id)
         full = self._complete(found, sandbox_id)
         others = [c for c in self.view.containers if c.id != container_id]
-        self.view = View(self.view.sandboxes, [full, *others])
+        self.view = View(self.view.sandboxes, [full, *others], self.record.again)
         self._known[container_id] = full
+        self._resizing.began(full)
         self._fresh = full.state is State.RUNNING
 
     async def _trim(self, name: str) -> None:
@@ -337,7 +366,7 @@ class PodWorker:
             for file in folder.glob(f"{restarts_of(container)}.log*"):
                 file.unlink(missing_ok=True)
 
-    async def _stop(self, pod: Json, action: Stop) -> None:
+    async def stop(self, pod: Json, action: Stop) -> None:
         container = find_container(pod, action.name) or {}
         grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
         if action.probe:

@@ -20,7 +20,8 @@ def _merge(target: Json, patch: Json) -> None:
             target.pop(key, None)
         elif key == "conditions":
             known = {c["type"]: c for c in target.get("conditions") or ()}
-            target["conditions"] = list((known | {c["type"]: c for c in value}).values())
+            merged = known | {c["type"]: c for c in value}
+            target["conditions"] = [c for c in merged.values() if c.get("$patch") != "delete"]
         elif isinstance(value, dict) and isinstance(target.get(key), dict):
             _merge(target[key], value)
         else:

@@ -1,0 +1,62 @@
+"""What the node itself refuses, whoever bound the pod to it: sysctls that are not safe, and pods without room. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from portside.agent.fit import shortage
+
+Json = dict[str, Any]
+# Namespaced, and unable to disturb other pods: allowed without being asked (Kubernetes' list of safe sysctls).
+SAFE_SYSCTLS = frozenset(
+    (
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
+    )
+)
+
+
+def sysctl_problem(pod: Json) -> str:
+    """Why the pod's sysctls are refused; "" when they are fine."""
+    spec = pod["spec"]
+    for item in (spec.get("securityContext") or {}).get("sysctls") or ():
+        name = item["name"].replace("/", ".")
+        if name not in SAFE_SYSCTLS:
+            return f'forbidden sysctl: "{name}" not allowlisted'
+        if name.startswith("net.") and spec.get("hostNetwork"):
+            return f'forbidden sysctl: "{name}" not allowed with host net enabled'
+        if name.startswith("kernel.") and spec.get("hostIPC"):
+            return f'forbidden sysctl: "{name}" not allowed with host ipc enabled'
+    return ""
+
+
+def labels_problem(pod: Json, labels: Mapping[str, str]) -> str:
+    """Whether the node's labels are not those the pod selects."""
+    wanted = pod["spec"].get("nodeSelector") or {}
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        return "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    return ""
+
+
+def refusal(
+    pod: Json, others: Iterable[Json], *, allocatable: Mapping[str, str], labels: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """(reason, message) of a pod this node will not run; None when it is admitted."""
+    if problem := sysctl_problem(pod):
+        return "SysctlForbidden", problem
+    if problem := labels_problem(pod, labels):
+        return "NodeAffinity", problem
+    if (lack := shortage(pod, others, allocatable)) is not None:
+        return f"OutOf{lack.resource}", lack.text
+    return None
