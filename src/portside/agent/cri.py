@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from cri_api.v1 import api_pb2
 
+from portside.agent import image_mounts
 from portside.agent.runtime import (
     Container,
     ContainerSpec,
@@ -451,6 +452,12 @@ class CriRuntime:
     async def remove_image(self, image: str) -> None:
         request = pb.RemoveImageRequest(image=pb.ImageSpec(image=image))
         await self._ignoring_absence("RemoveImage", request, timeout=SLOW, service="ImageService")
+
+    async def mount_image(self, image: str, target: str) -> None:
+        await image_mounts.mount(self.socket, image, target)
+
+    async def unmount_image(self, target: str) -> None:
+        await image_mounts.unmount(self.socket, target)
 
     async def image_disk(self) -> Disk:
         answer = await self._call("ImageFsInfo", pb.ImageFsInfoRequest(), service="ImageService")

@@ -124,6 +124,8 @@ class Ending:
         await self.settle()
         await worker.publisher.flush()
         uid, context = worker.uid, worker.context
+        for target in context.volumes.images(uid):
+            await context.runtime.unmount_image(target)
         await asyncio.to_thread(context.volumes.remove, uid)
         if not worker.gone:
             await self._confirm()

@@ -13,7 +13,7 @@ from portside.agent.containers import container_spec, sandbox_spec
 from portside.agent.context import NodeContext, field_path, find_container
 from portside.agent.dns import hosts_file, resolver
 from portside.agent.environment import ConfigProblem, environment, expand, service_variables
-from portside.agent.images import ImageProblem
+from portside.agent.images import ImageProblem, Say
 from portside.agent.plan import Start
 from portside.agent.projection import VolumeProblem
 from portside.agent.record import PodRecord
@@ -93,9 +93,13 @@ class Launcher:
             raise Refused("", "", CONFIG_RETRY) from problem
         try:
             image = await self.context.images.ensure(pod, container, say)
+            await self._image_volumes(pod, container, paths, say)
         except ImageProblem as problem:
             say("Warning", "Failed", f"Error: {problem.reason}")
             raise Refused(problem.reason, problem.message, problem.wait) from problem
+        except RuntimeFailure as failure:
+            say("Warning", "Failed", f"Error: {failure.message}")
+            raise Refused("CreateContainerError", failure.message, START_RETRY) from failure
         runtime = self.context.runtime
         try:
             services = service_variables(
@@ -142,6 +146,15 @@ class Launcher:
         if hook := (container.get("lifecycle") or {}).get("postStart"):
             asyncio.create_task(self._post_start(pod, container, container_id, hook), name="postStart")
         return container_id
+
+    async def _image_volumes(self, pod: Json, container: Json, paths: dict[str, Path], say: Say) -> None:
+        """Pull and mount the images the container has as volumes. Raises ImageProblem, RuntimeFailure."""
+        mounted = {m["name"] for m in container.get("volumeMounts") or ()}
+        for volume in pod["spec"].get("volumes") or ():
+            if (source := volume.get("image")) is not None and volume["name"] in mounted:
+                wanted = {"image": source.get("reference", ""), "imagePullPolicy": source.get("pullPolicy")}
+                found = await self.context.images.ensure(pod, wanted, say)
+                await self.context.runtime.mount_image(found.id, str(paths[volume["name"]]))
 
     def _pod_ips(self, pod: Json) -> tuple[str, ...]:
         return self.context.settings.ips if pod["spec"].get("hostNetwork") else self.record.ips
@@ -192,7 +205,7 @@ class Launcher:
                 host = self.context.volumes.sub_path(pod, mount, index, name, host, sub)
             source = sources[mount["name"]]
             forced = bool((source.get("persistentVolumeClaim") or {}).get("readOnly"))
-            projected = any(k in source for k in ("configMap", "secret", "downwardAPI", "projected"))
+            projected = any(k in source for k in ("configMap", "secret", "downwardAPI", "projected", "image"))
             mounts.append(
                 Mount(
                     mount["mountPath"],

@@ -296,6 +296,14 @@ class MemoryRuntime:
     async def remove_image(self, image: str) -> None:
         self._images = {k: i for k, i in self._images.items() if image not in (i.id, *i.tags)}
 
+    async def mount_image(self, image: str, target: str) -> None:
+        if await self.image(image) is None:
+            raise RuntimeFailure(f"image {image} not found", "NOT_FOUND")
+        Path(target).mkdir(parents=True, exist_ok=True)
+
+    async def unmount_image(self, target: str) -> None:
+        return None
+
     async def image_disk(self) -> Disk:
         return Disk("/", sum(i.size for i in self._images.values()), len(self._images))
 

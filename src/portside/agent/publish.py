@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from portside.agent.status import OWNED
@@ -26,6 +26,7 @@ class Publisher:
         self._changed = changed
         self._last: Json | None = None
         self._pending: Json | None = None
+        self._written: Json | None = None
         self._task: asyncio.Task[None] | None = None
 
     def seen(self, pod: Json) -> None:
@@ -60,11 +61,8 @@ class Publisher:
     def _patch(self, status: Json) -> Json:
         """A strategic merge: conditions merge by type, so others' stay; addresses that went are taken out by name."""
         body = dict(status)
-        body["conditions"] = [c for c in status["conditions"] if c["type"] in OWNED]
-        before = self._pod.get("status") or {}
-        told = {c["type"] for c in status["conditions"]}
-        over = [c["type"] for c in before.get("conditions") or () if c["type"] in OWNED and c["type"] not in told]
-        body["conditions"] += [{"type": kind, "$patch": "delete"} for kind in over]
+        before = self._written or self._pod.get("status") or {}
+        body["conditions"] = _conditions(before.get("conditions") or (), status["conditions"])
         for key in ("podIPs", "hostIPs"):
             gone = {i["ip"] for i in before.get(key) or ()} - {i["ip"] for i in status.get(key) or ()}
             if gone:
@@ -87,6 +85,7 @@ class Publisher:
                     namespace=meta["namespace"],
                     subresource="status",
                 )
+                self._written = status
             except ApiError as error:
                 if error.code in (404, 409):
                     return
@@ -100,3 +99,14 @@ class Publisher:
         await asyncio.sleep(RETRY)
         if self._pending is None:
             self._pending = status
+
+
+def _conditions(before: Sequence[Json], now: Sequence[Json]) -> list[Json]:
+    """Our conditions as a strategic merge: what a condition no longer says is nulled, one that is over deleted."""
+    known = {c["type"]: c for c in before if c["type"] in OWNED}
+    body = []
+    for condition in now:
+        if condition["type"] in OWNED:
+            old = known.pop(condition["type"], {})
+            body.append(dict.fromkeys((k for k in ("reason", "message") if old.get(k)), None) | condition)
+    return [*body, *({"type": kind, "$patch": "delete"} for kind in known)]

@@ -19,7 +19,13 @@ from portside.agent.sources import Sources
 Json = dict[str, Any]
 PROJECTED = ("configMap", "secret", "downwardAPI", "projected")
 SECRET = ("secret", "projected")
-NODE_PLUGINS = {"configMap": "configmap", "secret": "secret", "downwardAPI": "downward-api", "projected": "projected"}
+NODE_PLUGINS = {
+    "configMap": "configmap",
+    "secret": "secret",
+    "downwardAPI": "downward-api",
+    "projected": "projected",
+    "image": "image",
+}
 
 
 def _kind(volume: Json) -> str:
@@ -107,6 +113,8 @@ class Volumes:
                 return path
             if kind == "emptyDir":
                 return self._empty(self._place(uid, volume, kind), volume.get("emptyDir") or {}, group)
+            if kind == "image":
+                return self._place(uid, volume, kind)  # mounted for the first container that wants it
             if kind == "hostPath":
                 return _host_path(volume["hostPath"])
             if kind in ("persistentVolumeClaim", "ephemeral"):
@@ -171,6 +179,11 @@ class Volumes:
         finally:
             os.close(descriptor)
         return target
+
+    def images(self, uid: str) -> list[str]:
+        """Where images are mounted for the pod."""
+        folder = self.folder(uid) / "volumes" / f"kubernetes.io~{NODE_PLUGINS['image']}"
+        return beneath.mounted_below(folder)
 
     def remove(self, uid: str) -> None:
         """Unmount and delete everything of the pod. Repeatable. What other file systems hold is never deleted."""
