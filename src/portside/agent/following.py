@@ -113,17 +113,17 @@ class Following:
         begun = False
         async with contextlib.aclosing(events) as stream:  # type: ignore[type-var]
             async for event in stream:
-                if event.type == "BOOKMARK":
-                    if not begun:
-                        begun = entry.synced = True
-                        self._take(entry, found)
+                if event.type != "BOOKMARK":
+                    found = None if event.type == "DELETED" else event.object
+                elif not begun:
+                    begun = entry.synced = True
+                else:
                     continue
-                found = None if event.type == "DELETED" else event.object
                 if begun:
                     self._take(entry, found)
-                if begun and found is not None and found.get("immutable"):
-                    return True
-        return bool(begun and found is not None and found.get("immutable"))
+                    if found is not None and found.get("immutable"):
+                        return True
+        return False
 
     @staticmethod
     def _take(entry: _Followed, value: Json | None) -> None:
