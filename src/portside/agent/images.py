@@ -132,9 +132,9 @@ class Images:
         return await self._pull(pod, name, full, say)
 
     async def _pull(self, pod: Json, name: str, full: str, say: Say) -> Image:
-        key, now = f"{pod['metadata']['uid']} {full}", self._clock.now()
-        known_at = self._since.get(key, 0.0)
-        wait = self._backoff.waits(key, known_at, now) if known_at else 0.0
+        key, now = f"{pod['metadata']['uid']} {full}", self._clock.monotonic()
+        known_at = self._since.get(key)
+        wait = self._backoff.waits(key, known_at, now) if known_at is not None else 0.0
         if wait > 0:
             say("Normal", "BackOff", f'Back-off pulling image "{name}"')
             text = f'Back-off pulling image "{name}": {self._why.get(key, "")}'.rstrip(": ")
@@ -145,7 +145,7 @@ class Images:
             await self._shared(pod, full)
         except RuntimeFailure as failure:
             self._backoff.next(key, now, now)
-            self._since[key] = self._clock.now()
+            self._since[key] = self._clock.monotonic()
             self._why[key] = f"ErrImagePull: {failure.message}"
             say("Warning", "Failed", f'Failed to pull image "{name}": {failure.message}')
             raise ImageProblem("ErrImagePull", failure.message, 1.0) from None

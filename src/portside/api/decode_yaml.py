@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -158,27 +159,34 @@ def _key(node: yaml.Node) -> str:
 
 def parse_yaml(raw: bytes) -> tuple[Any, list[str]]:
     """The first document as JSON, and its duplicate keys (a Problems). Raises ApiError 400 with upstream's words."""
+    return next(parse_documents(raw), (None, []))
+
+
+def parse_documents(raw: bytes) -> Iterator[tuple[Any, list[str]]]:
+    """Every document as ``parse_yaml`` gives the first; an empty one is None. Raises ApiError 400."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         raise bad_request("error converting YAML to JSON: yaml: invalid leading UTF-8 octet") from None
     loader = _Loader(text)
     try:
-        if not loader.check_node():
-            return None, []
-        node = loader.get_node()
-        assert node is not None
+        while (node := _next_node(loader)) is not None:
+            convert = _Convert()
+            try:
+                value = convert.value(node)
+            except RecursionError:
+                raise bad_request("error converting YAML to JSON: yaml: exceeded max depth") from None
+            yield value, Problems(convert.problems, yaml=True) if convert.problems else []
+    finally:
+        loader.dispose()
+
+
+def _next_node(loader: _Loader) -> yaml.Node | None:
+    try:
+        return loader.get_node() if loader.check_node() else None
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark.line + 1) if error.problem_mark else 0
         where = f"line {line}: " if line > 1 else ""
         raise bad_request(f"error converting YAML to JSON: yaml: {where}{error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise bad_request(f"error converting YAML to JSON: yaml: {error}") from None
-    finally:
-        loader.dispose()
-    convert = _Convert()
-    try:
-        value = convert.value(node)
-    except RecursionError:
-        raise bad_request("error converting YAML to JSON: yaml: exceeded max depth") from None
-    return value, Problems(convert.problems, yaml=True) if convert.problems else []

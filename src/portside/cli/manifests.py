@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from portside.api.status import ApiError
 from portside.cli.api import Api, Refused
 from portside.cli.steps import CliError
 
@@ -66,31 +67,38 @@ def files_of(arguments: list[str]) -> Iterator[tuple[str, str]]:
 
 def load(arguments: list[str]) -> list[Manifest]:
     """Every object of the files, in the order in which it is safe to create them. Raises CliError before anything is sent."""
-    import yaml
+    from portside.api.decode_yaml import parse_documents
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: list[Manifest] = []
     for name, text in files_of(arguments):
         try:
-            documents = list(yaml.load_all(text, Loader=loader))
-        except yaml.YAMLError as error:
+            for number, (document, problems) in enumerate(parse_documents(text.encode()), 1):
+                where = f"{name}:{number}"
+                if problems:
+                    raise CliError(
+                        f"{where}: a field is given twice",
+                        why="; ".join(problems),
+                        todo="keep one of them; nothing was applied",
+                        code=6,
+                    )
+                found += [_checked(item, where) for item in _items(document)]
+        except ApiError as error:
             raise CliError(
                 f"{name} is not valid YAML",
-                why=" ".join(str(error).split()),
+                why=error.message.removeprefix("error converting YAML to JSON: yaml: "),
                 todo="mend the file; nothing was applied",
                 code=6,
             ) from error
-        for number, document in enumerate(documents, 1):
-            if document is None:
-                continue
-            items = (
-                document.get("items")
-                if isinstance(document, dict) and str(document.get("kind", "")).endswith("List")
-                else [document]
-            )
-            for item in items or ():
-                found.append(_checked(item, f"{name}:{number}"))
     return sorted(found, key=lambda m: FIRST.index(m.body["kind"]) if m.body["kind"] in FIRST else len(FIRST))
+
+
+def _items(document: Any) -> list[Any]:
+    """The objects of a document: none in an empty one, several in a List."""
+    if document is None:
+        return []
+    if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
+        return list(document.get("items") or ())
+    return [document]
 
 
 def _checked(item: Any, where: str) -> Manifest:
@@ -99,8 +107,16 @@ def _checked(item: Any, where: str) -> Manifest:
     for field in ("apiVersion", "kind"):
         if not isinstance(item.get(field), str):
             raise CliError(f"{where}: {field} is missing", todo="nothing was applied", code=6)
-    if not isinstance(item.get("metadata"), dict) or not isinstance(item["metadata"].get("name"), str):
+    name = item["metadata"].get("name") if isinstance(item.get("metadata"), dict) else None
+    if name is None or name == "":
         raise CliError(f"{where}: {item['kind']}: metadata.name is missing", todo="nothing was applied", code=6)
+    if not isinstance(name, str):
+        raise CliError(
+            f"{where}: {item['kind']}: metadata.name is {json.dumps(name)}, not text",
+            why="YAML reads words such as y, n, on and 1 as booleans and numbers",
+            todo="put the name in quotes; nothing was applied",
+            code=6,
+        )
     return Manifest(where, item)
 
 

@@ -5,9 +5,9 @@ A node's own time stamps are not trusted: what counts is when we last saw its st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from portside.base.clock import rfc3339
+from portside.base.clock import SYSTEM, rfc3339
 from portside.client.cache import View
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
@@ -36,9 +36,10 @@ OLD_LABELS = (("kubernetes.io/os", "beta.kubernetes.io/os"), ("kubernetes.io/arc
 
 
 class NodeLifecycle:
-    """Remembers when each node was last heard of."""
+    """Remembers when each node was last heard of, by a clock that does not jump with the wall clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
+        self._monotonic = monotonic
         self._heard: dict[str, tuple[object, float]] = {}
 
     def plan(self, view: View, key: str, now: float) -> Plan:
@@ -48,7 +49,7 @@ class NodeLifecycle:
             self._heard.pop(key, None)
             return NOTHING
         draft = Draft()
-        silent = self._silent(view, node, now, draft)
+        silent = self._silent(view, node, draft)
         if silent:
             changed = _unknown(node, now)
             if changed:
@@ -64,8 +65,8 @@ class NodeLifecycle:
         self._taints(node, now, draft)
         return draft.plan()
 
-    def _silent(self, view: View, node: Json, now: float, draft: Draft) -> bool:
-        name = node["metadata"]["name"]
+    def _silent(self, view: View, node: Json, draft: Draft) -> bool:
+        name, now = node["metadata"]["name"], self._monotonic()
         lease = view.get(LEASES, LEASE_NAMESPACE, name)
         conditions = (node.get("status") or {}).get("conditions") or ()
         ours = any(c.get("reason") in ("NodeStatusUnknown", "NodeStatusNeverUpdated") for c in conditions)

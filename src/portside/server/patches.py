@@ -152,7 +152,7 @@ async def _apply(
 ) -> Written:
     """Server-side apply; creates the object when it is missing."""
     kind, attributes = resource.kind, route.attributes
-    value, problems = body.parse(request.body, YAML)
+    value, problems = await body.beside(request.body, YAML, body.parse, request.body, YAML)
     if value is None:
         value = {}
     if not isinstance(value, dict):

@@ -111,7 +111,8 @@ async def create(server: ApiServer, request: Request, resource: Resource, route:
     """POST of an object."""
     raw, media = body.read(request)
     options = write_options(request, "CreateOptions")
-    obj = body.decode(raw, media, resource.kind, resource.schema, options.validation, request.warnings)
+    how = (resource.kind, resource.schema, options.validation, request.warnings)
+    obj = await body.beside(raw, media, body.decode, raw, media, *how)
     check_namespace(resource, obj, route.attributes)
     resource.rules.default(obj)
     return await create_object(server, request, resource, route.attributes, obj, options)
@@ -233,9 +234,8 @@ async def update(server: ApiServer, request: Request, resource: Resource, route:
     raw, media = body.read(request)
     options = write_options(request, "UpdateOptions")
     attributes = route.attributes
-    decoded: list[Json] = [
-        body.decode(raw, media, resource.kind, resource.schema, options.validation, request.warnings)
-    ]
+    how = (resource.kind, resource.schema, options.validation, request.warnings)
+    decoded: list[Json] = [await body.beside(raw, media, body.decode, raw, media, *how)]
     check_name(resource, decoded[0], attributes)
     resource.rules.default(decoded[0])
 

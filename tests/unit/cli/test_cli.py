@@ -31,6 +31,8 @@ def write(folder: Path, text: str) -> str:
         ("- 1\n- 2\n", "not an object"),
         ("kind: Pod\n", "apiVersion is missing"),
         ("apiVersion: v1\nkind: Pod\n", "metadata.name is missing"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: y}\n", "metadata.name is true, not text"),
+        ("apiVersion: v1\nkind: Pod\nkind: Job\nmetadata: {name: a}\n", 'key "kind" already set'),
     ],
 )
 def test_a_bad_manifest_is_refused_before_anything_starts(
@@ -43,8 +45,8 @@ def test_a_bad_manifest_is_refused_before_anything_starts(
 
 
 def test_manifests_are_ordered_and_lists_are_opened(tmp_path: Path) -> None:
-    text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n- {apiVersion: v1, kind: Namespace, metadata: {name: n}}\n"
-    assert [m.title for m in load([write(tmp_path, text)])] == ["namespace/n", "deployment/d"]
+    text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n- {apiVersion: v1, kind: Namespace, metadata: {name: ns}}\n"
+    assert [m.title for m in load([write(tmp_path, text)])] == ["namespace/ns", "deployment/d"]
 
 
 def test_verbs_without_a_cluster_say_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
