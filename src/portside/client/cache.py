@@ -54,6 +54,12 @@ def by_node(obj: Json) -> Iterable[str]:
     return (node,) if node else ()
 
 
+def by_claim(obj: Json) -> Iterable[str]:
+    """``namespace/name`` of the claim that a PersistentVolume refers to."""
+    ref = obj.get("spec", {}).get("claimRef")
+    return (f"{ref.get('namespace', '')}/{ref.get('name', '')}",) if ref else ()
+
+
 STANDARD: Mapping[str, Index] = {"namespace": by_namespace, "controller": by_controller, "owner": by_owner}
 
 
@@ -126,7 +132,7 @@ class View:
     def of(cls, objects: Mapping[Resource, Iterable[Json]], indexes: Mapping[str, Index] | None = None) -> View:
         caches: dict[Resource, ObjectCache] = {}
         for resource, items in objects.items():
-            cache = caches[resource] = ObjectCache({"node": by_node, **(indexes or {})})
+            cache = caches[resource] = ObjectCache({"node": by_node, "claim": by_claim, **(indexes or {})})
             for item in items:
                 cache.put(key_of(item), item)
         return cls(caches)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from portside.api.status import ApiError
-from portside.client.cache import Index, ObjectCache, View, by_node, key_of, trimmed
+from portside.client.cache import Index, ObjectCache, View, by_claim, by_node, key_of, trimmed
 from portside.client.protocol import Client, Json, Resource, WatchEvent
 
 log = logging.getLogger(__name__)
@@ -213,7 +213,10 @@ class Informer:
                 log.exception("a handler of %s failed", self.resource)
 
 
-INDEXES: Mapping[Resource, Mapping[str, Index]] = {("", "v1", "pods"): {"node": by_node}}
+INDEXES: Mapping[Resource, Mapping[str, Index]] = {
+    ("", "v1", "pods"): {"node": by_node},
+    ("", "v1", "persistentvolumes"): {"claim": by_claim},
+}
 
 
 ROOT_CA = "kube-root-ca.crt"

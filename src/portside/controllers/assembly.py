@@ -15,6 +15,8 @@ from portside.controllers import (
     job,
     namespace,
     nodelifecycle,
+    persistentvolume,
+    persistentvolumeclaim,
     podgc,
     replicaset,
     replicationcontroller,
@@ -25,6 +27,7 @@ from portside.controllers import (
     tainteviction,
     ttlafterfinished,
     untracked,
+    volumeprotection,
 )
 from portside.controllers.harness import Controller
 
@@ -44,6 +47,9 @@ ALWAYS: tuple[Controller, ...] = (
     statefulset.CONTROLLER,
     disruption.CONTROLLER,
     claimprotection.CONTROLLER,
+    persistentvolumeclaim.CONTROLLER,
+    persistentvolume.CONTROLLER,
+    volumeprotection.CONTROLLER,
     resourcequota.CONTROLLER,
     clusterroleaggregation.CONTROLLER,
 )
