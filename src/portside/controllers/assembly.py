@@ -5,6 +5,7 @@ from __future__ import annotations
 from portside.controllers import (
     claimprotection,
     clusterroleaggregation,
+    cronjob,
     daemonset,
     deployment,
     disruption,
@@ -42,6 +43,7 @@ ALWAYS: tuple[Controller, ...] = (
     namespace.CONTROLLER,
     daemonset.CONTROLLER,
     job.CONTROLLER,
+    cronjob.CONTROLLER,
     untracked.CONTROLLER,
     ttlafterfinished.CONTROLLER,
     statefulset.CONTROLLER,

@@ -106,11 +106,19 @@ def _check(budget: Json, status: Json) -> None:
         )
     allowed = int(status.get("disruptionsAllowed") or 0)
     if allowed <= 0:
-        why = (
-            f"The disruption budget {name} needs {status.get('desiredHealthy', 0)} healthy pods and has "
-            f"{status.get('currentHealthy', 0)} currently"
-        )
-        raise too_many(why, {}, REFUSED)
+        raise too_many(_why(name, status), {}, REFUSED)
+
+
+def _why(name: str, status: Json) -> str:
+    """A budget may allow nothing for want of healthy pods, or because its controller can't count them."""
+    conditions = status.get("conditions") or ()
+    held: Json = next((c for c in conditions if c.get("type") == "DisruptionAllowed"), {})
+    wanted, have = int(status.get("desiredHealthy") or 0), int(status.get("currentHealthy") or 0)
+    if have <= wanted:
+        return f"The disruption budget {name} needs {wanted} healthy pods and has {have} currently"
+    if held.get("reason") == "SyncFailed" and held.get("message"):
+        return f"The disruption budget {name} does not allow evicting pods because it failed sync: {held['message']}"
+    return f"The disruption budget {name} does not allow evicting pods currently"
 
 
 def too_many(why: str, more: Json, message: str) -> ApiError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -66,6 +66,40 @@ class Schedule:
             else:
                 return moment
         return None
+
+
+def next_time(schedule: Schedule, after: float, zone: tzinfo) -> float | None:
+    """``Schedule.next`` in seconds since the epoch and a zone's wall clock. Hours that a clock change skips have no times;
+    hours that it repeats have them twice."""
+    if schedule.every is not None:
+        return float(int(after)) + schedule.every.total_seconds()
+    low, start, offset = after, after, _offset(after, zone)
+    limit = after + (_HORIZON + 1) * 366 * 86400
+    while low < limit:
+        found = schedule.next(datetime.fromtimestamp(start, timezone(offset)))
+        if found is None:
+            return None
+        at = found.timestamp()
+        if _offset(at, zone) == offset:
+            return at
+        low = _change(low, at, offset, zone)
+        start, offset = low - 60, _offset(low, zone)  # the minute of the change itself may be a time
+    return None
+
+
+def _offset(moment: float, zone: tzinfo) -> timedelta:
+    return datetime.fromtimestamp(moment, zone).utcoffset() or timedelta()
+
+
+def _change(low: float, high: float, offset: timedelta, zone: tzinfo) -> float:
+    """The second in which the zone leaves this offset; it has it at ``low`` and not at ``high``."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset(middle, zone) == offset:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _number(text: str, index: int) -> int:

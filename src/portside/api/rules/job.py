@@ -62,14 +62,14 @@ def default(obj: Json) -> None:
         spec["manualSelector"] = False
     labels = template["metadata"].get("labels")
     if labels and not obj["metadata"].get("labels"):
-        obj["metadata"]["labels"] = dict(labels)
+        obj["metadata"]["labels"] = labels  # one mapping, as upstream: the labels generated on creation are in both
     tidy_status(obj.setdefault("status", {}))
 
 
 def _generate_selector(obj: Json) -> None:
     spec, meta = obj["spec"], obj["metadata"]
     template = spec["template"]["metadata"]
-    labels = dict(template.get("labels") or {})
+    labels = template.get("labels") or {}
     uid = meta.get("uid", "")
     for key, value in (
         ("controller-uid", uid),

@@ -133,6 +133,13 @@ Volume: Name name S; HostPath hostPath o:HostPath; EmptyDir emptyDir o:EmptyDir;
  VsphereVolume vsphereVolume j; AzureDisk azureDisk o:AzureDisk; PhotonPersistentDisk photonPersistentDisk j
  Projected projected o:Projected; PortworxVolume portworxVolume o:Portworx; ScaleIO scaleIO o:ScaleIO; StorageOS storageos j
  CSI csi o:CSI; Ephemeral ephemeral o:Ephemeral; Image image o:ImageVolume
+PersistentVolumeSource: GCEPersistentDisk gcePersistentDisk o:GCEDisk
+ AWSElasticBlockStore awsElasticBlockStore o:AWSDisk; HostPath hostPath o:HostPath; Glusterfs glusterfs o:Glusterfs
+ NFS nfs o:NFS; RBD rbd o:RBD; Quobyte quobyte j; ISCSI iscsi o:ISCSI; FlexVolume flexVolume o:Flex; Cinder cinder o:Cinder
+ CephFS cephfs o:CephFS; FC fc o:FC; Flocker flocker j; AzureFile azureFile o:AzureFile; VsphereVolume vsphereVolume j
+ AzureDisk azureDisk o:AzureDisk; PhotonPersistentDisk photonPersistentDisk j; PortworxVolume portworxVolume o:Portworx
+ ScaleIO scaleIO o:ScaleIO; Local local o:LocalVolume; StorageOS storageos j; CSI csi j
+LocalVolume: Path path S; FSType fsType p
 HostPath: Path path S; Type type p
 EmptyDir: Medium medium s; SizeLimit sizeLimit V
 GCEDisk: PDName pdName S; FSType fsType s; Partition partition i; ReadOnly readOnly b

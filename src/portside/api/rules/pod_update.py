@@ -22,8 +22,13 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 def spec_diff(old: Json, new: Json) -> str:
     """Unified diff of two specs as upstream prints it: internal names, one space of indentation."""
-    before = go_json(dump_pod_spec(old), 1).splitlines(keepends=True)
-    after = go_json(dump_pod_spec(new), 1).splitlines(keepends=True)
+    return shape_diff(dump_pod_spec(old), dump_pod_spec(new))
+
+
+def shape_diff(old: Json, new: Json) -> str:
+    """Unified diff of two dumped objects."""
+    before = go_json(old, 1).splitlines(keepends=True)
+    after = go_json(new, 1).splitlines(keepends=True)
     lines = list(difflib.unified_diff(before, after, n=3))[2:]
     return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
 

@@ -10,6 +10,8 @@ from portside.api.field import FieldError, forbidden_field, invalid_value, not_s
 from portside.api.kinds import BY_KIND
 from portside.api.rules import pod_defaults, pod_volumes, resources
 from portside.api.rules.pod_affinity import validate_node_selector
+from portside.api.rules.pod_shape import dump
+from portside.api.rules.pod_update import shape_diff
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
 from portside.api.selector import validate_object
 
@@ -221,7 +223,8 @@ def update_volume(obj: Json, old: Json, ctx: Context) -> Errors:
     spec, before = obj.get("spec") or {}, old.get("spec") or {}
     errors = validate_volume(obj, ctx)
     if any(spec.get(k) != before.get(k) for k in SOURCES if k != "csi") or _csi_changed(spec, before):
-        text = "spec.persistentvolumesource is immutable after creation"
+        shown = [dump(s, "PersistentVolumeSource") for s in (before, spec)]
+        text = f"spec.persistentvolumesource is immutable after creation\n{shape_diff(*shown)}"
         errors.append(forbidden_field("spec.persistentvolumesource", text))
     if spec.get("volumeMode") != before.get("volumeMode"):
         errors.append(invalid_value("volumeMode", spec.get("volumeMode"), "field is immutable"))

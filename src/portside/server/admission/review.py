@@ -42,5 +42,6 @@ class Review:
         return str((self.obj or {}).get("metadata", {}).get("name") or "")
 
     def refuse(self, why: str) -> ApiError:
-        """403, worded as upstream's admission errors."""
-        return forbidden(self.attributes.resource, self.name, why, self.attributes.group)
+        """403, worded as upstream's admission errors: an object without a name is told by what its name starts with."""
+        name = self.name or str((self.obj or {}).get("metadata", {}).get("generateName") or "")
+        return forbidden(self.attributes.resource, name, why, self.attributes.group)
