@@ -13,6 +13,11 @@ SPEC: Fields = {"f:spec": {}}
 _LABELS: Fields = {"f:spec": {}, "f:metadata": {"f:labels": {}}}
 
 
+ON_OBJECT: dict[str, Fields] = {
+    "CertificateSigningRequest": STATUS | SPEC,
+}
+"""What a write of the object itself never owns, where it is more than status."""
+
 ON_STATUS: dict[str, Fields] = {
     "Pod": {"f:spec": {}, "f:metadata": {"f:deletionTimestamp": {}, "f:ownerReferences": {}}},
     "Deployment": _LABELS,
@@ -37,7 +42,8 @@ ONLY: dict[str, list[tuple[str, ...]]] = {
 def reset(fields: Fields, obj: Json, subresource: str) -> Fields:
     """``fields`` without what a write of ``obj`` through ``subresource`` ("" the object itself) never owns."""
     if not subresource:
-        return sets.without(fields, STATUS) if "f:status" in fields else fields
+        never = ON_OBJECT.get(obj.get("kind", ""), STATUS)
+        return sets.without(fields, never) if any(name in fields for name in never) else fields
     if subresource in ONLY:
         return sets.only(fields, ONLY[subresource])
     if subresource == "status":

@@ -264,3 +264,19 @@ def decode(raw: bytes, default_version: str = "", default_kind: str = "") -> Jso
         raise
     except (ValueError, OverflowError, RecursionError) as error:
         raise bad_request(f"unable to decode protobuf: {error}") from error
+
+
+def in_field_order(value: Any, message: str) -> Any:
+    """``value`` with its fields in the published order of ``message``, as Go prints a struct; others stay behind."""
+    if not isinstance(value, dict):
+        return value
+    shown: Json = {}
+    for _, name, kind, shape in _table().get(message, []):
+        if name in value:
+            one = value[name]
+            deep = "." in kind and shape != "map" and kind not in SPECIAL
+            if deep and shape == "repeated":
+                shown[name] = [in_field_order(v, kind) for v in one]
+            else:
+                shown[name] = in_field_order(one, kind) if deep else one
+    return shown | {k: v for k, v in value.items() if k not in shown}

@@ -26,13 +26,15 @@ _LAYOUT = (
     (re.compile(r"\d\d"), "05"),
     (re.compile(r"Z|[+-]\d\d:\d\d"), "Z07:00"),
 )
+_MICRO_LAYOUT = (*_LAYOUT[:-1], (re.compile(r"\.\d{6}"), ".000000"), _LAYOUT[-1])
 
 
 def _unreadable(text: str, layout: str) -> ValueError:
     """Go's words: how far the text agreed with the layout."""
     rest = text
-    for pattern, element in _LAYOUT:
-        if element == "Z07:00":
+    micro = ".000000" in layout
+    for pattern, element in _MICRO_LAYOUT if micro else _LAYOUT:
+        if element == "Z07:00" and not micro:
             fraction = re.match(r"\.\d+", rest)
             rest = rest[fraction.end() :] if fraction else rest
         found = pattern.match(rest)
@@ -46,7 +48,7 @@ def _unreadable(text: str, layout: str) -> ValueError:
 
 @lru_cache(maxsize=1024)
 def time(text: str, micro: bool = False) -> str:
-    """RFC 3339 in UTC, seconds (or six digits). Raises ValueError with Go's text."""
+    """RFC 3339 in UTC, seconds (or exactly six digits behind them). Raises ValueError with Go's text."""
     if (_MICRO if micro else _TIME).match(text):
         try:
             datetime.fromisoformat(text[:19])
@@ -55,7 +57,7 @@ def time(text: str, micro: bool = False) -> str:
         return text
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
     found = _ANY_TIME.match(text)
-    if not found:
+    if not found or (micro and len(found[7] or "") != 6):
         raise _unreadable(text, layout)
     try:
         moment = datetime(*(int(found[i]) for i in range(1, 7)), tzinfo=UTC)  # type: ignore[misc,arg-type]
@@ -65,7 +67,7 @@ def time(text: str, micro: bool = False) -> str:
         shift = timedelta(hours=int(found[10]), minutes=int(found[11]))
         moment = moment - shift if found[9] == "+" else moment + shift
     written = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{written}.{(found[7] or '').ljust(6, '0')[:6]}Z" if micro else f"{written}Z"
+    return f"{written}.{found[7]}Z" if micro else f"{written}Z"
 
 
 def _range(text: str) -> str:

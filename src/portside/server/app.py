@@ -38,6 +38,8 @@ DEPRECATED = {
     ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     ("", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
 }
+# Subresources that upstream can't show as tables.
+NO_TABLE = {("resourceclaims", "status"), ("devicetaintrules", "status")}
 
 
 class ApiServer(Hosting):
@@ -190,7 +192,8 @@ class ApiServer(Hosting):
             patches.patch_media(request)
         if verb == "watch":
             return await reads.watch(request, resource, route, self._stream_form(request))
-        wanted = negotiate(request.header("accept"), forms=True)
+        tables = route.sub is None or (route.kind.plural, route.sub.name) not in NO_TABLE
+        wanted = negotiate(request.header("accept"), forms=True, tables=tables)
         if verb == "get":
             check_export(request)
             return reads.get(request, resource, route, wanted)

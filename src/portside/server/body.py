@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from portside.api import protobuf
-from portside.api.kinds import BY_KIND, Kind
+from portside.api.kinds import Kind
 from portside.api.schema import in_order, parse_json, parse_yaml, strict_text
+from portside.api.schema_tree import definition_name
 from portside.api.status import ApiError, bad_request
 from portside.server.negotiate import JSON, OFFERED, YAML, body_media, unsupported_body
 from portside.server.request import Request
@@ -90,7 +91,7 @@ def check_type(value: Json, kind: Kind, raw: bytes) -> None:
     group, _, short = version.rpartition("/")
     if version != kind.api_version or name != kind.kind:
         prefix = f'{name} in version "{short}" cannot be handled as a {kind.kind}: '
-        known = (group, short, name) in BY_KIND or (name.endswith("List") and (group, short, name[:-4]) in BY_KIND)
+        known = definition_name(group, short, name) is not None
         if name == kind.kind and group != kind.group and (group, name) in OLD_HOMES:
             raise bad_request(
                 f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"

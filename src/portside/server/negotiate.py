@@ -84,8 +84,9 @@ def _no_form(streamed: bool) -> ApiError:
 
 
 @lru_cache(512)
-def negotiate(accept: str, *, forms: bool = False) -> Wanted:
-    """The form of the answer. ``forms`` says whether Table and the metadata forms are offered here. Raises 406."""
+def negotiate(accept: str, *, forms: bool = False, tables: bool = True) -> Wanted:
+    """The form of the answer. ``forms`` says whether the metadata forms are offered here, ``tables`` whether a Table is.
+    Raises 406."""
     if not accept or accept == JSON or accept == "*/*":
         return PLAIN
     known = False
@@ -98,7 +99,8 @@ def negotiate(accept: str, *, forms: bool = False) -> Wanted:
             form, group, version = given.get("as", ""), given.get("g", ""), given.get("v", "")
             if not form:
                 return Wanted(offered, pretty=given.get("pretty") == "1")
-            if forms and (form, group) in FORMS and version in ("v1", "v1beta1"):
+            offers = forms and (tables or form != "Table")
+            if offers and (form, group) in FORMS and version in ("v1", "v1beta1"):
                 return Wanted(offered, form, version)
             if form == "APIGroupDiscoveryList" and group == "apidiscovery.k8s.io" and version == "v2":
                 return Wanted(offered, form, version, given.get("profile", ""))

@@ -75,15 +75,14 @@ def _block(block: Json, at: str) -> Errors:
     text = block.get("cidr") or ""
     if not text:
         return [required(f"{at}.cidr")]
-    errors = strict_cidr(text, f"{at}.cidr")
-    if errors:
+    errors, whole = strict_cidr(text, f"{at}.cidr"), addresses.parse_cidr(text)
+    if whole is None:
         return errors
-    whole = addresses.parse_cidr(text)
     for i, part in enumerate(block.get("except") or ()):
         path, found = f"{at}.except[{i}]", strict_cidr(part, f"{at}.except[{i}]")
         inner = addresses.parse_cidr(part)
         errors += found
-        if found or inner is None or whole is None:
+        if found or inner is None:
             continue
         if inner.version != whole.version or not _inside(inner, whole):
             errors.append(invalid_value(path, part, "must be a strict subset of `cidr`"))

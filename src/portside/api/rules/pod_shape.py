@@ -190,12 +190,11 @@ ImageVolume: Reference reference s; PullPolicy pullPolicy s
 """
 
 
-@lru_cache(maxsize=1)
-def shapes() -> dict[str, tuple[Field, ...]]:
-    """Type name -> rows of (internal name, JSON name, kind, type of what is inside)."""
+def parse_shapes(table: str) -> dict[str, tuple[Field, ...]]:
+    """A table of types: name -> rows of (internal name, JSON name, kind, type of what is inside)."""
     found: dict[str, list[Field]] = {}
     rows: list[Field] = []
-    for line in _TABLE.strip().splitlines():
+    for line in table.strip().splitlines():
         if line[0] != " ":
             name, line = line.split(":", 1)
             rows = found[name] = []
@@ -204,6 +203,12 @@ def shapes() -> dict[str, tuple[Field, ...]]:
             kind, _, inner = kind.partition(":")
             rows.append((internal, external, kind, inner))
     return {name: tuple(rows) for name, rows in found.items()}
+
+
+@lru_cache(maxsize=1)
+def shapes() -> dict[str, tuple[Field, ...]]:
+    """The pod's types."""
+    return parse_shapes(_TABLE)
 
 
 @lru_cache(maxsize=256)
@@ -255,16 +260,19 @@ def tidy(obj: Json, name: str) -> None:
 _ZERO: dict[str, Any] = {"s": "", "S": "", "b": False, "i": 0, "I": 0, "Q": "0"}
 
 
-def dump(obj: Json | None, name: str) -> Json:
-    """The object as upstream's internal type encodes to JSON: every field, internal names, null for what is absent."""
-    obj = obj or {}
+def dump(obj: Json | None, name: str, table: dict[str, tuple[Field, ...]] | None = None) -> Json:
+    """The object as upstream's internal type encodes to JSON: every field, internal names, null for what is absent.
+
+    ``table``: the types, the pod's when not given.
+    """
+    obj, table = obj or {}, table or shapes()
     shown: Json = {}
-    for internal, external, kind, inner in shapes()[name]:
+    for internal, external, kind, inner in table[name]:
         value = obj.get(external)
         if kind in ("o", "v"):
-            shown[internal] = None if value is None and kind == "o" else dump(value, inner)
+            shown[internal] = None if value is None and kind == "o" else dump(value, inner, table)
         elif kind in ("L", "R"):
-            shown[internal] = [dump(v, inner) for v in value] if value else None
+            shown[internal] = [dump(v, inner, table) for v in value] if value else None
         elif value is None or (kind in "lmq" and not value):
             shown[internal] = _ZERO.get(kind)
         elif kind in "mq":

@@ -1,21 +1,45 @@
-"""resource.k8s.io: defaults and first checks of claims, classes and slices."""
+"""resource.k8s.io: defaults, what is kept on writes, and which file checks a claim, a class, a slice or a taint rule."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from portside.api import names
-from portside.api.field import FieldError, forbidden_field, invalid_value, required, too_many
+from portside.api.field import FieldError, forbidden_field, invalid_value, too_many
 from portside.api.kinds import BY_KIND
 from portside.api.meta import validate_annotations, validate_labels
-from portside.api.rules import resources
-from portside.api.rules.registry import STATUS_ONLY, Context, Rules
+from portside.api.rules import device_claim, device_declared, device_selector, device_slice, device_status, resources
+from portside.api.rules.conditions import validate_conditions
+from portside.api.rules.declared import ABSENT
+from portside.api.rules.device_names import configuration, driver, label, pool, taint
+from portside.api.rules.pod_shape import dump, parse_shapes
+from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
 
 Json = dict[str, Any]
 Errors = list[FieldError]
 GROUP = "resource.k8s.io"
-MOST = 32
-_NODES = ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection")
+MOST_RULE_CONDITIONS = 8
+# Fields of features that upstream leaves switched off: dropped without a word.
+_OFF_REQUEST = ("derivedAttributes",)
+_OFF_SLICE = ("partitionTypeAttribute", "skipNodeOperations")
+_OFF_ATTRIBUTE = ("ints", "bools", "strings", "versions")
+_SHAPES = parse_shapes("""
+ClaimSpec: Devices devices v:DeviceClaim
+DeviceClaim: Requests requests L:DeviceRequest; Constraints constraints L:DeviceConstraint; Config config L:DeviceConfig
+DeviceRequest: Name name S; Exactly exactly o:ExactRequest; FirstAvailable firstAvailable L:SubRequest
+ExactRequest: DeviceClassName deviceClassName S; Selectors selectors L:DeviceSelector; AllocationMode allocationMode S
+ Count count I; AdminAccess adminAccess p; Tolerations tolerations L:DeviceToleration; Capacity capacity o:Capacity
+ DerivedAttributes derivedAttributes l
+SubRequest: Name name S; DeviceClassName deviceClassName S; Selectors selectors L:DeviceSelector
+ AllocationMode allocationMode S; Count count I; Tolerations tolerations L:DeviceToleration; Capacity capacity o:Capacity
+ DerivedAttributes derivedAttributes l
+DeviceSelector: CEL cel o:CELSelector
+CELSelector: Expression expression S
+DeviceToleration: Key key s; Operator operator s; Value value s; Effect effect s; TolerationSeconds tolerationSeconds p
+Capacity: Requests requests q
+DeviceConstraint: Requests requests l; MatchAttribute matchAttribute p; DistinctAttribute distinctAttribute p
+DeviceConfig: Requests requests l; Opaque opaque o:OpaqueConfig
+OpaqueConfig: Driver driver S; Parameters parameters j
+""")
 
 
 def _default_request(request: Json) -> None:
@@ -26,11 +50,19 @@ def _default_request(request: Json) -> None:
             one["count"] = 1
         for toleration in one.get("tolerations") or ():
             toleration.setdefault("operator", "Equal")
+        resources.canonicalize((one.get("capacity") or {}).get("requests"))
+        for field in _OFF_REQUEST:
+            one.pop(field, None)
 
 
 def default_claim(obj: Json) -> None:
     _default_spec(obj.setdefault("spec", {}))
-    obj.setdefault("status", {})
+    results = ((obj.setdefault("status", {}).get("allocation") or {}).get("devices") or {}).get("results")
+    for result in results or ():
+        result.pop("skipNodeOperations", None)
+        for toleration in result.get("tolerations") or ():
+            toleration.setdefault("operator", "Equal")
+        resources.canonicalize(result.get("consumedCapacity"))
 
 
 def _default_spec(spec: Json) -> None:
@@ -44,45 +76,61 @@ def default_template(obj: Json) -> None:
     _default_spec(spec.setdefault("spec", {}))
 
 
+def _default_device(device: Json) -> None:
+    device.pop("nodeAllocatableResources", None)
+    for attribute in (device.get("attributes") or {}).values():
+        for field in _OFF_ATTRIBUTE:
+            attribute.pop(field, None)
+    for capacity in (device.get("capacity") or {}).values():
+        if capacity.get("value") is not None:
+            capacity["value"] = resources.shown(capacity["value"])
+        policy = capacity.get("requestPolicy") or {}
+        for holder in (policy, policy.get("validRange") or {}):
+            for field in ("default", "min", "max", "step"):
+                if holder.get(field) is not None:
+                    holder[field] = resources.shown(holder[field])
+        if policy.get("validValues"):
+            policy["validValues"] = [resources.shown(v) for v in policy["validValues"]]
+    for consumption in device.get("consumesCounters") or ():
+        consumption.pop("compatibilityGroups", None)
+        _default_counters(consumption)
+
+
+def _default_counters(holder: Json) -> None:
+    for counter in (holder.get("counters") or {}).values():
+        if counter.get("value") is not None:
+            counter["value"] = resources.shown(counter["value"])
+
+
 def default_slice(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("pool", {})
+    for field in _OFF_SLICE:
+        spec.pop(field, None)
     for device in spec.get("devices") or ():
-        for capacity in (device.get("capacity") or {}).values():
-            if isinstance(capacity, dict) and capacity.get("value") is not None:
-                capacity["value"] = resources.shown(capacity["value"])
+        _default_device(device)
+    for counter_set in spec.get("sharedCounters") or ():
+        _default_counters(counter_set)
 
 
-def _request(request: Json, at: str) -> Errors:
-    name, exact, several = request.get("name") or "", request.get("exactly"), request.get("firstAvailable")
-    errors = [invalid_value(f"{at}.name", name, p) for p in names.is_label(name)]
-    if exact is None and not several:
-        return [*errors, required(at, "exactly one of `exactly` or `firstAvailable` is required")]
-    if exact is not None and several:
-        text = "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"
-        return [*errors, invalid_value(at, None, text)]
-    if exact is None:
-        return errors
-    if not exact.get("deviceClassName"):
-        errors.append(required(f"{at}.exactly.deviceClassName"))
-    mode, count = exact.get("allocationMode"), exact.get("count") or 0
-    if mode == "ExactCount" and count <= 0:
-        errors.append(invalid_value(f"{at}.exactly.count", count, "must be greater than zero"))
-    if mode == "All" and count:
-        text = "must not be specified when allocationMode is 'All'"
-        errors.append(invalid_value(f"{at}.exactly.count", count, text))
-    return errors
+def default_taint_rule(obj: Json) -> None:
+    obj.setdefault("spec", {}).setdefault("taint", {})
+    obj.setdefault("status", {})
 
 
-def _claim(spec: Json, at: str) -> Errors:
-    requests, path = (spec.get("devices") or {}).get("requests") or [], f"{at}.devices.requests"
-    if len(requests) > MOST:
-        return [too_many(path, len(requests), MOST)]
-    return [e for i, r in enumerate(requests) for e in _request(r, f"{path}[{i}]")]
+def _time_taints(obj: Json, ctx: Context) -> None:
+    """A taint without a time was added now."""
+    for device in obj["spec"].get("devices") or ():
+        for one in device.get("taints") or ():
+            one.setdefault("timeAdded", ctx.now)
+
+
+def _time_taint(obj: Json, ctx: Context) -> None:
+    obj["spec"]["taint"].setdefault("timeAdded", ctx.now)
 
 
 def validate_claim(obj: Json, ctx: Context) -> Errors:
-    return _claim(obj.get("spec") or {}, "spec")
+    return device_claim.validate(obj.get("spec") or {}, "spec")
 
 
 def validate_template(obj: Json, ctx: Context) -> Errors:
@@ -92,53 +140,67 @@ def validate_template(obj: Json, ctx: Context) -> Errors:
     errors += validate_labels(meta.get("labels"), "spec.metadata.labels")
     others = (f for f in meta if f not in ("annotations", "labels") and meta[f])
     errors += [forbidden_field(f"spec.metadata.{f}", "cannot be set") for f in others]
-    return errors + _claim(spec.get("spec") or {}, "spec.spec")
+    return errors + device_claim.validate(spec.get("spec") or {}, "spec.spec")
+
+
+def _class(spec: Json, old: Json | None) -> Errors:
+    """What was compiled or measured when it was stored is not looked at again."""
+    selectors, configs = spec.get("selectors"), spec.get("config")
+    stored = old is not None and selectors == old.get("selectors")
+    errors = device_selector.validate(selectors, "spec.selectors", stored=stored)
+    stored = old is not None and configs == old.get("config")
+    errors += device_claim.each(
+        configs, device_declared.MOST_CONFIGS, lambda c, at: configuration(c, at, stored=stored), "spec.config"
+    )
+    return errors + device_declared.CLASS_SPEC(spec, ABSENT if old is None else old, "spec")
 
 
 def validate_class(obj: Json, ctx: Context) -> Errors:
-    spec, errors = obj.get("spec") or {}, []
-    selectors = spec.get("selectors") or []
-    if len(selectors) > MOST:
-        errors.append(too_many("spec.selectors", len(selectors), MOST))
-    errors += [required(f"spec.selectors[{i}].cel") for i, s in enumerate(selectors) if s.get("cel") is None]
-    name = spec.get("extendedResourceName")
-    if name is not None and "/" not in name:
-        text = "a name must be a domain-prefixed path, such as 'example.com/my-prop'"
-        errors.append(invalid_value("spec.extendedResourceName", name, text))
-    return errors
+    return _class(obj.get("spec") or {}, None)
 
 
 def validate_slice(obj: Json, ctx: Context) -> Errors:
-    spec = obj.get("spec") or {}
-    pool, set_ = spec.get("pool") or {}, [f for f in _NODES if spec.get(f)]
-    errors = [required(f"spec.{f}") for f in ("driver",) if not spec.get(f)]
-    if not pool.get("name"):
-        errors.append(required("spec.pool.name"))
-    if (pool.get("resourceSliceCount") or 0) <= 0:
-        count = pool.get("resourceSliceCount") or 0
-        errors.append(invalid_value("spec.pool.resourceSliceCount", count, "must be greater than zero"))
-    if (pool.get("generation") or 0) < 0:
-        text = "must be greater than or equal to zero"
-        errors.append(invalid_value("spec.pool.generation", pool["generation"], text))
-    for i, device in enumerate(spec.get("devices") or ()):
-        name = device.get("name") or ""
-        errors += [invalid_value(f"spec.devices[{i}].name", name, p) for p in names.is_label(name)]
-    if spec.get("sharedCounters") and spec.get("devices"):
-        errors.append(invalid_value("spec", "", "only one of `sharedCounters` or `devices` is allowed"))
-    listed = ", ".join(f"`{f}`" for f in _NODES)
-    if not set_:
-        errors.append(required("spec", f"exactly one of {listed} is required"))
-    elif len(set_) > 1:
-        shown = "{" + ", ".join(f"`{f}`" for f in set_) + "}"
-        text = f"exactly one of {listed} is required, but multiple fields are set"
-        errors.append(invalid_value("spec", shown, text))
+    return device_slice.validate(obj.get("spec") or {}, None)
+
+
+def _taint_rule(spec: Json, old: Json | None) -> Errors:
+    selector, path, errors = spec.get("deviceSelector") or {}, "spec.deviceSelector", []
+    for field, check in (("driver", driver), ("pool", pool), ("device", label)):
+        if selector.get(field) is not None:
+            errors += check(selector[field], f"{path}.{field}")
+    mine, theirs = spec.get("taint") or {}, ABSENT if old is None else old.get("taint") or {}
+    return errors + taint(mine, "spec.taint") + device_declared.TAINT(mine, theirs, "spec.taint")
+
+
+def validate_taint_rule(obj: Json, ctx: Context) -> Errors:
+    return _taint_rule(obj.get("spec") or {}, None)
+
+
+def _taint_rule_status(obj: Json, old: Json, ctx: Context) -> Errors:
+    conditions, path = (obj.get("status") or {}).get("conditions") or [], "status.conditions"
+    errors = validate_conditions(conditions, path)
+    if len(conditions) > MOST_RULE_CONDITIONS:
+        errors.append(too_many(path, len(conditions), MOST_RULE_CONDITIONS))
     return errors
 
 
-def _fixed(obj: Json, old: Json, ctx: Context) -> Errors:
-    """The spec of a claim and of a template never changes."""
+def _fixed_claim(obj: Json, old: Json, ctx: Context) -> Errors:
     same = obj.get("spec") == old.get("spec")
     return [] if same else [invalid_value("spec", None, "field is immutable")]
+
+
+def _fixed_template(obj: Json, old: Json, ctx: Context) -> Errors:
+    """A template never changes; the refusal shows the new one as upstream holds it."""
+    spec = obj.get("spec") or {}
+    if spec == old.get("spec"):
+        return []
+    shown = (spec.get("metadata") or {}) | {"Spec": dump(spec.get("spec"), "ClaimSpec", _SHAPES)}
+    return [invalid_value("spec", shown, "field is immutable")]
+
+
+def _claim_status(obj: Json, old: Json, ctx: Context) -> None:
+    STATUS_ONLY.prepare_update(obj, old, ctx)
+    device_status.drop_deallocated(obj, old)
 
 
 def _clear(obj: Json, ctx: Context) -> None:
@@ -147,6 +209,16 @@ def _clear(obj: Json, ctx: Context) -> None:
 
 def _keep(obj: Json, old: Json, ctx: Context) -> None:
     obj["status"] = old.get("status") or {}
+
+
+def _create_taint_rule(obj: Json, ctx: Context) -> None:
+    _clear(obj, ctx)
+    _time_taint(obj, ctx)
+
+
+def _update_taint_rule(obj: Json, old: Json, ctx: Context) -> None:
+    _keep(obj, old, ctx)
+    _time_taint(obj, ctx)
 
 
 def _rules(kind: str, **more: Any) -> tuple[tuple[str, str], Rules]:
@@ -161,23 +233,41 @@ RULES = dict(
             prepare_create=_clear,
             prepare_update=_keep,
             validate=validate_claim,
-            validate_update=_fixed,
-            subresources={"status": STATUS_ONLY},
+            validate_update=_fixed_claim,
+            subresources={
+                "status": SubRules(_claim_status, lambda obj, old, ctx: device_status.validate(obj, old)),
+            },
         ),
-        _rules("ResourceClaimTemplate", default=default_template, validate=validate_template, validate_update=_fixed),
+        _rules(
+            "ResourceClaimTemplate",
+            default=default_template,
+            validate=validate_template,
+            validate_update=_fixed_template,
+        ),
         _rules(
             "DeviceClass",
             validate=validate_class,
-            validate_update=lambda obj, old, ctx: validate_class(obj, ctx),
+            validate_update=lambda obj, old, ctx: _class(obj.get("spec") or {}, old.get("spec") or {}),
             generation=True,
         ),
         _rules(
             "ResourceSlice",
             default=default_slice,
+            prepare_create=_time_taints,
+            prepare_update=lambda obj, old, ctx: _time_taints(obj, ctx),
             validate=validate_slice,
-            validate_update=lambda obj, old, ctx: validate_slice(obj, ctx),
+            validate_update=lambda obj, old, ctx: device_slice.validate(obj.get("spec") or {}, old.get("spec") or {}),
             generation=True,
         ),
-        _rules("DeviceTaintRule", generation=True, subresources={"status": STATUS_ONLY}),
+        _rules(
+            "DeviceTaintRule",
+            default=default_taint_rule,
+            prepare_create=_create_taint_rule,
+            prepare_update=_update_taint_rule,
+            validate=validate_taint_rule,
+            validate_update=lambda obj, old, ctx: _taint_rule(obj.get("spec") or {}, old.get("spec") or {}),
+            generation=True,
+            subresources={"status": SubRules(STATUS_ONLY.prepare_update, _taint_rule_status)},
+        ),
     )
 )
