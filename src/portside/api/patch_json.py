@@ -20,8 +20,15 @@ _KNOWN = {"op", "path", "from", "value"}
 _MISSING = object()
 
 
-class _Fails(Exception):
-    """The operation can't be carried out."""
+class PatchFailure(Exception):
+    """An operation can't be carried out; the text is the library's. ``test``: a test did not hold."""
+
+    def __init__(self, text: str = "", *, test: bool = False) -> None:
+        super().__init__(text)
+        self.test = test
+
+
+_Fails = PatchFailure
 
 
 def json_patch(obj: Json, ops: Any) -> Json:
@@ -40,14 +47,19 @@ def json_patch(obj: Json, ops: Any) -> Json:
     for op in ops:
         if op is not None and not isinstance(op, dict):
             raise bad_request(f"json: cannot unmarshal {_word(op)} into Go value of type jsonpatch.Operation")
-    document: Any = deepcopy(obj)
     try:
-        for op in ops:
-            document = _apply(document, op or {})
-    except _Fails:
+        return apply_operations(obj, ops)
+    except PatchFailure:
         raise ApiError(422, "Invalid", FAILED, details={}) from None
+
+
+def apply_operations(obj: Json, ops: list[Any]) -> Json:
+    """``obj`` after a list of operations, as a new object. Raises PatchFailure, which says which operation failed."""
+    document: Any = deepcopy(obj)
+    for op in ops:
+        document = _told(document, op or {})
     if not isinstance(document, dict):
-        raise ApiError(422, "Invalid", FAILED, details={})
+        raise PatchFailure("the document is not an object")
     return orjson.loads(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))  # type: ignore[no-any-return]
 
 
@@ -164,6 +176,23 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(a == b)
+
+
+def _told(document: Any, op: Json) -> Any:
+    """One operation; what it fails of is told in the library's words."""
+    kind, path = op.get("op"), op.get("path")
+    try:
+        return _apply(document, op)
+    except PatchFailure:
+        if kind == "test":
+            raise PatchFailure(f"testing value {path} failed: test failed", test=True) from None
+        if kind in ("move", "copy"):
+            text = f"{kind} operation does not apply: doc is missing from path: {op.get('from')}: missing value"
+        elif kind in ("add", "remove", "replace"):
+            text = f'{kind} operation does not apply: doc is missing path: "{path}": missing value'
+        else:
+            text = f"Unexpected kind: {kind}"
+        raise PatchFailure(text) from None
 
 
 def _apply(document: Any, op: Json) -> Any:

@@ -15,6 +15,9 @@ from portside.api.usage import pod_amounts
 from portside.base.clock import Clock, rfc3339
 from portside.base.pki import Pki
 from portside.server.admission import chain
+from portside.server.admission.dynamic import Dynamic
+from portside.server.admission.review import Review
+from portside.server.admission.subject import Gvr
 from portside.server.allocate import Allocator
 from portside.server.attributes import Attributes
 from portside.server.auth.authenticate import Authenticator
@@ -40,11 +43,13 @@ class Hosting:
 
     backend: Backend
     caches: WatchCaches
+    table: dict[tuple[str, str, str], Kind]
 
     def __init__(self, pki: Pki, clock: Clock, service_cidr: str) -> None:
         self.pki = pki
         self.clock = clock
         self.live = Live()
+        self.dynamic = Dynamic(self.live)
         self.authenticator = Authenticator(pki, self.live, clock)
         self.authorizer = Authorizer(self.live)
         self.gate = Gate(self.authorizer)
@@ -66,6 +71,35 @@ class Hosting:
         resource = self._prefixes.get(prefix)
         if resource is not None:
             self.live.feed(*resource, key, obj, revision)
+
+    # --- kinds -------------------------------------------------------------------------------------------------------
+
+    def resource(self, kind: Kind) -> Resource:
+        raise NotImplementedError  # the server's own
+
+    def kind_of(self, group: str, version: str, plural: str) -> Kind | None:
+        return self.table.get((group, version, plural))
+
+    def equivalents(self, group: str, version: str, plural: str) -> list[Kind]:
+        own = self.table.get((group, version, plural))
+        if own is None:
+            return []
+        stored = self.resource(own).stored
+        same = (stored.group, stored.plural)
+        return [k for k in self.table.values() if k is not own and k.plural == plural and self._stored_of(k) == same]
+
+    def _stored_of(self, kind: Kind) -> tuple[str, str]:
+        stored = self.resource(kind).stored
+        return stored.group, stored.plural
+
+    def named(self, api_version: str, kind: str) -> Kind | None:
+        return next((k for k in self.table.values() if k.kind == kind and k.api_version == api_version), None)
+
+    async def converted(self, obj: Json, source: Gvr, target: Gvr) -> Json:
+        one, other = self.table[source], self.table[target]
+        return self.resource(other).to_served(self.resource(one).to_stored(orjson.loads(orjson.dumps(obj))))
+
+    # --- objects -----------------------------------------------------------------------------------------------------
 
     async def read(self, group: str, plural: str, namespace: str, name: str) -> Json | None:
         """The stored object, None when absent."""
@@ -95,27 +129,26 @@ class Hosting:
     ) -> Json:
         """Mutating admission."""
         return await chain.mutate(
-            attributes, obj, old, operation=operation, dry_run=dry_run, server=self, warnings=request.warnings
+            Review(attributes, obj, old, operation, dry_run, self, request.warnings, request=request)
         )
 
     async def validate(
         self, attributes: Attributes, obj: Json, old: Json | None, operation: str, dry_run: bool, request: Request
     ) -> None:
         """Validating admission."""
-        await chain.validate(
-            attributes, obj, old, operation=operation, dry_run=dry_run, server=self, warnings=request.warnings
+        await chain.validate(Review(attributes, obj, old, operation, dry_run, self, request.warnings, request=request))
+
+    async def admit(self, attributes: Attributes, obj: Json, operation: str, dry_run: bool, request: Request) -> Json:
+        """Both halves, for what is not stored: connections and subresources with a shape of their own."""
+        return await chain.admit(
+            Review(attributes, obj, None, operation, dry_run, self, request.warnings, request=request)
         )
 
     async def admit_delete(self, attributes: Attributes, old: Json, options: DeleteOptions, request: Request) -> None:
         """Admission of a deletion."""
+        dry_run = bool(options.dry_run)
         await chain.admit(
-            attributes,
-            {},
-            old,
-            operation="DELETE",
-            dry_run=bool(options.dry_run),
-            server=self,
-            warnings=request.warnings,
+            Review(attributes, {}, old, "DELETE", dry_run, self, request.warnings, request=request, deletion=options)
         )
 
     async def admit_collection(self, attributes: Attributes, options: DeleteOptions, request: Request) -> None:

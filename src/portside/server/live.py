@@ -37,6 +37,12 @@ LIVE: tuple[tuple[str, str], ...] = (
     ("storage.k8s.io", "volumeattachments"),
     ("networking.k8s.io", "ingressclasses"),
     ("resource.k8s.io", "resourceclaims"),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
 )
 
 
@@ -56,6 +62,9 @@ class Mirror:
         self._parsed: dict[str, Json] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
         self._listeners: list[Listener] = []
+
+    def __len__(self) -> int:
+        return len(self._raw)
 
     def feed(self, key: str, value: bytes | CachedObject | None, revision: int) -> None:
         """The object at ``key`` is now ``value`` (None: gone), written at ``revision``."""

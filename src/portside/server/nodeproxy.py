@@ -149,11 +149,38 @@ def _may_create(server: ApiServer, route: Route) -> None:
         raise forbidden(name, at.name, why)
 
 
+async def _admit(server: ApiServer, request: Request, route: Route) -> None:
+    """Admission of a connection, before anybody looks whether there is something to connect to. Raises ApiError."""
+    dynamic = server.dynamic
+    if dynamic.mutating.active or dynamic.validating.active:
+        await server.admit(route.attributes, connect_options(request, route), "CONNECT", False, request)
+
+
+def connect_options(request: Request, route: Route) -> Json:
+    """What is asked for, as the object of a CONNECT: PodExecOptions and its like."""
+    assert route.sub is not None
+    made: Json = {"kind": route.sub.kind, "apiVersion": "v1"}
+    if route.sub.name == "proxy":
+        path = request.param("path") or ("/" + route.rest if route.rest else "")
+        return made | ({"path": path} if path else {})
+    if route.sub.name == "portforward":
+        ports = [int(p) for word in request.params.get("ports", ()) for p in word.split(",") if p.isdigit()]
+        return made | ({"ports": ports} if ports else {})
+    made |= {name: True for name in ("stdin", "tty") if request.param(name) in TRUE}
+    made |= {"stdout": True, "stderr": True}  # upstream's defaults, whatever the query says
+    if container := request.param("container"):
+        made["container"] = container
+    if route.sub.name == "exec" and (command := request.params.get("command")):
+        made["command"] = command
+    return made
+
+
 async def _stream(
     server: ApiServer, request: Request, route: Route, verb: str, options: list[tuple[str, str]]
 ) -> Response:
     _may_create(server, route)
     at = route.attributes
+    await _admit(server, request, route)
     pod = await _object(server, "", "pods", at.namespace, at.name)
     path = f"/{verb}/{at.namespace}/{at.name}"
     if verb != "portForward":
@@ -243,6 +270,7 @@ async def _proxied(request: Request, route: Route, target: Target) -> Response:
 
 async def proxy_pod(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
     """Any method on pods/[SCHEME:]NAME[:PORT]/proxy/PATH"""
+    await _admit(server, request, route)
     scheme, name, port = _split(route.attributes.name)
     pod = await _object(server, "", "pods", route.attributes.namespace, name)
     address = _checked((pod.get("status") or {}).get("podIP") or "")
@@ -259,6 +287,7 @@ async def proxy_pod(server: ApiServer, request: Request, resource: Resource, rou
 
 async def proxy_node(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
     """Any method on nodes/NAME/proxy/PATH"""
+    await _admit(server, request, route)
     _, name, _ = _split(route.attributes.name)
     return await _proxied(request, route, await _node_target(server, name))
 
@@ -280,6 +309,7 @@ async def proxy_service(server: ApiServer, request: Request, resource: Resource,
 
     from portside.server.watchcache_filter import Filter
 
+    await _admit(server, request, route)
     scheme, name, wanted = _split(route.attributes.name)
     namespace = route.attributes.namespace
     service = await _object(server, "", "services", namespace, name)

@@ -15,7 +15,6 @@ from portside.api.schema import definition
 from portside.api.selector import parse_fields, parse_labels
 from portside.api.status import bad_request, conflict, invalid, not_found
 from portside.server import body, forms, patches
-from portside.server.admission import chain
 from portside.server.binding import bind
 from portside.server.eviction import evict
 from portside.server.negotiate import Wanted, encode, negotiate
@@ -232,15 +231,7 @@ async def eviction(server: ApiServer, request: Request, resource: Resource, rout
     name = said["metadata"].get("name")
     if name != route.attributes.name:
         raise bad_request("name in URL does not match name in Eviction object")
-    await chain.admit(
-        route.attributes,
-        said,
-        None,
-        operation="CREATE",
-        dry_run=bool(options.dry_run),
-        server=server,
-        warnings=request.warnings,
-    )
+    said = await server.admit(route.attributes, said, "CREATE", bool(options.dry_run), request)
     await evict(server, request, resource, route.attributes, said, options)
     return _success(request)
 
@@ -269,8 +260,10 @@ async def review(server: ApiServer, request: Request, resource: Resource, route:
             server,
             manager=options.manager,
             dry_run=bool(options.dry_run),
-            warnings=request.warnings,
+            request=request,
         )
+    else:
+        said = await server.admit(attributes, said, "CREATE", bool(options.dry_run), request)
     handle = HANDLERS[(resource.kind.group, resource.kind.plural, sub)]
     made = await handle(attributes, said, server)
     return Response(201, encode(made, wanted.media), wanted.media)

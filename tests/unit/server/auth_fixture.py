@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from portside.base.pki import ensure_pki
+from portside.server.admission.dynamic import Dynamic
 from portside.server.auth.authenticate import Authenticator
 from portside.server.auth.authorize import Authorizer
 from portside.server.live import Live, prefix_of
@@ -35,6 +36,7 @@ class FakeHost:
     def __init__(self, home: Path | None = None) -> None:
         self.clock = FixedClock()
         self.live = Live()
+        self.dynamic = Dynamic(self.live)
         self.revision = 0
         self.writes = 0
         self.authorizer = Authorizer(self.live)

@@ -10,6 +10,7 @@ from tests.unit.server.auth_fixture import FakeHost
 
 from portside.api.status import ApiError
 from portside.server.admission import chain
+from portside.server.admission.review import Review
 from portside.server.attributes import Attributes, User
 from portside.server.bootstrap import roles
 from portside.server.bootstrap.apply import mend_rbac
@@ -32,7 +33,7 @@ def pod(**spec: Any) -> Json:
 async def admit(host: FakeHost, obj: Json, plural: str = "pods", **more: Any) -> Json:
     asked = Attributes(more.pop("user", USER), "create", resource=plural, namespace="a", name=obj["metadata"]["name"])
     more = {"operation": "CREATE", "dry_run": False, "old": None} | more
-    return await chain.admit(asked, obj, more.pop("old"), server=host, **more)
+    return await chain.admit(Review(asked, obj, server=host, **more))
 
 
 async def test_a_pod_gets_account_token_priority_and_tolerations() -> None:
@@ -74,7 +75,7 @@ async def test_namespaces_that_are_absent_going_or_needed() -> None:
     assert refused.value.details is not None and refused.value.details["causes"][0]["reason"] == "NamespaceTerminating"
     gone = Attributes(USER, "delete", resource="namespaces", name="kube-system", namespace="kube-system")
     with pytest.raises(ApiError, match="this namespace may not be deleted"):
-        await chain.admit(gone, {}, {"metadata": {}}, operation="DELETE", dry_run=False, server=host)
+        await chain.admit(Review(gone, {}, {"metadata": {}}, "DELETE", False, host))
 
 
 async def test_limit_ranges_fill_in_and_hold() -> None:
@@ -125,7 +126,7 @@ async def test_nodes_keep_to_themselves() -> None:
 async def admit_node(host: FakeHost, labels: Json, user: User, name: str = "n1") -> Json:
     asked = Attributes(user, "create", resource="nodes", name=name)
     obj = {"metadata": {"name": name, "labels": labels}}
-    return await chain.admit(asked, obj, None, operation="CREATE", dry_run=False, server=host)
+    return await chain.admit(Review(asked, obj, None, "CREATE", False, host))
 
 
 def test_default_roles_are_complete_and_mended_without_undoing_people() -> None:

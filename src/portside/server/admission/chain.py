@@ -1,7 +1,7 @@
 """The admission chain: which plugins run for which resource and operation, in upstream's order.
 
-``mutate`` runs before a kind's preparation and validation, ``validate`` after it. Webhooks and CEL policies have their
-places marked in the table: mutating ones last in the first half, validating ones before the quota in the second.
+``mutate`` runs before a kind's preparation and validation, ``validate`` after it. What users configure has its place in the
+table too: mutating policies and webhooks last in the first half, validating ones before the quota in the second.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from portside.server.admission import (
     storage_protection,
     taint_nodes_by_condition,
     volume_claim_resize,
+    webhooks,
 )
+from portside.server.admission.reinvocation import Rounds
 from portside.server.admission.review import Review
-from portside.server.attributes import Attributes
-from portside.server.host import Host
 
 Json = dict[str, Any]
 Plugin = Callable[[Review], Awaitable[None] | None]
@@ -38,16 +38,19 @@ Plugin = Callable[[Review], Awaitable[None] | None]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One plugin's half. ``where``: group/resource[/subresource] words, ``*`` for everything that is stored."""
+    """One plugin's half. ``where``: group/resource[/subresource] words, ``*`` for everything that is stored, ``**`` for
+    reviews and connections too. ``dynamic``: only where users configured something for it."""
 
     plugin: Plugin
     where: tuple[str, ...]
     operations: tuple[str, ...]
+    dynamic: bool = False
 
 
 _CERTS, _RBAC = "certificates.k8s.io", "rbac.authorization.k8s.io"
 _WRITE = ("CREATE", "UPDATE")
 _ANY = ("CREATE", "UPDATE", "DELETE")
+_EVERY = (*_ANY, "CONNECT")
 _PODS = ("/pods",)
 _NODE_OWN = (
     "/pods",
@@ -90,7 +93,7 @@ MUTATING: tuple[Entry, ...] = (
     Entry(runtime_class.mutate, _PODS, ("CREATE",)),
     Entry(default_classes.ingress_class, ("networking.k8s.io/ingresses",), ("CREATE",)),
     Entry(default_classes.storage_class, ("/persistentvolumeclaims",), ("CREATE",)),
-    # Mutating admission policies and webhooks come here (a later issue).
+    Entry(webhooks.mutate, ("**",), _EVERY, dynamic=True),
     Entry(
         role_escalation.mutate,
         tuple(f"{_RBAC}/{plural}" for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")),
@@ -112,14 +115,14 @@ VALIDATING: tuple[Entry, ...] = (
     Entry(certificates.signing, (f"{_CERTS}/certificatesigningrequests/status",), ("UPDATE",)),
     Entry(certificates.attest, (f"{_CERTS}/clustertrustbundles",), _WRITE),
     Entry(certificates.subject, (f"{_CERTS}/certificatesigningrequests",), ("CREATE",)),
-    # Validating admission policies and webhooks come here (a later issue).
+    Entry(webhooks.validate, ("**",), _EVERY, dynamic=True),
     Entry(resource_quota.validate, ("*",), ("CREATE",)),
     Entry(resource_quota.validate, ("/pods/resize", "/services", "/persistentvolumeclaims"), ("UPDATE",)),
 )
 
 # Reviews are questions, not objects: no namespace, quota or other plugin looks at them.
 _QUESTIONS = frozenset(("authentication.k8s.io", "authorization.k8s.io"))
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, str, str, str, bool]
 _Plan = tuple[tuple[Plugin, bool], ...]
 # Remembered per half and kind. Bounded: custom resources come and go.
 _MUTATING_PLANS: dict[_Key, _Plan] = {}
@@ -128,20 +131,21 @@ MOST_PLANS = 8192
 
 
 def _plan(half: tuple[Entry, ...], key: _Key) -> _Plan:
-    group, resource, subresource, operation = key
+    group, resource, subresource, operation, dynamic = key
     word = f"{group}/{resource}" + (f"/{subresource}" if subresource else "")
     found = []
     for entry in half:
-        if operation not in entry.operations:
+        if operation not in entry.operations or (entry.dynamic and not dynamic):
             continue
         everything = "*" in entry.where and not (subresource and entry.plugin is resource_quota.validate)
-        if word in entry.where or (everything and group not in _QUESTIONS):
+        if word in entry.where or "**" in entry.where or (everything and group not in _QUESTIONS):
             found.append((entry.plugin, inspect.iscoroutinefunction(entry.plugin)))
     return tuple(found)
 
 
 def plan(mutating: bool, key: _Key) -> _Plan:
-    """The plugins of one half for (group, resource, subresource, operation), each with whether it is asynchronous."""
+    """The plugins of one half for (group, resource, subresource, operation, with webhooks and policies), each with whether
+    it is asynchronous."""
     plans = _MUTATING_PLANS if mutating else _VALIDATING_PLANS
     found = plans.get(key)
     if found is None:
@@ -151,70 +155,43 @@ def plan(mutating: bool, key: _Key) -> _Plan:
     return found
 
 
-async def mutate(
-    attributes: Attributes,
-    obj: Json,
-    old: Json | None,
-    *,
-    operation: str,
-    dry_run: bool,
-    server: Host,
-    warnings: list[str] | None = None,
-) -> Json:
+async def mutate(review: Review) -> Json:
     """The mutating half, for CREATE, UPDATE (also DELETE, with ``obj`` empty: the namespace's guard). Returns the object to
-    go on with. Raises ApiError."""
-    return await _run(True, attributes, obj, old, operation, dry_run, server, warnings)
+    go on with. Raises ApiError.
+
+    Where webhooks or policies are configured and changed something, everything runs once more: built-in plugins see what
+    they did, and those that asked for it run again.
+    """
+    dynamic = review.server.dynamic.mutating.active
+    if not dynamic:
+        await _run(True, review, False)
+        return review.obj
+    rounds = review.rounds = Rounds()
+    await _run(True, review, True)
+    if rounds.needed:
+        rounds.second = True
+        await _run(True, review, True)
+    return review.obj
 
 
-async def validate(
-    attributes: Attributes,
-    obj: Json,
-    old: Json | None,
-    *,
-    operation: str,
-    dry_run: bool,
-    server: Host,
-    warnings: list[str] | None = None,
-) -> None:
+async def validate(review: Review) -> None:
     """The validating half; call it last before the commit: it reserves quota. Raises ApiError."""
-    await _run(False, attributes, obj, old, operation, dry_run, server, warnings)
+    await _run(False, review, review.server.dynamic.validating.active)
 
 
-async def admit(
-    attributes: Attributes,
-    obj: Json,
-    old: Json | None,
-    *,
-    operation: str,
-    dry_run: bool,
-    server: Host,
-    warnings: list[str] | None = None,
-) -> Json:
+async def admit(review: Review) -> Json:
     """Both halves, for what has no validation between them (deletions, connections, subresources without storage)."""
-    made = await _run(True, attributes, obj, old, operation, dry_run, server, warnings)
-    await _run(False, attributes, made, old, operation, dry_run, server, warnings)
-    return made
+    await mutate(review)
+    await validate(review)
+    return review.obj
 
 
-async def _run(
-    mutating: bool,
-    attributes: Attributes,
-    obj: Json,
-    old: Json | None,
-    operation: str,
-    dry_run: bool,
-    server: Host,
-    warnings: list[str] | None,
-) -> Json:
-    plugins = plan(mutating, (attributes.group, attributes.resource, attributes.subresource, operation))
-    if not plugins:
-        return obj
-    review = Review(attributes, obj, old, operation, dry_run, server, [] if warnings is None else warnings)
-    for plugin, waits in plugins:
+async def _run(mutating: bool, review: Review, dynamic: bool) -> None:
+    at = review.attributes
+    for plugin, waits in plan(mutating, (at.group, at.resource, at.subresource, review.operation, dynamic)):
         if plugin is resource_quota.validate and not resource_quota.concerns(review):
             continue  # the usual case, without the cost of a coroutine
         done = plugin(review)
         if waits:
             assert done is not None
             await done
-    return review.obj

@@ -9,7 +9,10 @@ from portside.api.status import ApiError, forbidden
 from portside.server.attributes import Attributes, User
 
 if TYPE_CHECKING:
+    from portside.server.admission.reinvocation import Rounds
     from portside.server.host import Host
+    from portside.server.options import DeleteOptions
+    from portside.server.request import Request
 
 Json = dict[str, Any]
 
@@ -17,7 +20,8 @@ Json = dict[str, Any]
 @dataclass(slots=True)
 class Review:
     """``operation`` is CREATE, UPDATE, DELETE or CONNECT. Mutating plugins change ``obj`` in place or replace it; ``old``
-    is read-only. A deletion has ``obj`` None. ``warnings`` go to the client."""
+    is read-only. A deletion has an empty ``obj``. ``warnings`` go to the client. ``request`` and ``deletion`` (its options)
+    are there for those who show the request's options to others; ``rounds`` says which of them run again."""
 
     attributes: Attributes
     obj: Json
@@ -26,6 +30,9 @@ class Review:
     dry_run: bool
     server: Host
     warnings: list[str] = field(default_factory=list)
+    request: Request | None = None
+    deletion: DeleteOptions | None = None
+    rounds: Rounds | None = None
 
     @property
     def user(self) -> User:

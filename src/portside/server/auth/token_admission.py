@@ -8,15 +8,17 @@ from portside.api import managed
 from portside.api.schema import definition
 from portside.base.clock import rfc3339
 from portside.server.admission import chain
+from portside.server.admission.review import Review
 from portside.server.attributes import Attributes
 from portside.server.auth.token_handlers import DEFAULT_SECONDS
 from portside.server.host import Host
+from portside.server.request import Request
 
 Json = dict[str, Any]
 
 
 async def prepare_token(
-    attributes: Attributes, body: Json, server: Host, *, manager: str, dry_run: bool, warnings: list[str]
+    attributes: Attributes, body: Json, server: Host, *, manager: str, dry_run: bool, request: Request
 ) -> None:
     """In place. Raises ApiError 403: nodes may ask for their own pods' tokens only."""
     body.setdefault("metadata", {})
@@ -37,4 +39,4 @@ async def prepare_token(
         fields = entry["fieldsV1"].get("f:spec", {})
         fields.pop(".", None)
         fields.get("f:boundObjectRef", {}).pop(".", None)
-    await chain.admit(attributes, body, None, operation="CREATE", dry_run=dry_run, server=server, warnings=warnings)
+    await chain.admit(Review(attributes, body, None, "CREATE", dry_run, server, request.warnings, request=request))

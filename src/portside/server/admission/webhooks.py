@@ -1,0 +1,150 @@
+"""Mutating and validating webhooks: who is asked, in which order, and what follows from answers and failures.
+
+Mutating ones are called one after the other, each with what the one before made of the object; validating ones all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+from portside.api.patch_json import MAXIMUM_OPERATIONS, PatchFailure, apply_operations
+from portside.api.status import ApiError, bad_request, forbidden, internal
+from portside.server.admission import webhook_review as wire
+from portside.server.admission.dynamic import GROUP, Hook
+from portside.server.admission.match_conditions import Cannot
+from portside.server.admission.review import Review
+from portside.server.admission.subject import Gvr, Subject
+from portside.server.webhooks.client import CallFailure
+
+Json = dict[str, Any]
+PLUGIN = "webhooks"
+# A webhook may neither change nor keep anybody from mending what decides on admission.
+EXEMPT = frozenset(
+    ("mutatingwebhookconfigurations", "validatingwebhookconfigurations", "mutatingadmissionpolicies",
+     "validatingadmissionpolicies", "mutatingadmissionpolicybindings", "validatingadmissionpolicybindings")
+)  # fmt: skip
+
+
+class _Failed(Exception):
+    """The call itself failed: the failure policy decides."""
+
+
+async def mutate(review: Review) -> None:
+    """All mutating webhooks that the request concerns. Raises ApiError."""
+    rounds = review.rounds
+    if rounds is None or _exempt(review):
+        return
+    subject = Subject(review)
+    half = review.server.dynamic.mutating
+    own = rounds.begin(PLUGIN, review.obj)
+    for hook in half.hooks:
+        gvr = await _concerned(hook, subject)
+        if gvr is None or rounds.skips(own, hook.key):
+            continue
+        try:
+            changed = await _mutate_by(hook, subject, gvr)
+        except _Failed as failure:
+            if hook.ignores:
+                continue
+            raise internal(str(failure)) from None
+        rounds.called(own, hook.key, changed=changed, repeatable=hook.repeatable)
+    rounds.end(PLUGIN, review.obj)
+
+
+async def validate(review: Review) -> None:
+    """All validating webhooks that the request concerns, at once. Raises the ApiError of the first that refuses."""
+    if _exempt(review):
+        return
+    subject = Subject(review)
+    found = []
+    for hook in review.server.dynamic.validating.hooks:
+        gvr = await _concerned(hook, subject)
+        if gvr is not None:
+            found.append((hook, gvr))
+    if not found:
+        return
+    refusals: list[ApiError] = []
+
+    async def one(hook: Hook, gvr: Gvr) -> None:
+        try:
+            answer = await _call(hook, subject, gvr, mutating=False)
+            if not answer.allowed:
+                refusals.append(wire.refusal(hook.name, answer.status))
+        except _Failed as failure:
+            if not hook.ignores:
+                refusals.append(internal(str(failure)))
+        except ApiError as error:
+            refusals.append(error)
+
+    if len(found) == 1:
+        await one(*found[0])
+    else:
+        await asyncio.gather(*(one(hook, gvr) for hook, gvr in found))
+    if refusals:
+        raise refusals[0]
+
+
+def _exempt(review: Review) -> bool:
+    return review.attributes.group == GROUP and review.attributes.resource in EXEMPT
+
+
+async def _concerned(hook: Hook, subject: Subject) -> Gvr | None:
+    """The resource as which the webhook is asked about the request, None when it is not. Raises 403 and 404."""
+    gvr = hook.match.find(subject)
+    if gvr is None or not hook.conditions:
+        return gvr
+    try:
+        return gvr if await hook.conditions.hold(subject, gvr) else None
+    except Cannot as problem:
+        raise forbidden(subject.resource.resource, subject.name, str(problem), subject.resource.group) from None
+
+
+async def _call(hook: Hook, subject: Subject, gvr: Gvr, *, mutating: bool) -> wire.Answer:
+    """One call. Raises _Failed, and ApiError 400 for a dry run that the webhook does not bear."""
+    review = subject.review
+    if review.dry_run and not hook.dry_run_ok:
+        raise bad_request(f'admission webhook "{hook.name}" does not support dry run')
+    failed = f'failed calling webhook "{hook.name}": '
+    if not hook.version:
+        raise _Failed(
+            f"{failed}could not create admission objects: webhook does not accept known AdmissionReview versions"
+        )
+    uid = str(uuid.uuid4())
+    obj, old = await subject.shown(gvr)
+    body = wire.ask(hook.version, uid, subject.request_json(gvr), obj, old, review.dry_run, subject.options())
+    try:
+        raw = await review.server.webhooks.post(hook.client, body, seconds=hook.seconds)
+    except CallFailure as failure:
+        raise _Failed(f"{failed}failed to call webhook: {failure}") from None
+    try:
+        answer = wire.read(raw, hook.version, uid, mutating=mutating)
+    except wire.BadAnswer as problem:
+        raise _Failed(f"{failed}received invalid webhook response: {problem}") from None
+    review.warnings.extend(answer.warnings)
+    return answer
+
+
+async def _mutate_by(hook: Hook, subject: Subject, gvr: Gvr) -> bool:
+    """Ask one webhook and take its patch; whether the object changed. Raises ApiError when it refuses, _Failed."""
+    answer = await _call(hook, subject, gvr, mutating=True)
+    if not answer.allowed:
+        raise wire.refusal(hook.name, answer.status)
+    if not answer.patch:
+        return False
+    obj, _ = await subject.shown(gvr)
+    if obj is None:
+        raise internal(
+            f'admission webhook "{hook.name}" attempted to modify the object, which is not supported for this operation'
+        )
+    if len(answer.patch) > MAXIMUM_OPERATIONS:
+        raise internal(f"the allowed maximum operations in a JSON patch is {MAXIMUM_OPERATIONS}")
+    try:
+        made = apply_operations(obj, answer.patch)
+    except PatchFailure as problem:
+        raise internal(str(problem)) from None
+    try:
+        return await subject.take(made, gvr)
+    except ApiError as error:
+        raise internal(error.message) from None
