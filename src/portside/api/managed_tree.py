@@ -15,6 +15,8 @@ from portside.api.schema_tree import Schema
 Json = dict[str, Any]
 KEY_DEFAULTS: dict[str, Any] = {"protocol": "TCP"}
 """Defaults of list keys in the published schemas (ports of containers and services)."""
+NAMELESS = "io.k8s.api.core.v1.LocalObjectReference"
+"""A reference whose absent name is published as empty, and so is a key like any other."""
 ABSENT: Any = object()
 
 
@@ -102,6 +104,8 @@ def element(at: Shape, item: Any) -> str:
             named[key] = item[key]
         elif key in KEY_DEFAULTS:
             named[key] = KEY_DEFAULTS[key]
+        elif (own := at.item().schema) is not None and own.name == NAMELESS:
+            named[key] = ""
     return "k:" + json.dumps(named, ensure_ascii=False, separators=(",", ":"))
 
 

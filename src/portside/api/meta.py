@@ -70,15 +70,14 @@ def validate_owners(refs: list[Json] | None, path: str) -> Errors:
         errors += _validate_owner(ref, f"{path}[{i}]")
         if ref.get("controller"):
             if controller is not None:
-                errors.insert(
-                    0,
+                errors.append(
                     invalid_value(
                         path,
                         [_reference(r) for r in refs],
                         'Only one reference can have Controller set to true. Found "true" in references for '
                         f"{controller.get('kind', '')}/{controller.get('name', '')} and "
                         f"{ref.get('kind', '')}/{ref.get('name', '')}",
-                    ),
+                    )
                 )
             else:
                 controller = ref
@@ -213,3 +212,7 @@ def content_changed(obj: Json, old: Json) -> bool:
         if key not in _NOT_CONTENT and (obj.get(key) or None) != (old.get(key) or None):
             return True
     return False
+
+
+def annotations_changed(obj: Json, old: Json) -> bool:
+    return (obj["metadata"].get("annotations") or {}) != (old["metadata"].get("annotations") or {})

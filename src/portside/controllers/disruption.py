@@ -38,7 +38,7 @@ def selected(view: View, budget: Json) -> list[Json]:
         return []
     selector = selector_of(raw)
     found = view.in_namespace(PODS, budget["metadata"]["namespace"])
-    return [p for p in found if not is_finished(p) and selector.matches_object(p)]
+    return [p for p in found if selector.matches_object(p)]
 
 
 def _scale_of(view: View, namespace: str, ref: Json) -> tuple[str, int] | None:

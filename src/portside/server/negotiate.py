@@ -16,6 +16,7 @@ from portside.api.status import ApiError
 
 JSON = "application/json"
 YAML = "application/yaml"
+YAML_WIDTH = 80  # texts are folded at the next space behind it
 OFFERED = (JSON, YAML, "application/vnd.kubernetes.protobuf")
 # What is written; protobuf is named in refusals as upstream names it, and its clients fall back to JSON.
 WRITTEN = (JSON, YAML)
@@ -129,7 +130,7 @@ def dump_yaml(value: Any) -> bytes:
 
     text = yaml.dump(
         value, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=True, default_flow_style=False,
-        allow_unicode=True, width=2**31 - 1,
+        allow_unicode=True, width=YAML_WIDTH,
     )  # fmt: skip
     return str(text).encode()
 

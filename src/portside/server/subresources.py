@@ -13,7 +13,7 @@ from portside.api.kinds import BY_KIND, Kind
 from portside.api.managed_scale import after_scale, after_scale_applied, check_applied_scale
 from portside.api.schema import definition
 from portside.api.selector import parse_fields, parse_labels
-from portside.api.status import bad_request, conflict, invalid, not_found
+from portside.api.status import ApiError, bad_request, conflict, invalid, not_found
 from portside.server import body, forms, patches
 from portside.server.binding import bind
 from portside.server.eviction import evict
@@ -225,6 +225,8 @@ async def eviction(server: ApiServer, request: Request, resource: Resource, rout
     """POST of an Eviction."""
     raw, media = body.read(request)
     options = write_options(request, "CreateOptions")
+    if b"policy/v1beta1" in raw:
+        _refuse_old_eviction(raw, media)
     said = body.decode(
         raw, media, EVICTION, definition("io.k8s.api.policy.v1.Eviction"), options.validation, request.warnings
     )
@@ -234,6 +236,13 @@ async def eviction(server: ApiServer, request: Request, resource: Resource, rout
     said = await server.admit(route.attributes, said, "CREATE", bool(options.dry_run), request)
     await evict(server, request, resource, route.attributes, said, options)
     return _success(request)
+
+
+def _refuse_old_eviction(raw: bytes, media: str) -> None:
+    """Upstream accepts the old version of an Eviction by name, and then fails to bring it into the new one."""
+    said, _ = body.parse(raw, media)
+    if isinstance(said, dict) and (said.get("apiVersion"), said.get("kind")) == ("policy/v1beta1", "Eviction"):
+        raise ApiError(500, "", "converting (v1beta1.Eviction) to (policy.Eviction): unknown conversion")
 
 
 async def review(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:

@@ -35,7 +35,6 @@ def default(obj: Json) -> None:
         spec["podCIDRs"] = [spec["podCIDR"]]
     elif spec.get("podCIDRs") and not spec.get("podCIDR"):
         spec["podCIDR"] = spec["podCIDRs"][0]
-    spec.pop("configSource", None)
     for field in ("capacity", "allocatable"):
         resources.canonicalize(status.get(field))
     if status.get("capacity"):
@@ -117,13 +116,20 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
     return errors
 
 
+def _prepare(obj: Json, ctx: Context) -> None:
+    """What only old kubelets knew goes, though its field manager stays."""
+    obj["spec"].pop("configSource", None)
+
+
 def _keep_status(obj: Json, old: Json, ctx: Context) -> None:
+    _prepare(obj, ctx)
     obj["status"] = old.get("status") or {}
 
 
 NODE = Rules(
     BY_KIND["", "v1", "Node"],
     default=default,
+    prepare_create=_prepare,
     prepare_update=_keep_status,
     validate=validate,
     validate_update=validate_update,

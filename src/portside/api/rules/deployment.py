@@ -138,6 +138,7 @@ RULES = {
         name=names.dns_subdomain,
         subresources={"status": SubRules(prepare_status, validate_status)},
         generation=True,
+        counts_annotations=True,
         status=True,
     )
 }

@@ -8,6 +8,7 @@ from typing import Any
 from portside.api import names
 from portside.api.field import FieldError, forbidden_field, invalid_value, not_supported, required
 from portside.api.kinds import BY_KIND
+from portside.api.rules.flowcontrol_fixed import fixed_level, fixed_schema
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules
 
 Json = dict[str, Any]
@@ -178,7 +179,8 @@ def validate_schema(obj: Json, ctx: Context) -> Errors:
         errors += [invalid_value(at, level, p) for p in names.dns_subdomain(level)]
     else:
         errors.append(required(at, "must reference a priority level"))
-    return errors + [e for i, r in enumerate(spec.get("rules") or ()) for e in _rule(r, f"spec.rules[{i}]")]
+    errors += [e for i, r in enumerate(spec.get("rules") or ()) for e in _rule(r, f"spec.rules[{i}]")]
+    return errors + fixed_schema(str(own), spec)
 
 
 def _queuing(queuing: Json, at: str) -> Errors:
@@ -245,7 +247,8 @@ def _level_kind(spec: Json, name: str) -> Errors:
 
 
 def validate_level(obj: Json, ctx: Context) -> Errors:
-    return _level_kind(obj.get("spec") or {}, obj["metadata"].get("name") or "")
+    spec, name = obj.get("spec") or {}, obj["metadata"].get("name") or ""
+    return _level_kind(spec, name) + fixed_level(name, spec)
 
 
 def _rules(kind: str, default: Any, validate: Any) -> Rules:

@@ -83,7 +83,8 @@ class Rules:
     default: fills absent fields, in place; runs after decoding, before admission, and on the stored form's readers.
     prepare_create / prepare_update: drops what clients may not set, keeps status, ... in place.
     validate: all errors but metadata's; validate_update: all errors but metadata's immutables.
-    generation: the server owns metadata.generation: 1 on create, raised when anything but metadata and status changes.
+    generation: the server owns metadata.generation: 1 on create, raised when anything but metadata and status changes;
+        with counts_annotations by annotations too.
     """
 
     kind: Kind
@@ -99,6 +100,7 @@ class Rules:
     create_on_update: bool = False
     unconditional_update: bool = True
     generation: bool = False
+    counts_annotations: bool = False
     status: bool = False
     returns_object_on_delete: bool = False
     graceful: bool = False
@@ -127,7 +129,9 @@ class Rules:
             else:
                 obj.pop("status", None)
         self.prepare_update(obj, old, ctx)
-        if self.generation and meta.content_changed(obj, old):
+        if self.generation and (
+            meta.content_changed(obj, old) or (self.counts_annotations and meta.annotations_changed(obj, old))
+        ):
             obj["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
         meta.keep_identity(obj, old)
         errors = meta.validate_update(obj, old)
