@@ -51,7 +51,6 @@ class ApiServer(Hosting):
         self.backend = backend
         self.caches = WatchCaches(backend, clock=clock.monotonic)
         self.table: dict[tuple[str, str, str], Kind] = {(k.group, k.version, k.plural): k for k in KINDS}
-        self._resources: dict[tuple[str, str, str], Resource] = {}
         self.handlers: dict[tuple[str, str, str], Handler] = {}
         self.address = ""
         self._second, self._stamp = -1, ""
@@ -75,13 +74,6 @@ class ApiServer(Hosting):
         if second != self._second:
             self._second, self._stamp = second, rfc3339(second)
         return self._stamp
-
-    def resource(self, kind: Kind) -> Resource:
-        key = (kind.group, kind.version, kind.plural)
-        found = self._resources.get(key)
-        if found is None:
-            found = self._resources[key] = Resource(kind, self.caches)
-        return found
 
     def register(self, group: str, plural: str, subresource: str, handler: Handler) -> None:
         """Let ``handler`` answer a subresource (or, with "", creations of a virtual kind) from now on."""

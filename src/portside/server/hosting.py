@@ -48,6 +48,7 @@ class Hosting:
     def __init__(self, pki: Pki, clock: Clock, service_cidr: str) -> None:
         self.pki = pki
         self.clock = clock
+        self._resources: dict[tuple[str, str, str], Resource] = {}
         self.live = Live()
         self.dynamic = Dynamic(self.live)
         self.authenticator = Authenticator(pki, self.live, clock)
@@ -75,7 +76,12 @@ class Hosting:
     # --- kinds -------------------------------------------------------------------------------------------------------
 
     def resource(self, kind: Kind) -> Resource:
-        raise NotImplementedError  # the server's own
+        """The engine's view of a served kind, made once."""
+        key = (kind.group, kind.version, kind.plural)
+        found = self._resources.get(key)
+        if found is None:
+            found = self._resources[key] = Resource(kind, self.caches)
+        return found
 
     def kind_of(self, group: str, version: str, plural: str) -> Kind | None:
         return self.table.get((group, version, plural))
