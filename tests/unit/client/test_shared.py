@@ -43,3 +43,8 @@ def test_an_object_nobody_holds_is_let_go():
     shared.event(line(b"ADDED"))
     gc.collect()
     assert not shared._held
+
+
+def test_managed_fields_are_not_kept():
+    pod = POD.replace(b'"name":"a"', b'"name":"a","managedFields":[{"manager":"x"}]')
+    assert SharedObjects().event(line(b"ADDED", pod)).object["metadata"] == {"resourceVersion": "7", "name": "a"}
