@@ -16,7 +16,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
@@ -126,46 +126,72 @@ def _runner(package: str) -> Callable[..., Awaitable[None]] | None:
         return None
 
 
+class ControlPlane:
+    """A control plane on the running loop. ``start`` it, ask ``client_of`` for in-process clients, ``stop`` it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.port = 0
+        self.server: ApiServer = cast(ApiServer, None)
+        self._listener: Listener = cast(Listener, None)
+        self._parts: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        """Where this machine's own clients reach the API."""
+        return f"https://{local_address(self.settings)}:{self.port}"
+
+    async def start(self) -> None:
+        """Serve and run the components. Raises PortsideError, StoreError and OSError when it can't."""
+        settings = self.settings
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        advertised = settings.advertise or local_address(settings)
+        pki = ensure_pki(settings.home, [local_address(settings), advertised])
+        self.port = choose_port(settings)
+        server = self.server = ApiServer(make_backend(settings), pki, service_cidr=settings.service_cidr)
+        server.address = f"{advertised}:{self.port}"
+        await server.start()
+        place = Place(advertised, self.port, server.allocator.first, settings.service_cidr)
+        await bootstrap(server, place, pki)
+        listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
+        self._listener = listener
+        await listener.listen(settings.address, self.port, tls_context(pki))
+        write_admin(settings, pki, self.port)
+        server.ready = True
+        log.info("serving https://%s:%d from %s", settings.address, self.port, settings.home)
+        self._parts = _components(settings, server)
+        compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM))
+        self._parts.append(asyncio.create_task(compaction, name="compaction"))
+
+    async def stop(self) -> None:
+        """End in order: components, watches and requests in hand, the store."""
+        self.server.ready = False
+        for task in self._parts:
+            task.cancel()
+        await asyncio.gather(*self._parts, return_exceptions=True)
+        await self._listener.close()
+        await self.server.stop()
+
+
 async def serve(settings: Settings) -> None:
     """Run until TERM or INT. Raises PortsideError, StoreError and OSError when it can't start."""
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    advertised = settings.advertise or local_address(settings)
-    pki = ensure_pki(settings.home, [local_address(settings), advertised])
-    port = choose_port(settings)
-    server = ApiServer(make_backend(settings), pki, service_cidr=settings.service_cidr)
-    server.address = f"{advertised}:{port}"
-    await server.start()
-    place = Place(advertised, port, server.allocator.first, settings.service_cidr)
-    await bootstrap(server, place, pki)
-    listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
-    await listener.listen(settings.address, port, tls_context(pki))
-    write_admin(settings, pki, port)
+    plane = ControlPlane(settings)
+    await plane.start()
     # What is loaded stays: the collector need not look at it again, and looks rarely at the many long-lived objects.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    server.ready = True
-    log.info("serving https://%s:%d from %s", settings.address, port, settings.home)
-    parts = _components(settings, server)
-    for name, work in (
-        ("compaction", lambda: keep_window(server.backend, SYSTEM)),
-        ("memory", lambda: keep_small(SYSTEM)),
-    ):
-        parts.append(asyncio.create_task(_kept(name, work), name=name))
+    memory = asyncio.create_task(_kept("memory", lambda: keep_small(SYSTEM)), name="memory")
     try:
         await stop.wait()
     finally:
         log.info("stopping")
-        server.ready = False
-        for task in parts:
-            task.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
-        await listener.close()
-        await server.stop()
+        memory.cancel()
+        await plane.stop()
 
 
 def main(arguments: list[str] | None = None) -> int:
