@@ -107,31 +107,6 @@ def ensure_node_server(pki: Pki, node: str, addresses: Sequence[str], *, clock: 
     return name
 
 
-def sign(
-    pki: Pki, csr: x509.CertificateSigningRequest, *, seconds: int, client: bool, server: bool, clock: Clock = SYSTEM
-) -> bytes:
-    """A PEM certificate for a checked signing request: its subject, names and key, valid for ``seconds`` from now."""
-    from cryptography import x509
-
-    try:
-        names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        names = None
-    cert = _issue(
-        pki,
-        "ca",
-        csr.subject,
-        csr.public_key(),  # type: ignore[arg-type]
-        clock,
-        lifetime=timedelta(seconds=seconds),
-        names=names,
-        client=client,
-        server=server,
-        backdate=timedelta(minutes=5),
-    )
-    return _cert_pem(cert)
-
-
 def load_certificate(path: Path) -> x509.Certificate:
     """Parse a PEM certificate. Raises PortsideError naming the file."""
     from cryptography import x509

@@ -219,15 +219,24 @@ INDEXES: Mapping[Resource, Mapping[str, Index]] = {
 }
 
 
-ROOT_CA = "kube-root-ca.crt"
+READ_CONFIGMAPS = ("kube-root-ca.crt", "cluster-info")
+BOOTSTRAP_TOKEN = "bootstrap.kubernetes.io/token"
 
 
 def _configmap(obj: Json) -> Json:
-    """Contents of ConfigMaps can be large, and only one of them is read."""
-    return obj if obj["metadata"]["name"] == ROOT_CA else trimmed(obj)
+    """Contents of ConfigMaps can be large, and only these are read."""
+    return obj if obj["metadata"]["name"] in READ_CONFIGMAPS else trimmed(obj)
 
 
-KEEP: Mapping[Resource, Callable[[Json], Json]] = {("", "v1", "configmaps"): _configmap}
+def _secret(obj: Json) -> Json:
+    """Of Secrets only bootstrap tokens are read."""
+    return obj if obj.get("type") == BOOTSTRAP_TOKEN else trimmed(obj)
+
+
+KEEP: Mapping[Resource, Callable[[Json], Json]] = {
+    ("", "v1", "configmaps"): _configmap,
+    ("", "v1", "secrets"): _secret,
+}
 
 
 class InformerSet:

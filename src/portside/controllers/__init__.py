@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from portside.base.clock import Clock
+    from portside.base.signing import Sign
     from portside.client.protocol import Client
 
 
-async def run(client: Client, clock: Clock, *, root_ca: str = "") -> None:
-    """Runs every controller until cancelled. ``root_ca``: the cluster's CA certificate (PEM), published to namespaces."""
+async def run(client: Client, clock: Clock, *, root_ca: str = "", sign: Sign | None = None) -> None:
+    """Runs every controller until cancelled. ``root_ca``: the cluster's CA certificate (PEM), published to namespaces;
+    ``sign``: its authority, for certificates."""
     from portside.controllers.assembly import controllers
     from portside.controllers.harness import Harness
 
-    await Harness(client, clock, controllers(root_ca=root_ca)).run()
+    await Harness(client, clock, controllers(root_ca=root_ca, sign=sign)).run()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from portside.base.signing import Sign
 from portside.controllers import (
+    bootstraptoken,
     claimprotection,
     clusterroleaggregation,
     cronjob,
+    csrapproving,
+    csrcleaner,
+    csrsigning,
     daemonset,
     deployment,
     disruption,
@@ -26,6 +31,7 @@ from portside.controllers import (
     serviceaccount,
     statefulset,
     tainteviction,
+    trustbundle,
     ttlafterfinished,
     untracked,
     volumeprotection,
@@ -54,12 +60,17 @@ ALWAYS: tuple[Controller, ...] = (
     volumeprotection.CONTROLLER,
     resourcequota.CONTROLLER,
     clusterroleaggregation.CONTROLLER,
+    csrapproving.CONTROLLER,
+    *csrcleaner.CONTROLLERS,
+    *bootstraptoken.CONTROLLERS,
 )
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 
 
-def controllers(*, root_ca: str = "") -> list[Controller]:
-    """``root_ca``: PEM; without it nothing is published."""
-    publisher = [rootca.controller(root_ca)] if root_ca else []
+def controllers(*, root_ca: str = "", sign: Sign | None = None) -> list[Controller]:
+    """``root_ca``: PEM; without it nothing is published. ``sign``: the authority; without it nothing is signed."""
+    publisher = [rootca.controller(root_ca), trustbundle.controller(root_ca)] if root_ca else []
+    if sign is not None:
+        publisher.append(csrsigning.controller(sign))
     remembering = [nodelifecycle.controller(), tainteviction.controller(), podgc.controller()]
     return [*ALWAYS, *remembering, *publisher, *LAST]

@@ -23,6 +23,7 @@ from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.memory import few_arenas, keep_small
 from portside.base.pki import Pki, ensure_pki
+from portside.base.signing import Authority
 from portside.run.settings import Settings, choose_port, local_address, parse
 from portside.server.app import ApiServer
 from portside.server.attributes import User
@@ -103,13 +104,18 @@ async def _kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
         pause = min(pause * 2, 30.0)
 
 
+def _trust(pki: Pki) -> dict[str, Any]:
+    """What the controllers publish and sign with."""
+    return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign}
+
+
 def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None]]:
     started: list[asyncio.Task[None]] = []
     client_of = _clients(server)
     for package, switch, user, agent in PARTS:
         if getattr(settings, switch) and (run := _runner(package)) is not None:
             client = client_of(user, agent)
-            more = {"root_ca": server.pki.ca.read_text()} if switch == "controllers" else {}
+            more = _trust(server.pki) if switch == "controllers" else {}
             work = lambda run=run, client=client, more=more: run(client, SYSTEM, **more)  # noqa: E731
             started.append(asyncio.create_task(_kept(package, work), name=package))
     if settings.simulate and (run := _runner("portside.sim")) is not None:

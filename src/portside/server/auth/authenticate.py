@@ -17,6 +17,7 @@ from portside.api.status import ApiError
 from portside.base.clock import Clock
 from portside.base.pki import Pki, load_certificate, load_key
 from portside.server.attributes import User
+from portside.server.auth import bootstrap_token
 from portside.server.auth.tokens import Binding, Claims, TokenError, TokenSigner
 from portside.server.live import Live
 
@@ -98,6 +99,11 @@ class Authenticator:
         return entry.user, common
 
     def _bearer(self, token: str) -> User:
+        if name := bootstrap_token.secret_name(token):
+            held = self._live.of("secrets").get(name, bootstrap_token.SPACE)
+            if (user := bootstrap_token.identity(token, held, self._clock.now())) is None:
+                raise unauthorized()
+            return user
         entry = self._tokens.get(token)
         if entry is None or entry.ends <= self._clock.now():
             try:

@@ -58,6 +58,7 @@ async def bootstrap(host: Host, place: Place, pki: Pki) -> None:
             *(_spec("flowschemas", wanted) for wanted in flowcontrol.flow_schemas(now)),
             *_network(place, now),
             _exact("", "configmaps", _trust(pki), ("data",)),
+            *_joining(place, pki),
         ],
     )
 
@@ -72,6 +73,23 @@ def _network(place: Place, now: str) -> list[Item]:
         _exact(discovery, "endpointslices", objects.kubernetes_slice(address, port), ("endpoints", "ports")),
         _kept(networking, "servicecidrs", objects.service_cidr(place.service_cidr, now)),
         _kept(networking, "ipaddresses", record),
+    ]
+
+
+def _joining(place: Place, pki: Pki) -> list[Item]:
+    """What a machine that joins needs: where the API is, and the right to ask for a certificate."""
+    info = objects.cluster_info(f"https://{place.address}:{place.port}", pki.ca.read_text())
+
+    def mend(held: Json) -> Json | None:
+        data = held.get("data") or {}
+        return None if data.get("kubeconfig") == info["data"]["kubeconfig"] else held | {"data": data | info["data"]}
+
+    role, binding = objects.cluster_info_access()
+    return [
+        *(_kept(RBAC, "clusterrolebindings", wanted) for wanted in objects.join_bindings()),
+        Item("", "configmaps", info, mend),
+        _kept(RBAC, "roles", role),
+        _kept(RBAC, "rolebindings", binding),
     ]
 
 

@@ -147,3 +147,58 @@ def authentication_config(client_ca: str, proxy_ca: str) -> Json:
             "requestheader-username-headers": '["X-Remote-User"]',
         },
     }
+
+
+# Who joins by a bootstrap token is in this group, when the token says so.
+JOINING = "system:bootstrappers:portside:default-node-token"
+# name -> (cluster role, group)
+JOIN_BINDINGS = {
+    "portside:kubelet-bootstrap": ("system:node-bootstrapper", JOINING),
+    "portside:node-autoapprove-bootstrap": (
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        JOINING,
+    ),
+    "portside:node-autoapprove-certificate-rotation": (
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        "system:nodes",
+    ),
+}
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def join_bindings() -> Iterator[Json]:
+    """Nodes that join may ask for a certificate, and get one without a person; nodes may renew their own."""
+    for name, (role, group) in JOIN_BINDINGS.items():
+        yield {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "subjects": [{"kind": "Group", "apiGroup": _RBAC, "name": group}],
+            "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": role},
+        }
+
+
+def cluster_info(server: str, ca: str) -> Json:
+    """ConfigMap that tells who joins where the API is; each bootstrap token's signature is added to it."""
+    import base64
+
+    cluster = f"    certificate-authority-data: {base64.b64encode(ca.encode()).decode()}\n    server: {server}\n"
+    text = f'apiVersion: v1\nclusters:\n- cluster:\n{cluster}  name: ""\ncontexts: null\n'
+    text += 'current-context: ""\nkind: Config\nusers: null\n'
+    meta = {"name": "cluster-info", "namespace": "kube-public"}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"kubeconfig": text}}
+
+
+def cluster_info_access() -> tuple[Json, Json]:
+    """Role and binding by which anybody may read the cluster-info."""
+    meta = {"name": "portside:bootstrap-signer-clusterinfo", "namespace": "kube-public"}
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["cluster-info"], "verbs": ["get"]}
+    role = {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": meta, "rules": [rule]}
+    binding = {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": meta,
+        "subjects": [{"kind": "User", "apiGroup": _RBAC, "name": "system:anonymous"}],
+        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": meta["name"]},
+    }
+    return role, binding
