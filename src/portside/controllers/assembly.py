@@ -18,6 +18,7 @@ from portside.controllers import (
     endpoints,
     endpointslice,
     garbage,
+    horizontalpodautoscaler,
     job,
     namespace,
     nodelifecycle,
@@ -64,6 +65,12 @@ ALWAYS: tuple[Controller, ...] = (
     *csrcleaner.CONTROLLERS,
     *bootstraptoken.CONTROLLERS,
 )
+REMEMBERING = (  # made anew for each run, as they remember what they saw
+    nodelifecycle.controller,
+    tainteviction.controller,
+    podgc.controller,
+    horizontalpodautoscaler.controller,
+)
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 
 
@@ -72,5 +79,4 @@ def controllers(*, root_ca: str = "", sign: Sign | None = None) -> list[Controll
     publisher = [rootca.controller(root_ca), trustbundle.controller(root_ca)] if root_ca else []
     if sign is not None:
         publisher.append(csrsigning.controller(sign))
-    remembering = [nodelifecycle.controller(), tainteviction.controller(), podgc.controller()]
-    return [*ALWAYS, *remembering, *publisher, *LAST]
+    return [*ALWAYS, *(made() for made in REMEMBERING), *publisher, *LAST]
