@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
 import numpy as np
 
-from portside.scheduler.filters import FILTERS, STATIC, Refusal
-from portside.scheduler.pod_info import PodInfo
-from portside.scheduler.scores import SCORES
+from portside.scheduler import scores
+from portside.scheduler.filters import FILTERS, Refusal
+from portside.scheduler.fit import Fit
+from portside.scheduler.pod_info import PodInfo, Shape
+from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.snapshot import Mask, Snapshot
+
+MAX_FITS = 256  # shapes whose view of the nodes is kept; each takes some ten bytes a node
+PerPod = Callable[[PodInfo, Snapshot], list[Refusal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,37 +30,73 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Unplaced:
-    """No node fits: nodes lost per reason, how many of them eviction of pods could win back, and upstream's message."""
+    """No node fits: nodes lost per reason, how many of them eviction of pods could win back (and which rows those
+    are), and upstream's message. ``lead`` is the message up to the part about preemption."""
 
     message: str
     reasons: dict[str, int]
     resolvable: int
+    rows: tuple[int, ...] = ()
+    lead: str = ""
+    final: bool = False
 
 
 class Cycle:
-    """Decides for one pod at a time over a snapshot; node-only filters are cached by the pod's shape."""
+    """Decides for one pod at a time over a snapshot. ``extra``: filters of pods with claims, by upstream's name."""
 
-    def __init__(self, snapshot: Snapshot, rng: Random) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        rng: Random,
+        profile: Profile = DEFAULT,
+        *,
+        extra: tuple[tuple[str, PerPod], ...] = (),
+    ) -> None:
         self.snapshot = snapshot
         self.rng = rng
-        self._static: dict[str, list[tuple[str, list[Refusal]]]] = {}
-        self._version = -1
+        self.profile = profile
+        self.extra = tuple((n, f) for n, f in extra if n not in profile.without)
+        self._filters = tuple((n, f) for n, f in FILTERS if n not in profile.without)
+        self._per_pod = tuple(f for n, f in self._filters if n in ("PodTopologySpread", "InterPodAffinity"))
+        self._fits: OrderedDict[Shape, Fit] = OrderedDict()
 
     def decide(self, pod: PodInfo) -> Placed | Unplaced:
         early = self._named_nowhere(pod)
         if early is not None:
             return early
-        feasible, refusals = self._filter(pod)
-        if not feasible.any():
-            return self._explain(refusals)
-        return Placed(self.snapshot.names[self._choose(pod, feasible)], int(feasible.sum()))
+        fit = self.fit_of(pod)
+        refusals = self._refusals(pod)
+        if not refusals and not fit.raw and not self._scored(pod):
+            row = int(fit.score.argmax()) if self.snapshot.size else 0
+            if fit.score.item(row) < 0:
+                return self.explain(pod)
+            return Placed(self.snapshot.names[row], 0)
+        feasible = fit.fits
+        for refusal in refusals:
+            feasible = feasible & ~refusal.rows
+        row = self._choose(pod, fit, feasible)
+        if row < 0:
+            return self.explain(pod)
+        return Placed(self.snapshot.names[row], int(np.count_nonzero(feasible)))
+
+    def fit_of(self, pod: PodInfo) -> Fit:
+        """The nodes as this pod's shape sees them, up to date."""
+        fit = self._fits.get(pod.shape)
+        if fit is None:
+            fit = self._fits[pod.shape] = Fit(pod.shape, self.snapshot, self.profile, self.rng)
+            if len(self._fits) > MAX_FITS:
+                self._fits.popitem(last=False)
+        else:
+            self._fits.move_to_end(pod.shape)
+        fit.refresh(pod)
+        return fit
 
     def _named_nowhere(self, pod: PodInfo) -> Unplaced | None:
         """A pod limited by name (metadata.name match fields) to nodes that do not exist."""
-        if pod.node_terms is None or not pod.node_terms:
+        if not pod.shape.node_terms:
             return None
         named: set[str] = set()
-        for term in pod.node_terms:
+        for term in pod.shape.node_terms:
             names = term.names()
             if names is None:
                 return None
@@ -63,41 +105,80 @@ class Cycle:
             return None
         total = len(self.snapshot.row_of)
         reason = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
-        return Unplaced(message_of(total, {reason: total}, 0, total), {reason: total}, 0)
+        lead = lead_of(total, {reason: total})
+        return Unplaced(lead + tried(total, 0, total), {reason: total}, 0, (), lead)
 
-    def _filter(self, pod: PodInfo) -> tuple[Mask, list[list[Refusal]]]:
-        feasible = self.snapshot.live.copy()
-        refusals: list[list[Refusal]] = []
-        static = dict(self._static_refusals(pod))
-        for name, run in FILTERS:
-            found = static[name] if name in STATIC else run(pod, self.snapshot)
-            if found:
+    def _refusals(self, pod: PodInfo) -> list[Refusal]:
+        """What the filters that look at other pods, claims or the pod itself refuse."""
+        found: list[Refusal] = []
+        snapshot = self.snapshot
+        for run in self._per_pod:
+            found += run(pod, snapshot)
+        if pod.node_name:
+            found += dict(FILTERS)["NodeName"](pod, snapshot)
+        if pod.claims or pod.devices:
+            for _, filter_ in self.extra:
+                found += filter_(pod, snapshot)
+        return found
+
+    def _scored(self, pod: PodInfo) -> bool:
+        """Whether scores that look at other pods could matter."""
+        shape, snapshot = pod.shape, self.snapshot
+        if shape.preferred or shape.spread or snapshot.preferred_terms or snapshot.affinity_terms:
+            return True
+        return bool(pod.default_spread)
+
+    def _choose(self, pod: PodInfo, fit: Fit, feasible: Mask) -> int:
+        """The best feasible row, -1 when there is none."""
+        total = fit.score if feasible is fit.fits else np.where(feasible, fit.score, -1.0)
+        best = int(total.argmax())
+        if total.item(best) < 0:
+            return -1
+        snapshot, profile = self.snapshot, self.profile
+        parts = []
+        for weight, raw, reverse in fit.raw:
+            parts.append((weight, scores.scaled(raw, feasible, reverse=reverse)))
+        if weight := profile.weight("PodTopologySpread"):
+            soft = tuple(c for c in pod.shape.spread if not c.required)
+            if soft or pod.shape.spread:
+                parts.append((weight, scores.topology_spread(pod, snapshot, feasible, soft)))
+            else:
+                every = profile.spread_needs_all_keys
+                soft = tuple(c for c in pod.default_spread if not c.required)
+                parts.append((weight, scores.topology_spread(pod, snapshot, feasible, soft, all_keys=every)))
+        if weight := profile.weight("InterPodAffinity"):
+            parts.append((weight, scores.pod_affinity(pod, snapshot, feasible, profile)))
+        found = [weight * part for weight, part in parts if part is not None]
+        if not found:
+            return best
+        total = np.where(feasible, fit.score + sum(found), -1.0)
+        return int(total.argmax())
+
+    def fits_on(self, pod: PodInfo, row: int) -> bool:
+        """Whether one node passes every filter."""
+        if not self.fit_of(pod).fits[row]:
+            return False
+        return not any(refusal.rows[row] for refusal in self._refusals(pod))
+
+    def reason_on(self, pod: PodInfo, row: int) -> str:
+        """Why one node does not fit: the first filter's words."""
+        for _, run in (*self._filters, *self.extra):
+            for refusal in run(pod, self.snapshot):
+                if refusal.rows[row]:
+                    return refusal.reason
+        return ""
+
+    def explain(self, pod: PodInfo) -> Unplaced:
+        """Why no node fits: every filter asked anew, in upstream's order."""
+        refusals = []
+        for name, run in self._filters:
+            if found := run(pod, self.snapshot):
                 refusals.append(found)
-                for refusal in found:
-                    feasible &= ~refusal.rows
-        return feasible, refusals
-
-    def _static_refusals(self, pod: PodInfo) -> list[tuple[str, list[Refusal]]]:
-        if self._version != self.snapshot.node_version or len(self._static) > 256:
-            self._static.clear()
-            self._version = self.snapshot.node_version
-        cached = self._static.get(pod.static_key)
-        if cached is None:
-            cached = [(name, run(pod, self.snapshot)) for name, run in FILTERS if name in STATIC]
-            self._static[pod.static_key] = cached
-        return cached
-
-    def _choose(self, pod: PodInfo, feasible: Mask) -> int:
-        rows = np.flatnonzero(feasible)
-        if len(rows) == 1:
-            return int(rows[0])
-        total = np.zeros(self.snapshot.size, np.float64)
-        for _, weight, score in SCORES:
-            if (part := score(pod, self.snapshot, feasible)) is not None:
-                total += weight * part
-        mine = total[rows]
-        best = rows[mine == mine.max()]
-        return int(best[self.rng.randrange(len(best))]) if len(best) > 1 else int(best[0])
+            if name == "NodeResourcesFit" and (pod.claims or pod.devices):
+                for _, filter_ in self.extra:
+                    if more := filter_(pod, self.snapshot):
+                        refusals.append(more)
+        return self._explain(refusals)
 
     def _explain(self, refusals: list[list[Refusal]]) -> Unplaced:
         """Count each node for the first filter that refused it; a filter with several reasons counts each of them."""
@@ -118,21 +199,26 @@ class Cycle:
             resolvable |= hit & ~hopeless
             left &= ~hit
         total = len(self.snapshot.row_of)
-        helped = int(resolvable.sum())
-        return Unplaced(message_of(total, reasons, helped, total - helped), reasons, helped)
+        rows = tuple(np.flatnonzero(resolvable).tolist())
+        lead = lead_of(total, reasons)
+        return Unplaced(lead + tried(total, len(rows), total - len(rows)), reasons, len(rows), rows, lead)
 
 
-def message_of(total: int, reasons: dict[str, int], resolvable: int, hopeless: int) -> str:
-    """Upstream's text of a FitError after a preemption attempt that found nothing."""
+def lead_of(total: int, reasons: dict[str, int]) -> str:
+    """Upstream's text of a FitError without the part about preemption."""
     if not total:
-        return "0/0 nodes are available: no nodes available to schedule pods. preemption: 0/0 nodes are available: "
+        return "0/0 nodes are available: no nodes available to schedule pods."
     parts = sorted(f"{count} {reason}" for reason, count in reasons.items())
+    return f"0/{total} nodes are available: {', '.join(parts)}."
+
+
+def tried(total: int, resolvable: int, hopeless: int) -> str:
+    """What a preemption attempt that found nothing adds."""
+    if not total:
+        return " preemption: 0/0 nodes are available: "
     tries = []
     if resolvable:
         tries.append(f"{resolvable} No preemption victims found for incoming pod")
     if hopeless:
         tries.append(f"{hopeless} Preemption is not helpful for scheduling")
-    return f"0/{total} nodes are available: {', '.join(parts)}. preemption: 0/{total} nodes are available: {', '.join(sorted(tries))}."
-
-
-Decide = Callable[[PodInfo], Placed | Unplaced]
+    return f" preemption: 0/{total} nodes are available: {', '.join(sorted(tries))}."

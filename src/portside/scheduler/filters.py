@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from portside.scheduler.pod_info import PodInfo
+from portside.scheduler.counts import Domains
+from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.snapshot import PODS, Mask, Snapshot
 from portside.scheduler.terms import NodeTerm, PodTerm, Spread, label_selector, requirement
 
@@ -25,22 +26,26 @@ class Refusal:
 
 
 Filter = Callable[[PodInfo, Snapshot], list[Refusal]]
+NO_EXECUTION = ("NoSchedule", "NoExecute")
 
 
-def untolerated(pod: PodInfo, snapshot: Snapshot, effects: tuple[str, ...]) -> Mask:
+def untolerated(shape: Shape, snapshot: Snapshot, effects: tuple[str, ...]) -> Mask:
+    """Rows with a taint of one of the effects that the pod does not tolerate."""
     mask = np.zeros(snapshot.size, bool)
     verdicts: dict[tuple[tuple[str, str, str], ...], bool] = {(): False}
     for row in snapshot.row_of.values():
         taints = snapshot.taints[row]
         if taints not in verdicts:
-            verdicts[taints] = any(t[2] in effects and not any(x.tolerates(t) for x in pod.tolerations) for t in taints)
+            verdicts[taints] = any(
+                t[2] in effects and not any(x.tolerates(t) for x in shape.tolerations) for t in taints
+            )
         mask[row] = verdicts[taints]
     return mask
 
 
 def node_unschedulable(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
     taint = ("node.kubernetes.io/unschedulable", "", "NoSchedule")
-    if not snapshot.unschedulable.any() or any(t.tolerates(taint) for t in pod.tolerations):
+    if not snapshot.unschedulable.any() or any(t.tolerates(taint) for t in pod.shape.tolerations):
         return []
     return [Refusal("node(s) were unschedulable", snapshot.unschedulable, False)]
 
@@ -52,7 +57,7 @@ def node_name(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
 
 
 def taint_toleration(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
-    mask = untolerated(pod, snapshot, ("NoSchedule", "NoExecute"))
+    mask = untolerated(pod.shape, snapshot, NO_EXECUTION)
     return [Refusal("node(s) had untolerated taint(s)", mask, False)] if mask.any() else []
 
 
@@ -78,36 +83,42 @@ def matches_term(term: NodeTerm, snapshot: Snapshot) -> Mask:
     return mask
 
 
-def selected(pod: PodInfo, snapshot: Snapshot) -> Mask:
+def selected(shape: Shape, snapshot: Snapshot) -> Mask:
     """Rows that the pod's nodeSelector and required node affinity allow."""
     mask = snapshot.live.copy()
-    for key, value in pod.node_selector:
+    for key, value in shape.node_selector:
         column = snapshot.label(key)
         mask &= column.codes == column.values.get(value, -2)
-    if pod.node_terms is not None:
+    if shape.node_terms is not None:
         allowed = np.zeros(snapshot.size, bool)
-        for term in pod.node_terms:
+        for term in shape.node_terms:
             allowed |= matches_term(term, snapshot)
         mask &= allowed
     return mask
 
 
 def node_affinity(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
-    if not pod.node_selector and pod.node_terms is None:
+    if not pod.shape.limits_nodes:
         return []
-    return [Refusal("node(s) didn't match Pod's node affinity/selector", ~selected(pod, snapshot), False)]
+    return [Refusal("node(s) didn't match Pod's node affinity/selector", ~selected(pod.shape, snapshot), False)]
 
 
 def ports_clash(a: tuple[str, str, int], b: tuple[str, str, int]) -> bool:
     return a[1:] == b[1:] and (a[0] == b[0] or "0.0.0.0" in (a[0], b[0]))
 
 
+def ports_taken(shape: Shape, snapshot: Snapshot, row: int) -> bool:
+    """Whether one of the host ports is in use on a node."""
+    taken = snapshot.ports.get(row)
+    return bool(taken) and any(ports_clash(want, have) for want in shape.ports for have in taken or ())
+
+
 def node_ports(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
-    if not pod.ports or not snapshot.ports:
+    if not pod.shape.ports or not snapshot.ports:
         return []
     mask = np.zeros(snapshot.size, bool)
-    for row, taken in snapshot.ports.items():
-        mask[row] = any(ports_clash(want, have) for want in pod.ports for have in taken)
+    for row in snapshot.ports:
+        mask[row] = ports_taken(pod.shape, snapshot, row)
     return [Refusal("node(s) didn't have free ports for the requested pod ports", mask, True)]
 
 
@@ -116,7 +127,7 @@ def resources_fit(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
     full = snapshot.used[PODS] + 1 > snapshot.allocatable[PODS]
     if full.any():
         refusals.append(Refusal("Too many pods", full, True))
-    for name, amount in pod.requests.items():
+    for name, amount in pod.shape.requests.items():
         if amount <= 0:
             continue
         column = snapshot.resources.get(name)
@@ -131,79 +142,84 @@ def resources_fit(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
     return refusals
 
 
-def spread_eligible(pod: PodInfo, constraint: Spread, snapshot: Snapshot) -> Mask:
-    """Rows that count as domains of one constraint."""
-    mask = snapshot.live & (snapshot.label(constraint.topology).codes >= 0)
-    if constraint.honor_affinity and (pod.node_selector or pod.node_terms is not None):
-        mask &= selected(pod, snapshot)
+def spread_domains(pod: PodInfo, constraint: Spread, snapshot: Snapshot) -> Domains:
+    """The pods that one constraint counts, by domain. Nodes that the pod can't use for other reasons make no domain."""
+    term = PodTerm.within(pod.namespace, constraint.selector)
+    counter = snapshot.counter((term,), terminating=False)
+    shape = pod.shape
+    by_affinity = constraint.honor_affinity and shape.limits_nodes
+    eligibility = (
+        (shape.node_selector, shape.node_terms) if by_affinity else None,
+        shape.tolerations if constraint.honor_taints else None,
+        constraint.all_keys,
+    )
+    found = counter.domains.get((constraint.topology, eligibility))
+    if found is not None and found.version == snapshot.node_version:
+        return found
+    eligible = snapshot.live.copy()
+    for key in constraint.all_keys:
+        eligible &= snapshot.label(key).codes >= 0
+    if by_affinity:
+        eligible &= selected(shape, snapshot)
     if constraint.honor_taints:
-        mask &= ~untolerated(pod, snapshot, ("NoSchedule", "NoExecute"))
-    return mask
-
-
-def spread_term(pod: PodInfo, constraint: Spread) -> PodTerm:
-    return PodTerm("", constraint.selector, constraint.topology, frozenset((pod.namespace,)), "")
+        eligible &= ~untolerated(shape, snapshot, NO_EXECUTION)
+    return snapshot.domains(counter, constraint.topology, eligible, eligibility)
 
 
 def topology_spread(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
+    required = [c for c in pod.shape.spread or pod.default_spread if c.required]
+    if not required:
+        return []
     refusals = []
-    required = [c for c in pod.spread if c.required]
-    if required:
-        missing = np.zeros(snapshot.size, bool)
-        for constraint in required:
-            missing |= snapshot.label(constraint.topology).codes < 0
-        refusals.append(
-            Refusal("node(s) didn't match pod topology spread constraints (missing required label)", missing, False)
-        )
     for constraint in required:
-        eligible = spread_eligible(pod, constraint, snapshot)
-        codes, sums = snapshot.per_domain(constraint.topology, snapshot.count(spread_term(pod, constraint)), eligible)
-        domains = np.unique(codes[eligible])
-        least = int(sums[domains].min()) if len(domains) else 0
-        if len(domains) < constraint.min_domains:
+        domains = spread_domains(pod, constraint, snapshot)
+        missing = snapshot.live & ~domains.known
+        if missing.any():
+            reason = "node(s) didn't match pod topology spread constraints (missing required label)"
+            refusals.append(Refusal(reason, missing, False))
+        least = int(domains.sums[domains.present].min()) if len(domains.present) else 0
+        if len(domains.present) < constraint.min_domains:
             least = 0
         own = int(label_selector(constraint.selector)(pod.labels))
-        skewed = (sums[np.maximum(codes, 0)] + own - least > constraint.skew) & (codes >= 0)
-        refusals.append(Refusal("node(s) didn't match pod topology spread constraints", skewed, True))
+        over = domains.sums + (own - least) > constraint.skew
+        if over.any():
+            reason = "node(s) didn't match pod topology spread constraints"
+            refusals.append(Refusal(reason, over[domains.safe] & domains.known, True))
     return refusals
-
-
-def _domain_has(snapshot: Snapshot, topology: str, rows: np.ndarray) -> Mask:  # type: ignore[type-arg]
-    codes, sums = snapshot.per_domain(topology, rows)
-    return (codes >= 0) & (sums[np.maximum(codes, 0)] > 0)
 
 
 def pod_affinity(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
     refusals = []
-    if pod.affinity:
+    if pod.shape.affinity:
         refusals.append(Refusal("node(s) didn't match pod affinity rules", _affinity_lacking(pod, snapshot), False))
-    if pod.anti_affinity:
+    if pod.shape.anti_affinity:
         clash = np.zeros(snapshot.size, bool)
-        for term in pod.anti_affinity:
-            clash |= _domain_has(snapshot, term.topology, snapshot.count(term))
+        for term in pod.shape.anti_affinity:
+            clash |= snapshot.domains(snapshot.counter((term,), terminating=True), term.topology).has
         refusals.append(Refusal("node(s) didn't match pod anti-affinity rules", clash, True))
     if snapshot.anti_terms:
-        blocked = np.zeros(snapshot.size, bool)
-        for counted in snapshot.anti_terms.values():
-            if counted.term.matches(pod.namespace, pod.labels, snapshot.namespaces):
-                blocked |= _domain_has(snapshot, counted.term.topology, counted.rows)
-        refusals.append(Refusal("node(s) didn't satisfy existing pods anti-affinity rules", blocked, True))
+        blocking = snapshot.anti_terms.matching(pod.namespace, pod.labels, snapshot.namespaces)
+        if blocking:
+            blocked = np.zeros(snapshot.size, bool)
+            for counted in blocking:
+                blocked |= snapshot.term_domains(counted).has
+            refusals.append(Refusal("node(s) didn't satisfy existing pods anti-affinity rules", blocked, True))
     return refusals
 
 
 def _affinity_lacking(pod: PodInfo, snapshot: Snapshot) -> Mask:
-    """Rows without a matching pod in every term's domain. The first pod of a group that matches its own terms may go
-    anywhere the topology labels exist."""
+    """Rows without a pod that matches all terms in every term's domain. The first pod of a group that matches its own
+    terms may go anywhere the topology labels exist."""
+    terms = pod.shape.affinity
+    counter = snapshot.counter(terms, terminating=True)
+    per_term = [snapshot.domains(counter, t.topology) for t in terms]
+    first = all(d.total == 0 for d in per_term) and all(
+        t.matches(pod.namespace, pod.labels, snapshot.namespaces) for t in terms
+    )
     lacking = np.zeros(snapshot.size, bool)
-    anywhere = np.zeros(snapshot.size, bool)
-    found = False
-    for term in pod.affinity:
-        rows = snapshot.count(term)
-        found = found or bool((rows[snapshot.label(term.topology).codes >= 0] > 0).any())
-        lacking |= ~_domain_has(snapshot, term.topology, rows)
-        anywhere |= snapshot.label(term.topology).codes < 0
-    own = all(t.matches(pod.namespace, pod.labels, snapshot.namespaces) for t in pod.affinity)
-    return anywhere if not found and own else lacking
+    for domains in per_term:
+        lacking |= ~domains.known if first else ~domains.has
+    return lacking
 
 
 FILTERS: tuple[tuple[str, Filter], ...] = (
@@ -218,3 +234,4 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
 )
 
 STATIC = frozenset(("NodeUnschedulable", "TaintToleration", "NodeAffinity"))  # depend on nodes alone: cached by shape
+FITTING = frozenset(("NodePorts", "NodeResourcesFit"))  # depend on the shape and on what is on the node: cached by row

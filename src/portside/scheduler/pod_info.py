@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
+
+import orjson
 
 from portside.api.quantity import milli, value
-from portside.scheduler.terms import NodeTerm, PodTerm, Spread, Toleration, canonical
+from portside.scheduler.terms import NodeTerm, PodTerm, Spread, Toleration
 
 Json = dict[str, Any]
 
@@ -15,16 +18,14 @@ DEFAULT_CPU_MILLI = 100
 DEFAULT_MEMORY_BYTES = 200 * 1024 * 1024
 
 
-@dataclass(slots=True)
-class PodInfo:
-    """A pod as the scheduler sees it. ``requests`` maps resource to amount (cpu in milli, others in whole units)."""
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Shape:
+    """All that decides where a pod may go, but for its labels, claims and priority. Equal pods share one.
 
-    uid: str
+    ``requests`` maps resource to amount (cpu in milli, others in whole units).
+    """
+
     namespace: str
-    name: str
-    labels: dict[str, str]
-    priority: int
-    node_name: str
     requests: dict[str, int]
     nonzero_cpu: int
     nonzero_memory: int
@@ -38,14 +39,41 @@ class PodInfo:
     spread: tuple[Spread, ...]
     ports: tuple[tuple[str, str, int], ...]
     images: tuple[str, ...]
+
+    @property
+    def limits_nodes(self) -> bool:
+        """Whether a nodeSelector or required node affinity is there."""
+        return bool(self.node_selector) or self.node_terms is not None
+
+
+@dataclass(slots=True, eq=False)
+class PodInfo:
+    """A pod as the scheduler sees it. ``node_name`` is where it is, or is assumed to be."""
+
+    uid: str
+    namespace: str
+    name: str
+    labels: dict[str, str]
+    priority: int
+    node_name: str
+    shape: Shape
     claims: tuple[str, ...]
+    devices: tuple[str, ...]
     terminating: bool
-    static_key: str
+    never_preempts: bool
+    started: str
+    nominated: str
+    scheduler: str
     object: Json
+    default_spread: tuple[Spread, ...] = ()
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def requests(self) -> dict[str, int]:
+        return self.shape.requests
 
 
 def pod_requests(spec: Json) -> tuple[dict[str, int], int, int]:
@@ -127,48 +155,134 @@ def _required(affinity: Json, name: str, namespace: str) -> tuple[PodTerm, ...]:
     return tuple(PodTerm.of(term, namespace) for term in terms)
 
 
-def read_pod(pod: Json) -> PodInfo:
-    """Read a Pod object. Costs some tens of microseconds; keep the result."""
-    meta, spec = pod["metadata"], pod["spec"]
-    namespace = meta.get("namespace", "")
+SHAPES: WeakValueDictionary[bytes, Shape] = WeakValueDictionary()
+
+
+def _claims(spec: Json, name: str) -> tuple[str, ...]:
+    """Names of the volume claims; a generic ephemeral volume has a claim named after pod and volume."""
+    found = []
+    for volume in spec.get("volumes") or ():
+        if claim := volume.get("persistentVolumeClaim"):
+            found.append(claim["claimName"])
+        elif "ephemeral" in volume:
+            found.append(f"{name}-{volume['name']}")
+    return tuple(found)
+
+
+def _devices(pod: Json) -> tuple[str, ...]:
+    """Names of the resource claims: as said, or as the claim controller recorded them in the status."""
+    made = {s["name"]: s.get("resourceClaimName") for s in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+    found = []
+    for claim in pod["spec"].get("resourceClaims") or ():
+        name = claim.get("resourceClaimName")
+        if name is None and claim["name"] in made:
+            name = made[claim["name"]]
+            if name is None:  # the template gave no claim: nothing to wait for
+                continue
+        found.append(name or "")
+    return tuple(found)
+
+
+def _resized(pod: Json) -> bool:
+    """Whether a container has or is given other resources than its specification says (in-place resize)."""
+    wanted = {c["name"]: (c.get("resources") or {}).get("requests") or {} for c in pod["spec"].get("containers") or ()}
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        for held in (status.get("allocatedResources"), (status.get("resources") or {}).get("requests")):
+            if held is not None and held != wanted.get(status.get("name"), held):
+                return True
+    return False
+
+
+def with_allocated(pod: Json) -> Json:
+    """The specification with each container's requests raised to what the node holds for it during a resize."""
+    spec = pod["spec"]
+    held = {s["name"]: s for s in (pod.get("status") or {}).get("containerStatuses") or ()}
+    containers = []
+    for container in spec["containers"]:
+        status = held.get(container["name"], {})
+        requests = dict((container.get("resources") or {}).get("requests") or {})
+        for more in (status.get("allocatedResources") or {}, (status.get("resources") or {}).get("requests") or {}):
+            for name, text in more.items():
+                if name not in requests or value(text) > value(requests[name]) or milli(text) > milli(requests[name]):
+                    requests[name] = text
+        containers.append({**container, "resources": {"requests": requests}})
+    return {**spec, "containers": containers}
+
+
+def _container_key(container: Json) -> tuple[Any, ...]:
+    return container.get("image"), container.get("resources"), container.get("ports"), container.get("restartPolicy")
+
+
+def shape_of(namespace: str, spec: Json) -> Shape:
+    """The shared shape of a specification."""
+    key = orjson.dumps(
+        (
+            namespace,
+            [_container_key(c) for c in spec.get("containers") or ()],
+            [_container_key(c) for c in spec.get("initContainers") or ()],
+            spec.get("overhead"),
+            spec.get("resources"),
+            spec.get("nodeSelector"),
+            spec.get("affinity"),
+            spec.get("tolerations"),
+            spec.get("topologySpreadConstraints"),
+        )
+    )
+    found = SHAPES.get(key)
+    if found is None:
+        found = SHAPES[key] = _read_shape(namespace, spec)
+    return found
+
+
+def _read_shape(namespace: str, spec: Json) -> Shape:
     affinity = spec.get("affinity") or {}
-    node_affinity = affinity.get("nodeAffinity") or {}
-    required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    nodes = affinity.get("nodeAffinity") or {}
+    required = nodes.get("requiredDuringSchedulingIgnoredDuringExecution")
     requests, cpu, memory = pod_requests(spec)
-    selector = spec.get("nodeSelector") or {}
-    tolerations = spec.get("tolerations") or ()
-    return PodInfo(
-        uid=meta.get("uid", ""),
+    return Shape(
         namespace=namespace,
-        name=meta["name"],
-        labels=meta.get("labels") or {},
-        priority=int(spec.get("priority") or 0),
-        node_name=spec.get("nodeName") or "",
         requests=requests,
         nonzero_cpu=cpu,
         nonzero_memory=memory,
         tolerations=tuple(
             Toleration(t.get("key") or "", t.get("operator") or "Equal", t.get("value") or "", t.get("effect") or "")
-            for t in tolerations
+            for t in spec.get("tolerations") or ()
         ),
-        node_selector=tuple(sorted(selector.items())),
+        node_selector=tuple(sorted((spec.get("nodeSelector") or {}).items())),
         node_terms=None if required is None else tuple(NodeTerm.of(t) for t in required.get("nodeSelectorTerms") or ()),
         node_preferred=tuple(
             (int(p["weight"]), NodeTerm.of(p["preference"]))
-            for p in node_affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+            for p in nodes.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
         ),
         affinity=_required(affinity, "podAffinity", namespace),
         anti_affinity=_required(affinity, "podAntiAffinity", namespace),
         preferred=_preferred(affinity, namespace),
-        spread=tuple(Spread.of(c) for c in spec.get("topologySpreadConstraints") or ()),
+        spread=Spread.all_of(spec.get("topologySpreadConstraints") or []),
         ports=_host_ports(spec),
         images=tuple(c.get("image", "") for c in spec.get("containers") or ()),
-        claims=tuple(
-            v["persistentVolumeClaim"]["claimName"] for v in spec.get("volumes") or () if v.get("persistentVolumeClaim")
-        ),
-        terminating=bool(meta.get("deletionTimestamp")),
-        static_key=canonical([selector, node_affinity, tolerations])
-        if selector or node_affinity or tolerations
-        else "",
+    )
+
+
+def read_pod(pod: Json) -> PodInfo:
+    """Read a Pod object. Costs some microseconds; keep the result."""
+    meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    namespace, name = meta.get("namespace", ""), meta["name"]
+    node_name = spec.get("nodeName") or ""
+    shown = with_allocated(pod) if node_name and status.get("containerStatuses") and _resized(pod) else spec
+    return PodInfo(
+        uid=meta.get("uid", ""),
+        namespace=namespace,
+        name=name,
+        labels=meta.get("labels") or {},
+        priority=int(spec.get("priority") or 0),
+        node_name=node_name,
+        shape=shape_of(namespace, shown),
+        claims=_claims(spec, name) if "volumes" in spec else (),
+        devices=_devices(pod) if "resourceClaims" in spec else (),
+        terminating="deletionTimestamp" in meta and bool(meta["deletionTimestamp"]),
+        never_preempts=spec.get("preemptionPolicy") == "Never",
+        started=status.get("startTime") or "",
+        nominated=status.get("nominatedNodeName") or "",
+        scheduler=spec.get("schedulerName") or "default-scheduler",
         object=pod,
     )

@@ -4,30 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from random import Random
 from typing import Any
 
-from portside.api.status import ApiError
-from portside.base.clock import Clock, rfc3339
-from portside.client.events import EventRecorder
+from portside.base.clock import Clock
 from portside.client.informer import InformerSet
 from portside.client.protocol import Client, Json, Resource
+from portside.scheduler import preemption
 from portside.scheduler.cycle import Cycle, Placed, Unplaced
+from portside.scheduler.events import Recorder
+from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
+from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
+from portside.scheduler.volumes import Volumes
+from portside.scheduler.writer import Writer
 
 log = logging.getLogger("portside.scheduler")
 
-NAME = "default-scheduler"
 PODS: Resource = ("", "v1", "pods")
 NODES: Resource = ("", "v1", "nodes")
 NAMESPACES: Resource = ("", "v1", "namespaces")
-CLAIMS: Resource = ("", "v1", "persistentvolumeclaims")
-BINDINGS_AT_ONCE = 64
+BUDGETS: Resource = ("policy", "v1", "poddisruptionbudgets")
+STORAGE: tuple[Resource, ...] = (
+    ("", "v1", "persistentvolumeclaims"),
+    ("", "v1", "persistentvolumes"),
+    ("storage.k8s.io", "v1", "storageclasses"),
+    ("storage.k8s.io", "v1", "csinodes"),
+)
+SERVICES: Resource = ("", "v1", "services")
+OWNERS: tuple[Resource, ...] = (
+    SERVICES,
+    ("", "v1", "replicationcontrollers"),
+    ("apps", "v1", "replicasets"),
+    ("apps", "v1", "statefulsets"),
+)
+BY_PLURAL = {resource[2]: resource for resource in (*STORAGE, *OWNERS, BUDGETS)}
 SLICE = 0.01  # seconds of decisions before the event loop gets its turn
+AHEAD = 512  # bindings under way beyond which decisions wait
+FEW_WRITES = 64  # with more bindings under way events are held back
 RETRY_OLD = 30.0
+ENDED = ("Succeeded", "Failed")
 
 
 def relevant(node: Json) -> tuple[object, ...]:
@@ -36,48 +55,86 @@ def relevant(node: Json) -> tuple[object, ...]:
     return node["metadata"].get("labels"), node.get("spec"), status.get("allocatable"), status.get("images")
 
 
-def waits(pod: Json) -> bool:
+def waits(pod: Json, names: Mapping[str, object] | frozenset[str]) -> bool:
     """Whether this pod is ours to place."""
     spec = pod["spec"]
     if spec.get("nodeName") or spec.get("schedulingGates") or pod["metadata"].get("deletionTimestamp"):
         return False
-    return spec.get("schedulerName", NAME) == NAME and (pod.get("status") or {}).get("phase") not in (
-        "Succeeded",
-        "Failed",
-    )
+    return spec.get("schedulerName", DEFAULT.name) in names and (pod.get("status") or {}).get("phase") not in ENDED
 
 
 def counts(pod: Json) -> bool:
     """Whether this pod takes room on its node."""
-    return bool(pod["spec"].get("nodeName")) and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+    return bool(pod["spec"].get("nodeName")) and (pod.get("status") or {}).get("phase") not in ENDED
+
+
+def changed(old: Json, new: Json) -> bool:
+    """Whether something of a placed pod that a decision looks at changed (its status alone hardly ever does)."""
+    was, now = old["metadata"], new["metadata"]
+    return (
+        old["spec"] != new["spec"]
+        or was.get("labels") != now.get("labels")
+        or was.get("deletionTimestamp") != now.get("deletionTimestamp")
+        or _held(old) != _held(new)
+    )
+
+
+def _held(pod: Json) -> list[object]:
+    """Resources the node holds for the containers: they differ from the specification during a resize."""
+    return [
+        (s.get("allocatedResources"), (s.get("resources") or {}).get("requests"))
+        for s in (pod.get("status") or {}).get("containerStatuses") or ()
+    ]
 
 
 class Scheduler:
-    """Places pods one after the other; bindings are written concurrently."""
+    """Places pods one after the other; what follows from a decision is written concurrently."""
 
-    def __init__(self, client: Client, clock: Clock, rng: Random | None = None) -> None:
+    def __init__(
+        self, client: Client, clock: Clock, rng: Random | None = None, profiles: tuple[Profile, ...] = (DEFAULT,)
+    ) -> None:
         self.client = client
         self.clock = clock
+        rng = rng or Random()
         self.snapshot = Snapshot()
-        self.cycle = Cycle(self.snapshot, rng or Random())
-        self.queue = Queue()
         self.informers = InformerSet(client)
-        self.events = EventRecorder(client, clock)
+        self.volumes = Volumes(self._read)
+        extra = (
+            ("VolumeRestrictions", self.volumes.restrictions),
+            ("NodeVolumeLimits", self.volumes.limits),
+            ("VolumeBinding", self.volumes.binding),
+            ("VolumeZone", self.volumes.zones),
+        )
+        self.cycles = {p.name: Cycle(self.snapshot, rng, p, extra=extra) for p in profiles}
+        self.owners = Owners(self._read, lambda n: self.informers.caches[SERVICES].by("namespace", n))
+        self.queue = Queue()
+        self.events = Recorder(client, clock, "portside")
+        self.writer = Writer(client, clock, self.events)
         self.pending: dict[str, PodInfo] = {}
         self.assumed: dict[str, str] = {}
+        self.nominated: dict[str, PodInfo] = {}
         self.wake = asyncio.Event()
-        self.slots = asyncio.Semaphore(BINDINGS_AT_ONCE)
+        self.moved = False
         self.writes: set[asyncio.Task[None]] = set()
+
+    def _read(self, plural: str) -> Mapping[str, Json]:
+        cache = self.informers.caches.get(BY_PLURAL[plural])
+        return {} if cache is None else cache.objects
 
     async def run(self) -> None:
         """Until cancelled."""
-        for resource, handler in (
+        handlers: list[tuple[Resource, Callable[[Json | None, Json | None], None] | None]] = [
             (NODES, self._node),
             (NAMESPACES, self._namespace),
+            *((r, self._other) for r in STORAGE),
+            (BUDGETS, None),
+            *((r, None) for r in OWNERS),
             (PODS, self._pod),
-            (CLAIMS, self._claim),
-        ):
-            self.informers.informer(resource).add_handler(handler)
+        ]
+        for resource, handler in handlers:
+            informer = self.informers.informer(resource)
+            if handler is not None:
+                informer.add_handler(handler)
         self.informers.start()
         recorder = asyncio.create_task(self.events.run())
         retry = asyncio.create_task(self._retry_old())
@@ -105,9 +162,11 @@ class Scheduler:
     def _namespace(self, old: Json | None, new: Json | None) -> None:
         meta = (new or old or {})["metadata"]
         self.snapshot.set_namespace(meta["name"], None if new is None else meta.get("labels") or {})
+        self._changed()
 
-    def _claim(self, old: Json | None, new: Json | None) -> None:
+    def _other(self, old: Json | None, new: Json | None) -> None:
         if new is not None:
+            self.writer.news()
             self._changed()
 
     def _pod(self, old: Json | None, new: Json | None) -> None:
@@ -120,44 +179,60 @@ class Scheduler:
             if self.snapshot.remove_pod(uid) is not None:
                 self._changed()
             return
-        if waits(new):
-            if uid in self.assumed:
-                return
-            if (
-                key not in self.pending
-                or old is None
-                or old["spec"] != new["spec"]
-                or old["metadata"].get("labels") != meta.get("labels")
-            ):
-                info = read_pod(new)
-                self.pending[key] = info
-                self.queue.add(key, info.priority, self.clock.monotonic())
-                self.wake.set()
-            else:
-                self.pending[key].object = new
+        if waits(new, self.cycles):
+            self._waiting(old, new, uid, key)
             return
+        bound_by_us = uid in self.assumed and self.assumed[uid] == new["spec"].get("nodeName")
         self._drop(uid, key)
         if not counts(new):
             if self.snapshot.remove_pod(uid) is not None:
                 self._changed()
             return
-        if (
-            old is None
-            or not counts(old)
-            or old["spec"] != new["spec"]
-            or old["metadata"].get("labels") != meta.get("labels")
-            or bool(old["metadata"].get("deletionTimestamp")) != bool(meta.get("deletionTimestamp"))
-        ):
+        if bound_by_us and uid in self.snapshot.pods and old is not None and not meta.get("deletionTimestamp"):
+            held = self.snapshot.pods[uid][0]
+            if held.labels == (meta.get("labels") or {}):
+                held.object = new
+                return  # counted when it was decided; the API only says so now
+        if old is None or not counts(old) or changed(old, new):
             self.snapshot.set_pod(read_pod(new))
             self._changed()
+        elif uid in self.snapshot.pods:
+            self.snapshot.pods[uid][0].object = new
+
+    def _waiting(self, old: Json | None, new: Json, uid: str, key: str) -> None:
+        if uid in self.assumed:
+            return
+        known = self.pending.get(key)
+        if (
+            known is None
+            or old is None
+            or known.uid != uid
+            or old["spec"] != new["spec"]
+            or old["metadata"].get("labels") != new["metadata"].get("labels")
+            or (old.get("status") or {}).get("resourceClaimStatuses")
+            != (new.get("status") or {}).get("resourceClaimStatuses")
+        ):
+            info = read_pod(new)
+            self.pending[key] = info
+            self._nominate(info, info.nominated)
+            self.queue.add(key, info.priority, self.clock.monotonic())
+            self.wake.set()
+        else:
+            known.object = new
+            said = (new.get("status") or {}).get("nominatedNodeName") or ""
+            if said != known.nominated:
+                known.nominated = said
+                self._nominate(known, said)
 
     def _drop(self, uid: str, key: str) -> None:
         self.assumed.pop(uid, None)
         self.pending.pop(key, None)
+        if self.nominated.pop(uid, None) is not None:
+            self.snapshot.remove_pod(uid)
         self.queue.remove(key)
 
     def _changed(self) -> None:
-        self.queue.cluster_changed(self.clock.monotonic())
+        self.moved = True
         self.wake.set()
 
     # Deciding
@@ -166,14 +241,23 @@ class Scheduler:
         while True:
             now = self.clock.monotonic()
             end = now + SLICE
+            self._announce(now)
             while (key := self.queue.pop(now)) is not None:
                 if (info := self.pending.get(key)) is not None:
                     self._place(info)
                 now = self.clock.monotonic()
-                if now > end:
+                self.events.hold = len(self.writes) > FEW_WRITES
+                if now > end or len(self.writes) > AHEAD:
                     await asyncio.sleep(0)
-                    end = self.clock.monotonic() + SLICE
+                    while len(self.writes) > AHEAD:
+                        await asyncio.wait(self.writes, return_when=asyncio.FIRST_COMPLETED)
+                    now = self.clock.monotonic()
+                    end = now + SLICE
+                    self._announce(now)
             self.wake.clear()
+            if self.moved:
+                continue
+            self.events.hold = False
             due = self.queue.next_time()
             if due is None:
                 await self.wake.wait()
@@ -183,98 +267,129 @@ class Scheduler:
             except TimeoutError:
                 continue
 
+    def _announce(self, now: float) -> None:
+        if self.moved:
+            self.moved = False
+            self.queue.cluster_changed(now)
+
     def _place(self, info: PodInfo) -> None:
-        decision = self._missing_claim(info) or self.cycle.decide(info)
-        if isinstance(decision, Unplaced):
-            self.queue.failed(info.key, self.clock.monotonic(), park=True)
-            self._write(self._explain(info, decision.message))
-            return
+        cycle = self.cycles[info.scheduler]
+        aside = self._set_aside(info)
+        try:
+            decision = self._decide(info, cycle)
+            if isinstance(decision, Unplaced):
+                self._refused(info, cycle, decision)
+                return
+        finally:
+            for ghost in aside:
+                if ghost.uid in self.nominated:
+                    self.snapshot.set_pod(ghost)
         info.node_name = decision.node
         self.assumed[info.uid] = decision.node
+        self.nominated.pop(info.uid, None)
         self.pending.pop(info.key, None)
+        bindings = self.volumes.plan(info, self.snapshot, decision.node) if info.claims else []
         self.snapshot.set_pod(info)
-        self._write(self._bind(info, decision))
+        self._write(self._bind(info, bindings))
 
-    def _missing_claim(self, info: PodInfo) -> Unplaced | None:
-        cache = self.informers.caches[CLAIMS]
-        total = len(self.snapshot.row_of)
-        for claim in info.claims:
-            found = cache.get(info.namespace, claim)
-            why = ""
-            if found is None:
-                why = f'persistentvolumeclaim "{claim}" not found. not found'
-            elif found["metadata"].get("deletionTimestamp"):
-                why = f'persistentvolumeclaim "{claim}" is being deleted'
-            elif not found["spec"].get("volumeName"):
-                why = "pod has unbound immediate PersistentVolumeClaims. not found"
-            if why:
-                return Unplaced(f"0/{total} nodes are available: {why}", {why: total}, 0)
-        return None
+    def _decide(self, info: PodInfo, cycle: Cycle) -> Placed | Unplaced:
+        if not info.default_spread and not info.shape.spread:
+            info.default_spread = self.owners.spread(info, cycle.profile)
+        if info.claims and (why := self.volumes.problem(info)):
+            total = len(self.snapshot.row_of)
+            text = f"0/{total} nodes are available: {why}."
+            return Unplaced(f"{text} not found", {why: total}, 0, (), text, final=True)
+        row = self.snapshot.row_of.get(info.nominated) if info.nominated else None
+        if row is not None and cycle.fits_on(info, row):
+            return Placed(info.nominated, 1)
+        return cycle.decide(info)
+
+    def _set_aside(self, info: PodInfo) -> list[PodInfo]:
+        """Nominated pods that do not count for this one: itself, and those of lower priority."""
+        if not self.nominated:
+            return []
+        aside = [g for g in self.nominated.values() if g.uid == info.uid or g.priority < info.priority]
+        for ghost in aside:
+            self.snapshot.remove_pod(ghost.uid)
+        return aside
+
+    def _nominate(self, info: PodInfo, node: str) -> None:
+        """Keep room for a pod on the node its victims leave; "" gives it back."""
+        if self.nominated.pop(info.uid, None) is not None:
+            self.snapshot.remove_pod(info.uid)
+        info.nominated = node
+        if node in self.snapshot.row_of:
+            ghost = read_pod(info.object)
+            ghost.node_name = node
+            self.nominated[ghost.uid] = ghost
+            self.snapshot.set_pod(ghost)
+
+    def _refused(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> None:
+        now = self.clock.monotonic()
+        message, victims = decision.message, None
+        if not decision.final and "DefaultPreemption" not in cycle.profile.without:
+            found = self._preempt(info, cycle, decision)
+            if isinstance(found, str):
+                message = f"{decision.lead} preemption: {found}" if decision.lead else decision.message
+            else:
+                message, victims = decision.lead, found
+        self.queue.failed(info.key, now, park=True)
+        node = info.nominated if victims is None else victims.node
+        if victims is not None:
+            for ghost in [g for g in self.nominated.values() if g.node_name == node and g.priority < info.priority]:
+                self._nominate(self.pending.get(ghost.key) or ghost, "")
+                self._write(self.writer.unnominate(ghost))
+            self._nominate(info, node)
+            self._write(self.writer.evict(info, victims))
+        elif node and not decision.final and self._hopeless(info, decision):
+            self._nominate(info, "")
+            node = ""
+        self._write(self.writer.explain(info, message, node))
+
+    def _hopeless(self, info: PodInfo, decision: Unplaced) -> bool:
+        """Whether the nominated node can't be won any more."""
+        row = self.snapshot.row_of.get(info.nominated)
+        return row is None or row not in decision.rows
+
+    def _preempt(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> preemption.Victims | str:
+        row = self.snapshot.row_of.get(info.nominated, -1)
+        there = list(self.snapshot.on_row[row].values()) if row >= 0 and row in decision.rows else []
+        if why := preemption.ineligible(info, there):
+            return why
+        budgets = [preemption.Budget.of(b) for b in self._read("poddisruptionbudgets").values()]
+        return preemption.find(cycle, info, decision, budgets)
+
+    # Writing
 
     def _write(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self.writes.add(task)
         task.add_done_callback(self.writes.discard)
 
-    async def _bind(self, info: PodInfo, decision: Placed) -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": info.name, "namespace": info.namespace, "uid": info.uid},
-            "target": {"kind": "Node", "name": decision.node},
-        }
-        async with self.slots:
-            try:
-                await self.client.create(PODS, body, namespace=info.namespace, name=info.name, subresource="binding")
-            except (ApiError, OSError, TimeoutError) as error:
-                self._unbound(info, error)
-                return
-        self.events.emit(
-            info.object, "Normal", "Scheduled", f"Successfully assigned {info.key} to {decision.node}", NAME
-        )
+    async def _bind(self, info: PodInfo, bindings: list[Any]) -> None:
+        problem = ""
+        if bindings:
+            problem = await self.writer.bind_volumes(bindings, self._read)
+            self.volumes.forget(bindings)
+        problem = problem or await self.writer.bind(info)
+        if problem:
+            self._unbound(info, problem)
 
-    def _unbound(self, info: PodInfo, error: Exception) -> None:
+    def _unbound(self, info: PodInfo, problem: str) -> None:
         """The binding did not stand: forget it; a pod that is still there is tried again."""
         self.snapshot.remove_pod(info.uid)
         self.assumed.pop(info.uid, None)
         current = self.informers.caches[PODS].get(info.namespace, info.name)
-        if current is None or not waits(current):
+        if current is None or not waits(current, self.cycles):
             self.queue.remove(info.key)
             return
-        log.info("binding %s to %s failed: %s", info.key, info.node_name, error)
+        log.info("binding %s to %s failed: %s", info.key, info.node_name, problem)
         fresh = read_pod(current)
         self.pending[info.key] = fresh
         now = self.clock.monotonic()
         self.queue.add(info.key, fresh.priority, now)
         self.queue.failed(info.key, now, park=False)
-        self.wake.set()
-
-    async def _explain(self, info: PodInfo, message: str) -> None:
-        pod = info.object
-        self.events.emit(pod, "Warning", "FailedScheduling", message, NAME)
-        have: Json = next(
-            (c for c in (pod.get("status") or {}).get("conditions") or () if c["type"] == "PodScheduled"), {}
-        )
-        if have.get("status") == "False" and have.get("message") == message:
-            return
-        now = rfc3339(self.clock.now())
-        since = have.get("lastTransitionTime") if have.get("status") == "False" else now
-        condition = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-            "lastTransitionTime": since,
-            "lastProbeTime": None,
-        }
-        patch = {"metadata": {"uid": info.uid}, "status": {"conditions": [condition]}}
-        async with self.slots:
-            try:
-                await self.client.patch(
-                    PODS, info.name, patch, patch_type="strategic", namespace=info.namespace, subresource="status"
-                )
-            except (ApiError, OSError, TimeoutError) as error:
-                log.debug("condition of %s not written: %s", info.key, error)
+        self._changed()
 
     async def _retry_old(self) -> None:
         while True:
@@ -283,6 +398,6 @@ class Scheduler:
             self.wake.set()
 
 
-async def run(client: Client, clock: Clock) -> None:
+async def run(client: Client, clock: Clock, profiles: tuple[Profile, ...] = (DEFAULT,)) -> None:
     """Place pods until cancelled."""
-    await Scheduler(client, clock).run()
+    await Scheduler(client, clock, profiles=profiles).run()

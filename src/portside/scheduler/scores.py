@@ -1,142 +1,241 @@
-"""Scores: arrays over the feasible rows, each from 0 to 100, weighted as in upstream's default profile."""
+"""Scores: arrays over nodes, each from 0 to 100, weighted by the profile. Whole numbers, as upstream computes them.
+
+What depends on one node and the pod's shape alone (resources) is computed per row; what is scaled by the best of the
+feasible nodes (taints, node affinity) keeps its raw numbers; spread and pod affinity look at counts by domain.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from portside.scheduler.filters import matches_term, spread_eligible, spread_term
-from portside.scheduler.pod_info import PodInfo
-from portside.scheduler.snapshot import CPU, MEMORY, Mask, Snapshot
+from portside.scheduler.filters import matches_term, spread_domains
+from portside.scheduler.pod_info import PodInfo, Shape
+from portside.scheduler.profile import Profile
+from portside.scheduler.snapshot import CPU, MEMORY, Ints, Mask, Snapshot
+from portside.scheduler.terms import Spread
 
 Floats = npt.NDArray[np.float64]
-Score = Callable[[PodInfo, Snapshot, Mask], Floats | None]
+Rows = Ints | slice
+EVERY = slice(None)
 
 MAX_SCORE = 100.0
 MIN_IMAGE, MAX_IMAGE = 23 * 1024 * 1024, 1000 * 1024 * 1024  # bounds of upstream's image locality
 
 
-def _fractions(pod: PodInfo, snapshot: Snapshot) -> tuple[Floats, Floats]:
-    found = []
-    for column, wanted in ((CPU, pod.nonzero_cpu), (MEMORY, pod.nonzero_memory)):
-        capacity = np.maximum(snapshot.allocatable[column], 1).astype(np.float64)
-        found.append(np.minimum((snapshot.nonzero[column] + wanted) / capacity, 1.0))
-    return found[0], found[1]
+def _wanted(shape: Shape, snapshot: Snapshot, name: str, rows: Rows) -> tuple[Ints, Ints] | None:
+    """Capacity and, with the pod, use of a resource; cpu and memory with stand-ins for containers that ask nothing."""
+    if name == "cpu":
+        return snapshot.allocatable[CPU, rows], snapshot.nonzero[CPU, rows] + shape.nonzero_cpu
+    if name == "memory":
+        return snapshot.allocatable[MEMORY, rows], snapshot.nonzero[MEMORY, rows] + shape.nonzero_memory
+    column, amount = snapshot.resources.get(name), shape.requests.get(name, 0)
+    if column is None or not amount:
+        return None
+    return snapshot.allocatable[column, rows], snapshot.used[column, rows] + amount
 
 
-def least_allocated(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
-    cpu, memory = _fractions(pod, snapshot)
-    return np.floor((np.floor((1 - cpu) * MAX_SCORE) + np.floor((1 - memory) * MAX_SCORE)) / 2)
+def _by_strategy(capacity: Ints, used: Ints, profile: Profile) -> Ints:
+    safe = np.maximum(capacity, 1)
+    over = (used > capacity) | (capacity == 0)
+    if profile.strategy == "LeastAllocated":
+        found = (capacity - used) * 100 // safe
+    elif profile.strategy == "MostAllocated":
+        found = np.minimum(used, capacity) * 100 // safe
+        over = capacity == 0
+    else:
+        utilization = np.minimum(used * 100 // safe, 100)
+        points = profile.ratio
+        found = np.interp(utilization, [p[0] for p in points], [p[1] for p in points]).astype(np.int64)
+        over = capacity == 0
+    return np.where(over, 0, found)
 
 
-def balanced_allocation(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
-    cpu, memory = _fractions(pod, snapshot)
-    return np.floor((1 - np.abs(cpu - memory) / 2) * MAX_SCORE)
+def allocation(shape: Shape, snapshot: Snapshot, profile: Profile, rows: Rows = EVERY) -> Ints:
+    """NodeResourcesFit's score by the profile's strategy."""
+    total: Ints | int = 0
+    weights: Ints | int = 0
+    for name, weight in profile.strategy_resources:
+        found = _wanted(shape, snapshot, name, rows)
+        if found is None:
+            continue
+        capacity, used = found
+        total = total + weight * _by_strategy(capacity, used, profile)
+        weights = weights + weight * (capacity > 0)
+    if isinstance(weights, int):
+        return np.zeros(len(snapshot.live[rows]), np.int64)
+    return np.asarray(total // np.maximum(weights, 1))
 
 
-def image_locality(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
+def balance(shape: Shape, snapshot: Snapshot, profile: Profile, rows: Rows = EVERY) -> Ints:
+    """Nodes whose resources are used evenly are better; a pod that asks for nothing does not care."""
+    size = len(snapshot.live[rows])
+    if not any(shape.requests.values()):
+        return np.zeros(size, np.int64)
+    fractions = []
+    for name in profile.balanced:
+        column, amount = snapshot.resources.get(name), shape.requests.get(name, 0)
+        if column is None or (name not in ("cpu", "memory") and not amount):
+            continue
+        capacity = snapshot.allocatable[column, rows]
+        used = snapshot.used[column, rows] + amount
+        fractions.append(np.where(capacity > 0, np.minimum(used / np.maximum(capacity, 1), 1.0), np.nan))
+    if not fractions:
+        return np.zeros(size, np.int64)
+    if len(fractions) == 2:
+        spread = np.abs(fractions[0] - fractions[1]) / 2
+        spread = np.where(np.isnan(spread), 0.0, spread)
+    else:
+        table = np.vstack(fractions)
+        some = ~np.isnan(table).all(axis=0)
+        spread = np.zeros(size)
+        spread[some] = np.nanstd(table[:, some], axis=0)
+    found: Ints = ((1 - spread) * MAX_SCORE).astype(np.int64)
+    return found
+
+
+def resources(shape: Shape, snapshot: Snapshot, profile: Profile, rows: Rows = EVERY) -> Ints:
+    """Both resource scores, weighted."""
+    fit, even = profile.weight("NodeResourcesFit"), profile.weight("NodeResourcesBalancedAllocation")
+    total = np.zeros(len(snapshot.live[rows]), np.int64)
+    if fit:
+        total += fit * allocation(shape, snapshot, profile, rows)
+    if even:
+        total += even * balance(shape, snapshot, profile, rows)
+    return total
+
+
+def resources_on(shape: Shape, snapshot: Snapshot, row: int) -> int:
+    """``resources`` of one node under the default profile, without arrays: the hot path after each placement."""
+    total = weights = 0
+    allocatable, nonzero = snapshot.allocatable.item, snapshot.nonzero.item
+    cpu, memory = allocatable(CPU, row), allocatable(MEMORY, row)
+    if cpu:
+        weights += 1
+        free = cpu - nonzero(CPU, row) - shape.nonzero_cpu
+        if free > 0:
+            total += free * 100 // cpu
+    if memory:
+        weights += 1
+        free = memory - nonzero(MEMORY, row) - shape.nonzero_memory
+        if free > 0:
+            total += free * 100 // memory
+    score = total // weights if weights else 0
+    asked = shape.requests
+    if not any(asked.values()):
+        return score
+    if not cpu or not memory:
+        return score + 100
+    used = snapshot.used.item
+    first = min((used(CPU, row) + asked.get("cpu", 0)) / cpu, 1.0)
+    second = min((used(MEMORY, row) + asked.get("memory", 0)) / memory, 1.0)
+    return score + int((1 - abs(first - second) / 2) * MAX_SCORE)
+
+
+def image_locality(shape: Shape, snapshot: Snapshot) -> Ints | None:
+    """Nodes that hold the images already, the larger and the more widespread the better."""
     if not any(snapshot.images):
         return None
     sizes = np.zeros(snapshot.size, np.float64)
     total = max(int(snapshot.live.sum()), 1)
-    for image in pod.images:
-        having = [(row, images[image]) for row, images in enumerate(snapshot.images) if image in images]
+    for image in shape.images:
+        name = normalized_image(image)
+        having = [(row, images[name]) for row, images in enumerate(snapshot.images) if name in images]
         for row, size in having:
-            sizes[row] += size * len(having) / total
-    top = MAX_IMAGE * max(len(pod.images), 1)
-    return np.floor(MAX_SCORE * (np.clip(sizes, MIN_IMAGE, top) - MIN_IMAGE) / (top - MIN_IMAGE))
+            sizes[row] += int(size * (len(having) / total))
+    top = MAX_IMAGE * max(len(shape.images), 1)
+    return np.floor(MAX_SCORE * (np.clip(sizes, MIN_IMAGE, top) - MIN_IMAGE) / (top - MIN_IMAGE)).astype(np.int64)
 
 
-def _normalized(raw: Floats, rows: Mask, *, reverse: bool = False) -> Floats | None:
-    top = raw[rows].max(initial=0.0)
-    if top <= 0:
+def normalized_image(image: str) -> str:
+    """An image without a tag means the tag latest."""
+    return image if image.rfind(":") > image.rfind("/") else image + ":latest"
+
+
+def soft_taints(shape: Shape, snapshot: Snapshot) -> Ints | None:
+    """Per row, the PreferNoSchedule taints that the pod does not tolerate; fewer are better."""
+    if not any(t[2] == "PreferNoSchedule" for taints in snapshot.taints for t in taints):
         return None
-    scaled: Floats = np.floor(raw * MAX_SCORE / top)
-    return MAX_SCORE - scaled if reverse else scaled
-
-
-def taint_toleration(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
-    raw = np.zeros(snapshot.size, np.float64)
-    any_soft = False
+    tolerations = [x for x in shape.tolerations if x.effect in ("", "PreferNoSchedule")]
+    raw = np.zeros(snapshot.size, np.int64)
     for row in snapshot.row_of.values():
         soft = [t for t in snapshot.taints[row] if t[2] == "PreferNoSchedule"]
-        if soft:
-            any_soft = True
-            raw[row] = sum(
-                not any(x.tolerates(t) for x in pod.tolerations if x.effect in ("", "PreferNoSchedule")) for t in soft
-            )
-    return _normalized(raw, rows, reverse=True) if any_soft else None
+        raw[row] = sum(not any(x.tolerates(t) for x in tolerations) for t in soft)
+    return raw
 
 
-def node_affinity(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
-    if not pod.node_preferred:
+def preferred_nodes(shape: Shape, snapshot: Snapshot) -> Ints | None:
+    """Per row, the sum of the weights of the preferences it meets."""
+    if not shape.node_preferred:
         return None
-    raw = np.zeros(snapshot.size, np.float64)
-    for weight, term in pod.node_preferred:
+    raw = np.zeros(snapshot.size, np.int64)
+    for weight, term in shape.node_preferred:
         raw += weight * matches_term(term, snapshot)
-    return _normalized(raw, rows)
+    return raw
 
 
-def topology_spread(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
-    """Fewer matching pods in the node's domain are better; constraints with ScheduleAnyway only."""
-    soft = [c for c in pod.spread if not c.required]
-    if not soft:
+def scaled(raw: Ints, feasible: Mask, *, reverse: bool = False) -> Ints | None:
+    """0 to 100 of the largest among the feasible; None when that makes no difference."""
+    top = int(raw[feasible].max(initial=0))
+    if top <= 0:
+        return None
+    found: Ints = raw * 100 // top
+    return 100 - found if reverse else found
+
+
+def topology_spread(
+    pod: PodInfo, snapshot: Snapshot, feasible: Mask, constraints: tuple[Spread, ...], *, all_keys: bool = True
+) -> Ints | None:
+    """Fewer matching pods in the node's domain are better. ``all_keys``: nodes without one of the keys get nothing."""
+    if not constraints:
         return None
     raw = np.zeros(snapshot.size, np.float64)
     ignored = np.zeros(snapshot.size, bool)
-    for constraint in soft:
-        eligible = spread_eligible(pod, constraint, snapshot)
-        codes, sums = snapshot.per_domain(constraint.topology, snapshot.count(spread_term(pod, constraint)), eligible)
-        domains = len(np.unique(codes[rows & (codes >= 0)]))
-        raw += sums[np.maximum(codes, 0)] * np.log(domains + 2) + (constraint.skew - 1)
-        ignored |= codes < 0
-    raw = np.round(raw)
-    counted = rows & ~ignored
+    for constraint in constraints:
+        domains = spread_domains(pod, constraint, snapshot)
+        if all_keys:
+            ignored |= ~domains.known
+    counted = feasible & ~ignored
     if not counted.any():
         return None
-    low, high = raw[counted].min(), raw[counted].max()
-    if high == 0:
-        return np.where(ignored, 0.0, MAX_SCORE)
-    return np.where(ignored, 0.0, np.floor(MAX_SCORE * (high + low - raw) / high))
-
-
-def pod_affinity(pod: PodInfo, snapshot: Snapshot, rows: Mask) -> Floats | None:
-    """The pod's own preferences, those of placed pods towards it, and placed pods' required affinity (weight 1)."""
-    raw = np.zeros(snapshot.size, np.float64)
-    touched = False
-
-    def add(topology: str, counts: npt.NDArray[np.int64], weight: int) -> None:
-        nonlocal touched
-        codes, sums = snapshot.per_domain(topology, counts)
-        if sums.any():
-            touched = True
-            raw[codes >= 0] += weight * sums[codes[codes >= 0]]
-
-    for term in pod.preferred:
-        add(term.topology, snapshot.count(term), term.weight)
-    for (_, weight), counted in snapshot.preferred_terms.items():
-        if counted.term.matches(pod.namespace, pod.labels, snapshot.namespaces):
-            add(counted.term.topology, counted.rows, weight)
-    for counted in snapshot.affinity_terms.values():
-        if counted.term.matches(pod.namespace, pod.labels, snapshot.namespaces):
-            add(counted.term.topology, counted.rows, 1)
-    if not touched:
+    for constraint in constraints:
+        domains = spread_domains(pod, constraint, snapshot)
+        mine = counted & domains.known
+        if constraint.topology == "kubernetes.io/hostname":
+            number = int(counted.sum())
+        else:
+            number = int(np.count_nonzero(np.bincount(domains.codes[mine]))) if mine.any() else 0
+        part = domains.sums[domains.safe] * np.log(number + 2) + (constraint.skew - 1)
+        raw += np.where(domains.known, part, 0.0)
+    whole = np.floor(raw + 0.5).astype(np.int64)
+    low, high = int(whole[counted].min()), int(whole[counted].max())
+    if high == low and not ignored.any():
         return None
-    low, high = raw[rows].min(), raw[rows].max()
+    if high == 0:
+        return np.where(ignored, 0, 100)
+    return np.where(ignored, 0, 100 * (high + low - whole) // high)
+
+
+def pod_affinity(pod: PodInfo, snapshot: Snapshot, feasible: Mask, profile: Profile) -> Ints | None:
+    """The pod's own preferences, those of placed pods towards it, and placed pods' required affinity."""
+    raw: Ints | None = None
+    namespace, labels, namespaces = pod.namespace, pod.labels, snapshot.namespaces
+    found = [
+        (snapshot.domains(snapshot.counter((t,), terminating=True), t.topology), t.weight) for t in pod.shape.preferred
+    ]
+    if snapshot.preferred_terms and not (profile.ignore_existing_preferences and not pod.shape.preferred):
+        for counted in snapshot.preferred_terms.matching(namespace, labels, namespaces):
+            found.append((snapshot.term_domains(counted), counted.term.weight))
+    if snapshot.affinity_terms and profile.hard_affinity_weight:
+        for counted in snapshot.affinity_terms.matching(namespace, labels, namespaces):
+            found.append((snapshot.term_domains(counted), profile.hard_affinity_weight))
+    for domains, weight in found:
+        if domains.total:
+            raw = weight * domains.per_row() if raw is None else raw + weight * domains.per_row()
+    if raw is None:
+        return None
+    chosen = raw[feasible]
+    low, high = int(chosen.min()), int(chosen.max())
     if high == low:
         return None
-    spread: Floats = np.floor(MAX_SCORE * (raw - low) / (high - low))
-    return spread
-
-
-SCORES: tuple[tuple[str, int, Score], ...] = (
-    ("TaintToleration", 3, taint_toleration),
-    ("NodeAffinity", 2, node_affinity),
-    ("PodTopologySpread", 2, topology_spread),
-    ("InterPodAffinity", 2, pod_affinity),
-    ("NodeResourcesFit", 1, least_allocated),
-    ("NodeResourcesBalancedAllocation", 1, balanced_allocation),
-    ("ImageLocality", 1, image_locality),
-)
+    return np.floor(MAX_SCORE * (raw - low) / (high - low)).astype(np.int64)

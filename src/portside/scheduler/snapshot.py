@@ -5,7 +5,6 @@ Arrays are NumPy; a row freed by a deleted node is used again. Amounts are int64
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from portside.api.quantity import milli, value
+from portside.scheduler.counts import Counter, Counters, Domains, TermCount, TermTable
 from portside.scheduler.pod_info import PodInfo
-from portside.scheduler.terms import PodTerm, label_selector
+from portside.scheduler.terms import PodTerm
 
 Json = dict[str, Any]
 Mask = npt.NDArray[np.bool_]
@@ -24,6 +24,8 @@ Ints = npt.NDArray[np.int64]
 CPU, MEMORY, PODS = 0, 1, 2
 BASE_RESOURCES = ("cpu", "memory", "pods")
 MAX_COUNTERS = 512  # counters of selectors nobody asked for lately are dropped beyond this
+MAX_DOMAINS = 16  # ways one counter is summed up (topology keys times sets of eligible nodes)
+MAX_TOUCHED = 100_000  # changes a reader may be behind before it starts anew
 
 
 @dataclass(slots=True)
@@ -35,23 +37,6 @@ class LabelColumn:
 
     def code(self, value: str) -> int:
         return self.values.setdefault(value, len(self.values))
-
-
-@dataclass(slots=True)
-class Counter:
-    """How many placed pods of some namespaces match a selector, per row."""
-
-    term: PodTerm
-    rows: Ints
-
-
-@dataclass(slots=True)
-class TermCount:
-    """How many placed pods carry one affinity term, per row."""
-
-    term: PodTerm
-    rows: Ints
-    total: int = 0
 
 
 class Snapshot:
@@ -76,11 +61,15 @@ class Snapshot:
         self.pods: dict[str, tuple[PodInfo, int]] = {}
         self.homeless: dict[str, PodInfo] = {}
         self.namespaces: dict[str, dict[str, str]] = {}
-        self.counters: OrderedDict[str, Counter] = OrderedDict()
-        self.anti_terms: dict[str, TermCount] = {}
-        self.affinity_terms: dict[str, TermCount] = {}
-        self.preferred_terms: dict[tuple[str, int], TermCount] = {}
-        self.node_version = 0  # rises when a node's labels, taints or presence change: static masks are cached by it
+        self.on_row: list[dict[str, PodInfo]] = [{} for _ in range(capacity)]
+        self.counters = Counters(MAX_COUNTERS)
+        self.anti_terms = TermTable()
+        self.affinity_terms = TermTable()
+        self.preferred_terms = TermTable()
+        self.node_version = 0  # rises when nodes change but for their pods: what is computed from nodes is cached by it
+        self.touched: list[int] = []  # rows whose pods changed, in order: readers remember how far they have read
+        self.epoch = 0  # rises when ``touched`` starts anew
+        self.priorities: dict[int, int] = {}  # placed pods by priority
 
     # Nodes
 
@@ -93,9 +82,10 @@ class Snapshot:
             row = self._take_row(meta["name"])
         amounts = {n: milli(q) if n == "cpu" else value(q) for n, q in (status.get("allocatable") or {}).items()}
         for name in amounts:
-            self._resource(name)
+            self.column(name)
         for name, column in self.resources.items():
             self.allocatable[column, row] = amounts.get(name, 0)
+        self._touch(row)
         labels = meta.get("labels") or {}
         taints = tuple((t["key"], t.get("value") or "", t["effect"]) for t in spec.get("taints") or ())
         unschedulable = bool(spec.get("unschedulable"))
@@ -112,9 +102,12 @@ class Snapshot:
                 column_of = self.label(key)
                 column_of.codes[row] = column_of.code(text)
             self.node_labels[row], self.taints[row], self.unschedulable[row] = dict(labels), taints, unschedulable
-        self.images[row] = {
+        images = {
             name: int(i.get("sizeBytes") or 0) for i in status.get("images") or () for name in i.get("names") or ()
         }
+        if images != self.images[row]:
+            self.images[row] = images
+            self.node_version += 1
         if fresh:
             self.live[row] = True
             for info in [p for p in self.homeless.values() if p.node_name == meta["name"]]:
@@ -125,7 +118,7 @@ class Snapshot:
         row = self.row_of.pop(name, None)
         if row is None:
             return
-        for info, _ in [entry for entry in self.pods.values() if entry[1] == row]:
+        for info in list(self.on_row[row].values()):
             self.remove_pod(info.uid)
             self.homeless[info.uid] = info
         for column in self.labels.values():
@@ -150,7 +143,14 @@ class Snapshot:
         self.row_of[name], self.names[row] = row, name
         return row
 
-    def _resource(self, name: str) -> int:
+    def _touch(self, row: int) -> None:
+        self.touched.append(row)
+        if len(self.touched) > MAX_TOUCHED:
+            self.touched.clear()
+            self.epoch += 1
+
+    def column(self, name: str) -> int:
+        """The column of a resource, made when it is new."""
         column = self.resources.get(name)
         if column is None:
             column = self.resources[name] = len(self.resources)
@@ -171,10 +171,10 @@ class Snapshot:
         self.live, self.unschedulable = np.pad(self.live, (0, pad)), np.pad(self.unschedulable, (0, pad))
         for column in self.labels.values():
             column.codes = np.pad(column.codes, (0, pad), constant_values=-1)
-        counts: list[Counter | TermCount] = [*self.counters.values(), *self.anti_terms.values()]
-        counts += [*self.affinity_terms.values(), *self.preferred_terms.values()]
-        for counted in counts:
-            counted.rows = np.pad(counted.rows, (0, pad))
+        for counter in self.counters.by_key.values():
+            counter.rows = np.pad(counter.rows, (0, pad))
+        self.node_version += 1
+        self.on_row += [{} for _ in range(pad)]
         self.names += [""] * pad
         self.node_labels += [{} for _ in range(pad)]
         self.taints += [()] * pad
@@ -198,44 +198,61 @@ class Snapshot:
         entry = self.pods.pop(uid, None)
         if entry is None:
             return None
+        self.on_row[entry[1]].pop(uid, None)
+        priority = entry[0].priority
+        if self.priorities[priority] == 1:
+            del self.priorities[priority]
+        else:
+            self.priorities[priority] -= 1
         self._count(entry[0], entry[1], -1)
         return entry[0]
 
     def _place(self, info: PodInfo, row: int) -> None:
         self.pods[info.uid] = (info, row)
+        self.on_row[row][info.uid] = info
+        self.priorities[info.priority] = self.priorities.get(info.priority, 0) + 1
         self._count(info, row, 1)
 
     def _count(self, info: PodInfo, row: int, sign: int) -> None:
-        for name, amount in info.requests.items():
-            self.used[self._resource(name), row] += sign * amount
-        self.used[PODS, row] += sign
-        self.nonzero[CPU, row] += sign * info.nonzero_cpu
-        self.nonzero[MEMORY, row] += sign * info.nonzero_memory
-        if info.ports:
-            taken = self.ports.setdefault(row, {})
-            for port in info.ports:
-                taken[port] = taken.get(port, 0) + sign
-                if not taken[port]:
-                    del taken[port]
-        if not info.terminating:
-            for counter in self.counters.values():
-                if counter.term.matches(info.namespace, info.labels, self.namespaces):
-                    counter.rows[row] += sign
-        for term in info.anti_affinity:
-            self._count_term(self.anti_terms, term.key, term, row, sign)
-        for term in info.affinity:
-            self._count_term(self.affinity_terms, term.key, term, row, sign)
-        for term in info.preferred:
-            self._count_term(self.preferred_terms, (term.key, term.weight), term, row, sign)
+        shape = info.shape
+        used = self.used
+        for name, amount in shape.requests.items():
+            column = self.resources.get(name)
+            if column is None:
+                column = self.column(name)
+                used = self.used
+            used[column, row] += sign * amount
+        used[PODS, row] += sign
+        nonzero = self.nonzero
+        nonzero[CPU, row] += sign * shape.nonzero_cpu
+        nonzero[MEMORY, row] += sign * shape.nonzero_memory
+        if shape.ports:
+            self._count_ports(shape.ports, row, sign)
+        version = self.node_version
+        if self.counters.by_key:
+            for counter in self.counters.index.candidates(info.labels):
+                if counter.matches(info.namespace, info.labels, info.terminating, self.namespaces):
+                    counter.add(row, sign, version)
+        for term in shape.anti_affinity:
+            self.anti_terms.add(term, row, sign, version)
+        for term in shape.affinity:
+            self.affinity_terms.add(term, row, sign, version)
+        for term in shape.preferred:
+            self.preferred_terms.add(term, row, sign, version)
+        self._touch(row)
 
-    def _count_term(self, table: dict[Any, TermCount], key: Any, term: PodTerm, row: int, sign: int) -> None:
-        counted = table.get(key)
-        if counted is None:
-            counted = table[key] = TermCount(term, np.zeros(self.size, np.int64))
-        counted.rows[row] += sign
-        counted.total += sign
-        if not counted.total:
-            del table[key]
+    def has_below(self, priority: int) -> bool:
+        """Whether any placed pod has a lower priority."""
+        return any(p < priority for p in self.priorities)
+
+    def _count_ports(self, ports: tuple[tuple[str, str, int], ...], row: int, sign: int) -> None:
+        taken = self.ports.setdefault(row, {})
+        for port in ports:
+            taken[port] = taken.get(port, 0) + sign
+            if not taken[port]:
+                del taken[port]
+        if not taken:
+            del self.ports[row]
 
     def set_namespace(self, name: str, labels: dict[str, str] | None) -> None:
         """A namespace came, changed or (None) went. Counters over namespace selectors are counted anew."""
@@ -245,34 +262,52 @@ class Snapshot:
             return
         else:
             self.namespaces[name] = dict(labels)
-        for key in [k for k, c in self.counters.items() if c.term.namespace_selector]:
-            del self.counters[key]
+        self.counters.drop(
+            k for k, c in list(self.counters.by_key.items()) if any(t.namespace_selector for t in c.terms)
+        )
 
-    def count(self, term: PodTerm) -> Ints:
-        """Placed, not terminating pods that the term's selector and namespaces match, per row. Kept up to date."""
-        key = f"{term.selector}|{','.join(sorted(term.namespaces))}|{term.namespace_selector}"
+    # Counts
+
+    def counter(self, terms: tuple[PodTerm, ...], *, terminating: bool) -> Counter:
+        """Placed pods that match all the terms' selectors and namespaces. Kept up to date."""
+        key = "&".join(t.who for t in terms) + ("+" if terminating else "")
         counter = self.counters.get(key)
         if counter is None:
-            counter = self.counters[key] = Counter(term, np.zeros(self.size, np.int64))
-            matches = label_selector(term.selector)
+            counter = Counter(key, terms, terminating, np.zeros(self.size, np.int64))
             for info, row in self.pods.values():
-                if not info.terminating and term.covers(info.namespace, self.namespaces) and matches(info.labels):
+                if counter.matches(info.namespace, info.labels, info.terminating, self.namespaces):
                     counter.rows[row] += 1
-            if len(self.counters) > MAX_COUNTERS:
-                self.counters.popitem(last=False)
-        else:
-            self.counters.move_to_end(key)
-        return counter.rows
+            self.counters.put(counter)
+        return counter
 
-    def per_domain(self, topology: str, rows: Ints, among: Mask | None = None) -> tuple[Ints, Ints]:
-        """Sum ``rows`` over each topology domain. Returns the code per row (-1: no label) and the sums by code."""
-        column = self.label(topology)
-        known = column.codes >= 0
-        if among is not None:
-            known = known & among
-        sums = np.zeros(max(len(column.values), 1), np.int64)
-        np.add.at(sums, column.codes[known], rows[known])
-        return column.codes, sums
+    def domains(
+        self, counter: Counter, topology: str, eligible: Mask | None = None, eligibility: object = None
+    ) -> Domains:
+        """A counter's sums by domain. ``eligibility`` names the ``eligible`` rows, so that equal ones are shared."""
+        key = (topology, eligibility)
+        found = counter.domains.get(key)
+        if found is None or found.version != self.node_version:
+            column = self.label(topology)
+            found = Domains(column.codes, len(column.values), self.node_version, eligible)
+            found.fill(counter.rows)
+            if len(counter.domains) >= MAX_DOMAINS:
+                counter.domains.clear()
+            counter.domains[key] = found
+        return found
+
+    def term_domains(self, counted: TermCount) -> Domains:
+        """The sums by domain of the pods that carry a term."""
+        found = counted.domains
+        if found is None or found.version != self.node_version:
+            column = self.label(counted.term.topology)
+            found = Domains(column.codes, len(column.values), self.node_version)
+            for row, number in counted.rows.items():
+                code = column.codes.item(row)
+                if code >= 0:
+                    found.sums[code] += number
+                    found.total += number
+            counted.domains = found
+        return found
 
     def rows_named(self, names: Iterable[str]) -> Mask:
         mask = np.zeros(self.size, bool)

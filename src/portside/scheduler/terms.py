@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -57,6 +57,18 @@ def label_selector(text: str) -> Predicate:
     return lambda labels: all(part(labels) for part in parts)
 
 
+@lru_cache(maxsize=4096)
+def handle(text: str) -> tuple[str, str] | None:
+    """A label (key, value) that every match of the selector carries: what an index finds it by. None when there is none."""
+    selector = json.loads(text) or {}
+    for pair in (selector.get("matchLabels") or {}).items():
+        return pair  # type: ignore[no-any-return]
+    for entry in selector.get("matchExpressions") or ():
+        if entry["operator"] == "In" and len(entry.get("values") or ()) == 1:
+            return entry["key"], entry["values"][0]
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class NodeTerm:
     """One nodeSelectorTerm: expressions over labels, and over the field metadata.name."""
@@ -92,6 +104,7 @@ class PodTerm:
     namespaces: frozenset[str]
     namespace_selector: str
     weight: int = 0
+    who: str = ""  # the key without the topology: equal for terms that match the same pods
 
     @classmethod
     def of(cls, term: Json, own_namespace: str, weight: int = 0) -> PodTerm:
@@ -102,14 +115,14 @@ class PodTerm:
         selector = canonical(term.get("labelSelector"))
         namespace_selector = canonical(term["namespaceSelector"]) if selects else ""
         topology = term.get("topologyKey", "")
-        return cls(
-            f"{selector}|{topology}|{','.join(sorted(listed))}|{namespace_selector}",
-            selector,
-            topology,
-            listed,
-            namespace_selector,
-            weight,
-        )
+        who = f"{selector}|{','.join(sorted(listed))}|{namespace_selector}"
+        return cls(f"{topology}|{who}", selector, topology, listed, namespace_selector, weight, who)
+
+    @classmethod
+    def within(cls, namespace: str, selector: str, topology: str = "") -> PodTerm:
+        """A selector over one namespace."""
+        who = f"{selector}|{namespace}|"
+        return cls(f"{topology}|{who}", selector, topology, frozenset((namespace,)), "", 0, who)
 
     def covers(self, namespace: str, namespace_labels: Mapping[str, Labels]) -> bool:
         if namespace in self.namespaces:
@@ -133,6 +146,14 @@ class Spread:
     min_domains: int
     honor_affinity: bool
     honor_taints: bool
+    all_keys: tuple[str, ...] = ()  # topology keys that a node must have to count: those of all constraints of its kind
+
+    @classmethod
+    def all_of(cls, constraints: list[Json]) -> tuple[Spread, ...]:
+        """A pod's constraints; required and preferred ones each look only at nodes that have all their keys."""
+        found = [cls.of(c) for c in constraints]
+        keys = {r: tuple(dict.fromkeys(s.topology for s in found if s.required is r)) for r in (True, False)}
+        return tuple(replace(s, all_keys=keys[s.required]) for s in found)
 
     @classmethod
     def of(cls, constraint: Json) -> Spread:

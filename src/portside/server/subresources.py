@@ -165,7 +165,8 @@ async def binding(server: ApiServer, request: Request, resource: Resource, route
     said = await server.mutate(replace(attributes, verb="create"), said, None, "CREATE", options.dry_run, request)
     errors = bind_errors(said)
     if errors:
-        raise invalid("Binding", name, errors)
+        texts = [str(e) for e in errors]
+        raise ApiError(500, "", texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
     if attributes.name and said["metadata"].get("name") and said["metadata"]["name"] != attributes.name:
         raise bad_request(
             f"the name in the binding ({said['metadata']['name']}) does not match the name of the pod ({name})"

@@ -26,6 +26,7 @@ from portside.server.admission import (
     service_account,
     storage_protection,
     taint_nodes_by_condition,
+    topology_labels,
     volume_claim_resize,
     webhooks,
 )
@@ -84,6 +85,7 @@ MUTATING: tuple[Entry, ...] = (
     Entry(node_restriction.validate, _NODE_OWN, _ANY),
     Entry(taint_nodes_by_condition.mutate, ("/nodes",), ("CREATE",)),
     Entry(priority.mutate, _PODS, ("CREATE",)),
+    Entry(topology_labels.mutate, _PODS, ("CREATE",)),
     Entry(default_toleration_seconds.mutate, _PODS, _WRITE),
     Entry(
         storage_protection.mutate,

@@ -1,0 +1,286 @@
+"""Figures of the scheduler on this machine: the core alone, and through the API with a durable store, in one process.
+
+    python bench/scheduler.py [--only core,api] [--work plain,spread,…] [--nodes N] [--pods N] [--rounds N] [--profile]
+                              [--controllers]
+
+``api`` makes nodes and pods first, then starts the scheduler: the figure is pods per second from the first to the last
+binding, as seen in the watch cache. ``core`` places read pods on a snapshot, without any API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import pstats
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import uvloop
+
+from portside.base.clock import SYSTEM
+from portside.base.pki import ensure_pki
+from portside.client.inprocess import inprocess_client
+from portside.scheduler.cycle import Cycle, Placed
+from portside.scheduler.pod_info import read_pod
+from portside.scheduler.runner import Scheduler
+from portside.scheduler.snapshot import Snapshot
+from portside.server.app import ApiServer
+from portside.server.attributes import User
+from portside.server.bootstrap.apply import Place, bootstrap
+from portside.store.sqlite import SqliteBackend
+
+Json = dict[str, Any]
+ZONES = 3
+ZONE, HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
+NODES, PODS = ("", "v1", "nodes"), ("", "v1", "pods")
+NAMESPACES = ("", "v1", "namespaces")
+
+
+def node(i: int) -> Json:
+    name = f"n{i}"
+    amounts = {"cpu": "16", "memory": "64Gi", "pods": "110"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {HOST: name, ZONE: f"z{i % ZONES}", "half": f"h{i % 2}"}},
+        "spec": {},
+        "status": {
+            "allocatable": amounts,
+            "capacity": amounts,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+        },
+    }
+
+
+def pod(i: int, **spec: Any) -> Json:
+    container = {"name": "c", "image": "app:1", "resources": {"requests": {"cpu": "100m", "memory": "200Mi"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"p{i}", "namespace": "default", "labels": {"app": "a"}},
+        "spec": {"containers": [container], "automountServiceAccountToken": False, **spec},
+    }
+
+
+def _term(key: str, app: str, **more: Any) -> list[Json]:
+    return [{"topologyKey": key, "labelSelector": {"matchLabels": {"app": app}}, **more}]
+
+
+def plain(i: int) -> Json:
+    return pod(i)
+
+
+def spread(i: int) -> Json:
+    constraint = {"maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"}
+    return pod(i, topologySpreadConstraints=[constraint | {"labelSelector": {"matchLabels": {"app": "a"}}}])
+
+
+def node_affinity(i: int) -> Json:
+    terms = [{"matchExpressions": [{"key": "half", "operator": "In", "values": ["h0"]}]}]
+    return pod(
+        i, affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    )
+
+
+def anti_affinity(i: int) -> Json:
+    made = pod(i)
+    app = made["metadata"]["labels"]["app"] = f"a{i % 4}"
+    made["spec"]["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _term(HOST, app)}}
+    return made
+
+
+def affinity(i: int) -> Json:
+    return pod(i, affinity={"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": _term(ZONE, "a")}})
+
+
+def ns_anti_affinity(i: int) -> Json:
+    made = anti_affinity(i)
+    term = made["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+    term["namespaceSelector"] = {"matchLabels": {"team": "a"}}
+    made["metadata"]["namespace"] = f"team-{i % 50}"
+    return made
+
+
+def mixed(i: int) -> Json:
+    """Twenty deployments of different sizes, one after the other in turn."""
+    made = pod(i)
+    made["metadata"]["labels"]["app"] = f"m{i % 20}"
+    made["spec"]["containers"][0]["resources"] = {"requests": {"cpu": f"{50 + i % 20}m", "memory": "100Mi"}}
+    return made
+
+
+WORK: dict[str, Callable[[int], Json]] = {
+    "plain": plain,
+    "mixed": mixed,
+    "spread": spread,
+    "node-affinity": node_affinity,
+    "affinity": affinity,
+    "anti-affinity": anti_affinity,
+    "ns-anti-affinity": ns_anti_affinity,
+}
+
+
+def core(make: Callable[[int], Json], nodes: int, pods: int, pods_per_node: int = 0) -> float:
+    """Seconds to place ``pods`` on ``nodes``; reading each pod's object is part of it."""
+    snapshot = Snapshot()
+    for i in range(50):
+        snapshot.set_namespace(f"team-{i}", {"team": "a"})
+    snapshot.set_namespace("default", {})
+    for i in range(nodes):
+        made = node(i)
+        if pods_per_node:
+            made["status"]["allocatable"] = {"cpu": "1000", "memory": "4000Gi", "pods": str(pods_per_node)}
+        snapshot.set_node(made)
+    cycle = Cycle(snapshot, Random(1))
+    placed = 0
+    took = 0.0
+    done = 0
+    while done < pods:
+        bodies = [make(i) for i in range(done, min(done + 20_000, pods))]
+        for i, body in enumerate(bodies, done):
+            body["metadata"]["uid"] = f"u{i}"
+        done += len(bodies)
+        began = time.perf_counter()
+        for body in bodies:
+            info = read_pod(body)
+            found = cycle.decide(info)
+            if isinstance(found, Placed):
+                info.node_name = found.node
+                snapshot.set_pod(info)
+                placed += 1
+        took += time.perf_counter() - began
+    if placed < pods:
+        print(f"  placed only {placed} of {pods}")
+    return took
+
+
+async def _fill(client: Any, resource: Any, bodies: list[Json]) -> None:
+    slots = asyncio.Semaphore(64)
+
+    async def one(body: Json) -> None:
+        async with slots:
+            await client.create(resource, body, namespace=body["metadata"].get("namespace", ""))
+
+    await asyncio.gather(*(one(b) for b in bodies))
+
+
+async def through_api(make: Callable[[int], Json], nodes: int, pods: int, options: argparse.Namespace) -> float:
+    """Pods per second from the first to the last binding."""
+    home = Path(tempfile.mkdtemp(prefix="bench-scheduler-", dir=options.folder))
+    server = ApiServer(SqliteBackend(home / "store.db"), ensure_pki(home, ["127.0.0.1"]))
+    await server.start()
+    await bootstrap(server, Place("127.0.0.1", 6443, server.allocator.first, "10.96.0.0/16"), server.pki)
+    client = inprocess_client(
+        server.handler, server.make_request(User("system:kube-scheduler", groups=("system:masters",)))
+    )
+    tasks: list[asyncio.Task[None]] = []
+    gc.collect()  # as run/control_plane.py does
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        names = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}]
+        names += [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"team-{i}", "labels": {"team": "a"}}}
+            for i in range(50)
+        ]
+        for name in names:
+            try:
+                await client.create(NAMESPACES, name)
+            except Exception as error:
+                if "exists" not in str(error):
+                    raise
+        for name in names:
+            account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+            await client.create(("", "v1", "serviceaccounts"), account, namespace=name["metadata"]["name"])
+        await _fill(client, NODES, [node(i) for i in range(nodes)])
+        for i in range(nodes):  # admission taints new nodes; without controllers nobody else takes the taint away
+            await client.patch(NODES, f"n{i}", {"spec": {"taints": None}})
+        began = time.perf_counter()
+        await _fill(client, PODS, [make(i) for i in range(pods)])
+        made = pods / (time.perf_counter() - began)
+        if options.controllers:
+            from portside.controllers import run
+
+            tasks.append(asyncio.create_task(run(client, SYSTEM, root_ca="")))
+            await asyncio.sleep(5)
+        scheduler = Scheduler(client, SYSTEM)
+        profile = cProfile.Profile() if options.profile else None
+        times: list[float] = []
+
+        bound = asyncio.create_task(_count_bound(server, pods, times))
+        if profile:
+            profile.enable()
+        tasks.append(asyncio.create_task(scheduler.run()))
+        await bound
+        if profile:
+            profile.disable()
+            pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+        print(f"  pods made at {made:,.0f}/s")
+        return pods / max(times[1] - times[0], 1e-9)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.stop()
+        shutil.rmtree(home)
+
+
+async def _count_bound(server: ApiServer, pods: int, times: list[float]) -> None:
+    """Notes when the first and the last pod got its node; asks the watch cache ten times a second."""
+    from portside.api.kinds import BY_KIND
+
+    cache = server.resource(BY_KIND[("", "v1", "Pod")]).cache
+    start = cache.revision
+    deadline = time.perf_counter() + 120
+    while time.perf_counter() < deadline:
+        await asyncio.sleep(0.02)
+        if not times and cache.revision > start:
+            times.append(time.perf_counter())
+        if times and cache.revision - start >= pods:
+            count = sum(1 for o in cache.list().objects if b'"nodeName":"' in o.full)
+            if count >= pods:
+                times.append(time.perf_counter())
+                return
+    raise SystemExit("not all pods were bound within 120 s")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--only", default="core,api")
+    options.add_argument("--work", default=",".join(WORK))
+    options.add_argument("--nodes", type=int, default=5000)
+    options.add_argument("--pods", type=int, default=10_000)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--folder", default=None)
+    options.add_argument("--profile", action="store_true")
+    options.add_argument("--controllers", action="store_true")
+    options.add_argument("--large", action="store_true", help="100,000 tasks on 1,000 nodes; 1,000,000 on 10,000")
+    chosen = options.parse_args()
+    for part in chosen.only.split(","):
+        for name in chosen.work.split(","):
+            found = []
+            for _ in range(chosen.rounds):
+                if part == "core":
+                    found.append(chosen.pods / core(WORK[name], chosen.nodes, chosen.pods))
+                else:
+                    found.append(uvloop.run(through_api(WORK[name], chosen.nodes, chosen.pods, chosen)))
+            low, high = min(found), max(found)
+            print(
+                f"{part:<5} {name:<18} {statistics.median(found):>10,.0f} pods/s   ({low:,.0f} .. {high:,.0f})",
+                flush=True,
+            )
+    if chosen.large:
+        print(f"100,000 tasks on 1,000 nodes: {core(plain, 1000, 100_000, 110):.2f} s")
+        print(f"1,000,000 pods on 10,000 nodes: {core(plain, 10_000, 1_000_000, 110):.1f} s")
+
+
+if __name__ == "__main__":
+    main()

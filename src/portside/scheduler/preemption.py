@@ -1,0 +1,168 @@
+"""Whom to evict so that a pod fits: the node and the victims that do the least harm. Changes nothing for good.
+
+The rules are upstream's: only pods of lower priority; pods whose disruption budget allows no more are spared first, then
+the more important ones; among nodes the one with the fewest broken budgets, then the lowest victims.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from portside.scheduler.cycle import Cycle, Unplaced
+from portside.scheduler.pod_info import PodInfo
+from portside.scheduler.terms import canonical, label_selector
+
+Json = dict[str, Any]
+MIN_CANDIDATES = 100  # nodes looked at, at least, before the best of those found is taken
+CANDIDATE_SHARE = 0.1  # of all nodes, when that is more
+NO_VICTIMS = "No preemption victims found for incoming pod"
+NOT_HELPFUL = "Preemption is not helpful for scheduling"
+OFFSET = 1 << 31  # makes every priority positive, so that fewer victims have a smaller sum
+
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """Pods to evict from a node, most important first; how many of them break a disruption budget."""
+
+    node: str
+    pods: tuple[PodInfo, ...]
+    broken: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A PodDisruptionBudget as far as it matters here."""
+
+    namespace: str
+    selector: str
+    allowed: int
+    disrupted: frozenset[str]
+
+    @classmethod
+    def of(cls, obj: Json) -> Budget:
+        status = obj.get("status") or {}
+        return cls(
+            obj["metadata"]["namespace"],
+            canonical((obj.get("spec") or {}).get("selector")),
+            int(status.get("disruptionsAllowed") or 0),
+            frozenset(status.get("disruptedPods") or ()),
+        )
+
+
+def importance(pod: PodInfo) -> tuple[int, str, str]:
+    """Sorts the more important first: by priority, then by who started earlier."""
+    return -pod.priority, pod.started or "9", pod.uid
+
+
+def ineligible(pod: PodInfo, placed_on_nominated: Iterable[PodInfo]) -> str:
+    """Why this pod may not evict others now, "" when it may."""
+    if pod.never_preempts:
+        return "not eligible due to preemptionPolicy=Never."
+    if any(p.terminating and p.priority < pod.priority and _preempted(p) for p in placed_on_nominated):
+        return "not eligible due to a terminating pod on the nominated node."
+    return ""
+
+
+def _preempted(pod: PodInfo) -> bool:
+    return any(
+        c["type"] == "DisruptionTarget" and c.get("reason") == "PreemptionByScheduler" and c["status"] == "True"
+        for c in (pod.object.get("status") or {}).get("conditions") or ()
+    )
+
+
+def split_by_budget(pods: Sequence[PodInfo], budgets: Sequence[Budget]) -> tuple[list[PodInfo], list[PodInfo]]:
+    """(those that break a budget, those that don't), when evicted in this order."""
+    left = [b.allowed for b in budgets]
+    breaking: list[PodInfo] = []
+    fine: list[PodInfo] = []
+    for pod in pods:
+        breaks = False
+        for i, budget in enumerate(budgets):
+            if budget.namespace != pod.namespace or not pod.labels or budget.selector in ("null", "{}"):
+                continue
+            if pod.name in budget.disrupted or not label_selector(budget.selector)(pod.labels):
+                continue
+            left[i] -= 1
+            breaks = breaks or left[i] < 0
+        (breaking if breaks else fine).append(pod)
+    return breaking, fine
+
+
+def victims_on(cycle: Cycle, pod: PodInfo, row: int, budgets: Sequence[Budget]) -> Victims | str:
+    """The fewest pods to evict from one node, or why that would not help."""
+    snapshot = cycle.snapshot
+    lower = sorted((p for p in snapshot.on_row[row].values() if p.priority < pod.priority), key=importance)
+    if not lower:
+        return NO_VICTIMS
+    try:
+        for victim in lower:
+            snapshot.remove_pod(victim.uid)
+        if not cycle.fits_on(pod, row):
+            return cycle.reason_on(pod, row)
+        breaking, fine = split_by_budget(lower, budgets)
+        chosen: list[PodInfo] = []
+        broken = 0
+        for group in (breaking, fine):
+            for candidate in group:
+                snapshot.set_pod(candidate)
+                if not cycle.fits_on(pod, row):
+                    snapshot.remove_pod(candidate.uid)
+                    chosen.append(candidate)
+                    broken += group is breaking
+        return Victims(snapshot.names[row], tuple(sorted(chosen, key=importance)), broken)
+    finally:
+        for victim in lower:
+            if victim.uid not in snapshot.pods:
+                snapshot.set_pod(victim)
+
+
+def harm(victims: Victims) -> tuple[Any, ...]:
+    """Smaller is better: budgets broken, highest priority, sum of priorities, number; then the later started."""
+    pods = victims.pods
+    if not pods:
+        return (-1,)
+    top = pods[0].priority
+    earliest = min((p.started or "9" for p in pods if p.priority == top), default="")
+    newest_first = tuple(-ord(c) for c in earliest)
+    return victims.broken, top, sum(p.priority + OFFSET for p in pods), len(pods), newest_first
+
+
+def find(cycle: Cycle, pod: PodInfo, failed: Unplaced, budgets: Sequence[Budget]) -> Victims | str:
+    """The best victims, or the words for the message when there are none."""
+    snapshot = cycle.snapshot
+    total = len(snapshot.row_of)
+    tries: Counter[str] = Counter()
+    if total - len(failed.rows):
+        tries[NOT_HELPFUL] = total - len(failed.rows)
+    if failed.rows and not snapshot.has_below(pod.priority):
+        tries[NO_VICTIMS] += len(failed.rows)
+        return words(total, tries)
+    enough = max(MIN_CANDIDATES, int(total * CANDIDATE_SHARE))
+    rows = list(failed.rows)
+    if rows:
+        offset = cycle.rng.randrange(len(rows))
+        rows = rows[offset:] + rows[:offset]
+    best: Victims | None = None
+    found = 0
+    for row in rows:
+        answer = victims_on(cycle, pod, row, budgets)
+        if isinstance(answer, str):
+            tries[answer] += 1
+            continue
+        found += 1
+        if best is None or harm(answer) < harm(best):
+            best = answer
+        if found >= enough:
+            break
+    return best if best is not None else words(total, tries)
+
+
+def words(total: int, tries: Counter[str]) -> str:
+    """Upstream's summary of attempts that found nothing."""
+    if not total:
+        return "0/0 nodes are available: "
+    parts = sorted(f"{count} {reason}" for reason, count in tries.items())
+    return f"0/{total} nodes are available: {', '.join(parts)}."
