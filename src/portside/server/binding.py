@@ -30,6 +30,7 @@ def bind(pod: Json, said: Json, node: Json | None, now: str) -> str:
     if labels:
         meta["labels"] = (meta.get("labels") or {}) | labels
     status = pod.setdefault("status", {})
+    status.pop("nominatedNodeName", None)  # it has a node now: the wish has done its work
     conditions = [c for c in status.get("conditions") or [] if c.get("type") != "PodScheduled"]
     status["conditions"] = [
         *conditions,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from tests.unit.scheduler.test_cycle import affinity, node, pod
+
 from portside.scheduler.cycle import Cycle, Unplaced
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.preemption import Budget, Victims, find, ineligible
 from portside.scheduler.snapshot import Snapshot
-from tests.unit.scheduler.test_cycle import affinity, node, pod
 
 Json = dict[str, Any]
 
