@@ -41,9 +41,9 @@ def _parse(text: str) -> tuple[Decimal, str]:
         if abs(exponent) > 1000:
             raise QuantityError("unable to parse quantity's suffix")
         value, form = number.scaleb(exponent), "exp"
-    if value and value % _NANO:
-        value = value.quantize(_NANO, rounding=ROUND_CEILING)
     value = min(value, MAXIMUM)
+    if value.as_tuple().exponent < -9:  # type: ignore[operator]
+        value = value.quantize(_NANO, rounding=ROUND_CEILING)
     return (-value if match[1] == "-" else value), form
 
 
