@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from portside.api import cel
 from portside.api.cel import types
 from portside.api.cel.formatting import display
