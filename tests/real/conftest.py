@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cluster
+from tests.real.neighbourhood import SLEEP, Neighbourhood, pod, service, web
 
 
 @pytest.fixture(scope="session")
@@ -34,4 +35,18 @@ def namespace(real: Cluster) -> Iterator[str]:
     real.kubectl("create", "namespace", name)
     real.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
     yield name
+    real.kubectl("delete", "namespace", name, "--wait=false", check=False)
+
+
+@pytest.fixture(scope="session")
+def town(real: Cluster) -> Iterator[Neighbourhood]:
+    """Three pods that answer (app=web, tier=front) and one that asks (box), shared by the tests of the network."""
+    name = f"net-{uuid.uuid4().hex[:6]}"
+    real.kubectl("create", "namespace", name)
+    real.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
+    found = Neighbourhood(real, name)
+    front = [web(f"web-{n}", labels={"app": "web", "tier": "front"}) for n in range(3)]
+    found.apply(*front, pod("box", SLEEP), service("web", {"app": "web"}))
+    found.ready("web-0", "web-1", "web-2", "box")
+    yield found
     real.kubectl("delete", "namespace", name, "--wait=false", check=False)

@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from portside.agent import imagebuild
 
 SOCKET_LIMIT = 100  # sun_path is 108 bytes with its NUL; containerd appends ".ttrpc" to its socket's name
 CNI_BINARIES = ("/usr/lib/cni", "/opt/cni/bin")
+CLUSTER_CIDR = "10.244.0.0/16"
 NEEDED = ("containerd", "runc", "ctr")
 
 
@@ -125,18 +127,23 @@ oom_score = {-999 if protect else 0}
 """
 
 
+def interfaces() -> set[str]:
+    """The names of this network namespace's interfaces."""
+    return {name for _, name in socket.if_nameindex()}
+
+
 def _taken(home: Path) -> tuple[set[str], list[ipaddress.IPv4Network]]:
-    """Interface names and IPv4 networks in use on this machine."""
+    """Interface names and IPv4 networks in use in this network namespace (sysfs may show another one's)."""
     answer = subprocess.run(["ip", "-j", "-4", "address"], capture_output=True, text=True, check=True).stdout
-    names, networks = set(os.listdir("/sys/class/net")), []
+    names, networks = interfaces(), []
     for link in json.loads(answer):
         for address in link.get("addr_info", ()):
             networks.append(ipaddress.IPv4Network(f"{address['local']}/{address['prefixlen']}", strict=False))
     return names, networks
 
 
-def choose_network(home: Path, wanted: str = "") -> Network:
-    """This home's bridge and subnet: what it had before, else the wanted or the first free 10.244.N.0/24.
+def choose_network(home: Path, wanted: str = "", cluster: str = CLUSTER_CIDR) -> Network:
+    """This home's bridge and subnet: what it had before, else the wanted or the first free /24 of the cluster's range.
 
     Raises ContainerdError when every subnet is taken.
     """
@@ -150,18 +157,19 @@ def choose_network(home: Path, wanted: str = "") -> Network:
     names, networks = _taken(home)
     mark = hashlib.sha256(str(home).encode()).hexdigest()[:6]
     bridge = "portside0" if "portside0" not in names else f"ps-{mark}"
-    choices = [wanted] if wanted else [f"10.244.{n}.0/24" for n in range(256)]
+    parts = ipaddress.IPv4Network(cluster)
+    choices = [wanted] if wanted else map(str, parts.subnets(new_prefix=max(24, parts.prefixlen)))
     for choice in choices:
         subnet = ipaddress.IPv4Network(choice)
         if wanted or not any(subnet.overlaps(used) for used in networks):
             record.write_text(json.dumps({"bridge": bridge, "pod_cidr": choice}) + "\n")
             return Network(bridge, choice)
-    raise ContainerdError("every subnet of 10.244.0.0/16 is in use on this machine; choose one with --pod-cidr")
+    raise ContainerdError(f"every subnet of {cluster} is in use on this machine; choose one with --pod-cidr")
 
 
 def ensure_bridge(network: Network) -> None:
     """Make the pods' bridge with its address before the first pod, so that a name server can listen on it."""
-    if not Path("/sys/class/net", network.bridge).exists():
+    if network.bridge not in interfaces():
         subprocess.run(["ip", "link", "add", network.bridge, "type", "bridge"], check=True, capture_output=True)
     length = network.pod_cidr.rpartition("/")[2]
     address = ["ip", "address", "replace", f"{network.gateway}/{length}", "dev", network.bridge]

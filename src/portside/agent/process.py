@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portside.agent.containerd import Containerd, ContainerdError, choose_network, ensure_bridge
+from portside.agent.containerd import CLUSTER_CIDR, Containerd, ContainerdError, choose_network, ensure_bridge
 
 if TYPE_CHECKING:
     from portside.agent.agent import Agent
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """What a node is told. ``port`` 0: one that is free; ``runtime``: the socket of a running CRI runtime, "" starts
-    our own containerd; ``pod_cidr`` "": the first free 10.244.N.0/24, kept in the home."""
+    our own containerd; ``pod_cidr`` "": the first free /24 of ``cluster_cidr``, kept in the home."""
 
     home: Path
     kubeconfig: str
@@ -34,6 +34,7 @@ class NodeOptions:
     port: int = 0
     runtime: str = ""
     max_pods: int = 110
+    cluster_cidr: str = CLUSTER_CIDR
 
 
 Extra = Callable[["Agent"], Awaitable[None]]
@@ -55,7 +56,7 @@ async def run_node(options: NodeOptions, *extras: Extra) -> None:
 
     home = options.home.absolute()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    network = choose_network(home, options.pod_cidr)
+    network = choose_network(home, options.pod_cidr, options.cluster_cidr)
     containerd = None if options.runtime else Containerd(home, network)
     if ensure_mounted():
         logging.getLogger("portside.agent").info("control groups were not mounted here; they are now")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import ssl
@@ -14,9 +15,9 @@ from typing import Any
 from portside.cli.api import Api, Refused
 from portside.cli.manifests import Applier, Manifest, load, unready
 from portside.cli.steps import CliError, Steps, say
+from portside.run import networks
 from portside.run.home import Home, locked
 from portside.run.launch import last_lines, start
-from portside.run.networks import node_address
 
 API_PATIENCE, NODE_PATIENCE = 60.0, 90.0  # seconds
 POLL = 0.03
@@ -82,6 +83,8 @@ def _decide(home: Home, options: argparse.Namespace) -> dict[str, Any]:
     facts = home.cluster()
     if not facts:
         facts = {"simulate": options.simulate or 0}
+        if not facts["simulate"]:
+            facts |= _ranges()
     if options.simulate is not None and bool(options.simulate) != bool(facts["simulate"]):
         raise CliError(
             "this cluster was made with " + ("simulated nodes" if facts["simulate"] else "this machine as its node"),
@@ -102,6 +105,37 @@ def _decide(home: Home, options: argparse.Namespace) -> dict[str, Any]:
     return facts
 
 
+def _ranges() -> dict[str, Any]:
+    """Address ranges that nothing on this machine uses, another cluster included."""
+    taken = networks.present()
+    pods, services = (networks.choose(r, taken) for r in (networks.POD_RANGES, networks.SERVICE_RANGES))
+    if pods is None or services is None:
+        raise CliError(
+            "no address range is free for the cluster",
+            why="this machine has routes to all of " + ", ".join((*networks.POD_RANGES, *networks.SERVICE_RANGES)),
+            todo="stop a cluster that is not needed, or take a route away: ip route",
+            code=3,
+        )
+    return {"cluster_cidr": pods, "service_cidr": services}
+
+
+def _check_ranges(home: Home, facts: dict[str, Any]) -> None:
+    """Another cluster may have taken the ranges while this one was down."""
+    if "service_cidr" not in facts:
+        return
+    try:
+        bridge = json.loads((home.root / "network.json").read_text())["bridge"]
+    except (OSError, ValueError, KeyError):
+        return
+    if found := networks.clash(facts["service_cidr"], bridge, networks.present()):
+        raise CliError(
+            f"this cluster's service addresses {facts['service_cidr']} are in use on this machine",
+            why=f"{found.network} is routed to {found.device}; another cluster was started meanwhile",
+            todo="stop the other one first (portside down --home DIR), or use another machine",
+            code=3,
+        )
+
+
 def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
     record = home.record("control-plane")
     with steps.step("control plane") as note:
@@ -112,7 +146,10 @@ def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
             if facts["simulate"]:
                 words += ["--simulate", str(facts["simulate"])]
             else:
-                words += ["--address", "0.0.0.0", "--advertise", node_address()]
+                _check_ranges(home, facts)
+                words += ["--address", "0.0.0.0", "--advertise", networks.node_address()]
+                words += ["--cluster-cidr", facts.get("cluster_cidr", "10.244.0.0/16")]
+                words += ["--service-cidr", facts.get("service_cidr", "10.96.0.0/16")]
             if facts.get("port"):
                 words += ["--port", str(facts["port"])]
             record = start(home, "control-plane", "portside.run.control_plane", words)

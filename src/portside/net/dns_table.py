@@ -26,14 +26,17 @@ from portside.net.services import group_slices
 
 Json = dict[str, Any]
 
+REVERSE = ".in-addr.arpa"
 TTL = 5  # seconds; short, because Services and pods come and go
 
 
 class NameTable:
     """Answers for the cluster's zone and for reverse look-ups of its addresses. Built anew when something changes."""
 
-    def __init__(self, zone: str = "cluster.local") -> None:
+    def __init__(self, zone: str = "cluster.local", ranges: Iterable[str] = ()) -> None:
+        """``ranges``: the cluster's own addresses, whose reverse names nobody else knows."""
         self.zone = zone
+        self.ranges = [ipaddress.ip_network(r) for r in ranges]
         self.records: dict[str, list[Answer]] = {}
         self.inner: set[str] = set()  # names that exist only because something lies below them
 
@@ -97,8 +100,18 @@ class NameTable:
                                 found[srv].append(record)
 
     def covers(self, name: str) -> bool:
-        """Whether this table is the authority for the name; reverse names only when they are known."""
-        return name == self.zone or name.endswith("." + self.zone) or name in self.records
+        """Whether this table is the authority for the name."""
+        return name == self.zone or name.endswith("." + self.zone) or name in self.records or self._reverse(name)
+
+    def _reverse(self, name: str) -> bool:
+        """Whether it is the reverse name of an address of the cluster."""
+        if not name.endswith(REVERSE):
+            return False
+        try:
+            address = ipaddress.IPv4Address(".".join(reversed(name[: -len(REVERSE)].split("."))))
+        except ValueError:
+            return False
+        return any(address in network for network in self.ranges)
 
     def look_up(self, name: str, kind: int) -> tuple[int, list[Answer], list[Answer], str]:
         """Code, answers, additional records, and the outside name to resolve as well ("" when none)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from portside.net.policy import PolicyRules
 from portside.net.services import Backend, HostPort, ServicePort
 
 MARK = "0x4000"  # set on connections that must leave with the node's address
@@ -16,11 +17,13 @@ MARK = "0x4000"  # set on connections that must leave with the node's address
 
 @dataclass(slots=True)
 class Table:
-    """A rendered table: rules per chain, elements per map, and the dynamic sets of session affinity."""
+    """A rendered table: rules per chain, elements per map, definitions of sets (session affinity, policies), and the
+    members of those sets that have fixed ones."""
 
     chains: dict[str, list[str]] = field(default_factory=dict)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
     sets: dict[str, str] = field(default_factory=dict)
+    members: dict[str, set[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,22 @@ MAPS = {
     "host-ports": "type inet_proto . inet_service : verdict",
     "refused": "type ipv4_addr . inet_proto . inet_service : verdict",
     "refused-ports": "type inet_proto . inet_service : verdict",
+    "policy-in": "type ipv4_addr : verdict",
+    "policy-out": "type ipv4_addr : verdict",
 }
+FIXED_SETS = {"cluster-ips": "type ipv4_addr"}
+CALLERS = ("fw-", "ext", "svc", "all", "hp-", "np-", "ep-")  # chains in the order in which they may be deleted
 
 
-def render(ports: Iterable[ServicePort], published: Iterable[HostPort]) -> Table:
-    """The table's changing part for these service ports and host ports."""
-    table = Table(maps={name: {} for name in MAPS})
+def render(
+    ports: Iterable[ServicePort], published: Iterable[HostPort], cluster_cidr: str, policies: PolicyRules | None = None
+) -> Table:
+    """The table's changing part for these service ports, host ports and policies."""
+    table = Table(maps={name: {} for name in MAPS}, members={name: set() for name in FIXED_SETS})
+    addresses = table.members["cluster-ips"]
     for port in ports:
-        _render_port(table, port)
+        addresses.update(port.cluster_ips)
+        _render_port(table, port, cluster_cidr)
     by_port: dict[tuple[str, int], list[HostPort]] = {}
     for entry in published:
         by_port.setdefault((entry.protocol, entry.port), []).append(entry)
@@ -56,57 +67,78 @@ def render(ports: Iterable[ServicePort], published: Iterable[HostPort]) -> Table
         rules = []
         for entry in sorted(entries, key=lambda e: not e.host_ip):
             limit = f"ip daddr {entry.host_ip} " if entry.host_ip else ""
-            rules.append(f"{limit}ip saddr {entry.pod_ip} meta mark set meta mark or {MARK}")
+            rules.append(f"{limit}ip saddr {{ {entry.pod_ip}, 127.0.0.0/8 }} meta mark set meta mark or {MARK}")
             rules.append(f"{limit}meta l4proto {protocol} dnat to {entry.pod_ip}:{entry.container_port}")
         table.chains[chain] = rules
         table.maps["host-ports"][f"{protocol} . {number}"] = f"goto {chain}"
+    if policies is not None:
+        table.chains |= policies.chains
+        table.maps |= {"policy-in": policies.inward, "policy-out": policies.outward}
+        table.sets |= policies.sets
+        table.members |= policies.members
     return table
 
 
-def _render_port(table: Table, port: ServicePort) -> None:
+def _render_port(table: Table, port: ServicePort, cluster_cidr: str) -> None:
     inside = port.local_backends if port.internal_local else port.backends
-    outside = port.local_backends if port.external_local else port.backends
-    for backend in port.backends:
+    for backend in {*port.backends, *port.local_backends}:
         _render_backend(table, port, backend)
     if inside:
         _render_choice(table, f"svc-{port.chain}", port, inside)
-    # Traffic from outside keeps its source address only with externalTrafficPolicy Local.
-    if outside:
-        lead = [] if port.external_local else [f"meta mark set meta mark or {MARK}"]
-        _render_choice(table, f"ext-{port.chain}", port, outside, lead)
+    outside = _render_outside(table, port, cluster_cidr)
     for address in port.cluster_ips:
-        _point(
-            table,
-            "services",
-            "refused",
-            f"{address} . {port.protocol} . {port.port}",
-            f"svc-{port.chain}" if inside else "",
-        )
+        element = f"{address} . {port.protocol} . {port.port}"
+        _point(table, ("services", "refused"), element, f"svc-{port.chain}" if inside else "", port)
     for address in (*port.external_ips, *port.load_balancer_ips):
-        chain = f"ext-{port.chain}"
+        chain = outside
         if address in port.load_balancer_ips and port.source_ranges and outside:
-            table.chains[f"fw-{port.chain}"] = [
-                f"ip saddr {{ {', '.join(port.source_ranges)} }} goto ext-{port.chain}",
-                f"meta mark set meta mark or {MARK}",
-                "drop",
-            ]
             chain = f"fw-{port.chain}"
-        _point(table, "services", "refused", f"{address} . {port.protocol} . {port.port}", chain if outside else "")
+            # A nat chain can't drop: what is not let through keeps its address and is refused by the filter.
+            table.chains[chain] = [f"ip saddr {{ {', '.join(port.source_ranges)} }} goto {outside}"]
+            table.maps["refused"][f"{address} . {port.protocol} . {port.port}"] = "goto silence"
+        _point(table, ("services", "refused"), f"{address} . {port.protocol} . {port.port}", chain, port)
     if port.node_port:
-        _point(
-            table,
-            "node-ports",
-            "refused-ports",
-            f"{port.protocol} . {port.node_port}",
-            f"ext-{port.chain}" if outside else "",
-        )
+        _point(table, ("node-ports", "refused-ports"), f"{port.protocol} . {port.node_port}", outside, port)
 
 
-def _point(table: Table, wanted: str, refused: str, element: str, chain: str) -> None:
+def _render_outside(table: Table, port: ServicePort, cluster_cidr: str) -> str:
+    """The chain for traffic that comes in at node ports and outside addresses; "" when nothing is behind it.
+
+    It keeps its source address only with externalTrafficPolicy Local; pods and the node itself may use every backend
+    even then (KEP-2438's short cut).
+    """
+    chain, mark = f"ext-{port.chain}", f"meta mark set meta mark or {MARK}"
+    if not port.external_local:
+        if port.backends:
+            _render_choice(table, chain, port, port.backends, [mark])
+        return chain if port.backends else ""
+    if not port.local_backends and not port.backends:
+        return ""
+    lead = []
+    if port.backends:
+        _render_choice(table, f"all-{port.chain}", port, port.backends)
+        lead = [
+            f"ip saddr {cluster_cidr} goto all-{port.chain}",
+            f"fib saddr type local {mark} goto all-{port.chain}",
+        ]
+    if port.local_backends:
+        _render_choice(table, chain, port, port.local_backends, lead)
+    else:
+        table.chains[chain] = lead
+        for address in (*port.external_ips, *port.load_balancer_ips):
+            table.maps["refused"][f"{address} . {port.protocol} . {port.port}"] = "goto silence"
+        if port.node_port:
+            table.maps["refused-ports"][f"{port.protocol} . {port.node_port}"] = "goto silence"
+    return chain
+
+
+def _point(table: Table, maps: tuple[str, str], element: str, chain: str, port: ServicePort) -> None:
+    """What has backends is sent there. What has none is refused, or dropped when backends exist on other nodes only."""
+    wanted, refused = maps
     if chain:
         table.maps[wanted][element] = f"goto {chain}"
     else:
-        table.maps[refused][element] = "goto refuse"
+        table.maps[refused][element] = "goto silence" if port.backends or port.local_backends else "goto refuse"
 
 
 def _backend_name(port: ServicePort, backend: Backend) -> str:
@@ -118,10 +150,16 @@ def _render_backend(table: Table, port: ServicePort, backend: Backend) -> None:
     # A pod that reaches itself through its Service must see another source address than its own.
     rules = [f"ip saddr {backend.address} meta mark set meta mark or {MARK}"]
     if port.affinity_seconds:
-        table.sets[f"af-{name}"] = f"type ipv4_addr; flags dynamic,timeout; timeout {port.affinity_seconds}s"
-        rules.append(f"update @af-{name} {{ ip saddr }}")
+        known = _affinity(port, backend)
+        table.sets[known] = f"type ipv4_addr; flags dynamic,timeout; timeout {port.affinity_seconds}s"
+        rules.append(f"update @{known} {{ ip saddr }}")
     rules.append(f"meta l4proto {port.protocol} dnat to {backend.address}:{backend.port}")
     table.chains[f"ep-{name}"] = rules
+
+
+def _affinity(port: ServicePort, backend: Backend) -> str:
+    """The set of a backend's clients. A set's time can't be changed, so it is part of the name."""
+    return f"af-{port.affinity_seconds}-{_backend_name(port, backend)}"
 
 
 def _render_choice(
@@ -130,21 +168,30 @@ def _render_choice(
     names = [_backend_name(port, b) for b in backends]
     rules = list(lead or ())
     if port.affinity_seconds:
-        rules += [f"ip saddr @af-{name} goto ep-{name}" for name in names]
+        rules += [f"ip saddr @{_affinity(port, b)} goto ep-{_backend_name(port, b)}" for b in backends]
     choices = ", ".join(f"{i} : goto ep-{name}" for i, name in enumerate(names))
     rules.append(f"numgen random mod {len(names)} vmap {{ {choices} }}")
     table.chains[chain] = rules
 
 
 def base(node: NodeNetwork) -> str:
-    """The table's fixed part. Node ports do not answer on loopback; unreachable services refuse at once."""
+    """The table's fixed part.
+
+    Node ports do not answer on loopback; host ports do, and only this node's own processes may use it. Services with
+    nothing behind them refuse at once; an address that is no Service's (yet) is dropped, so that a client's next try
+    finds the one that comes into being.
+    """
     maps = "\n".join(f"  map {name} {{ {text}; }}" for name, text in MAPS.items())
+    sets = "\n".join(f"  set {name} {{ {text}; }}" for name, text in FIXED_SETS.items())
     return f"""table ip {node.table} {{
+  comment "pods {node.cluster_cidr} services {node.service_cidr}"
 {maps}
+{sets}
   chain refuse {{
     meta l4proto tcp reject with tcp reset
     reject
   }}
+  chain silence {{ drop; }}
   chain dispatch {{
     ip daddr . meta l4proto . th dport vmap @services
     fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap @host-ports
@@ -153,12 +200,32 @@ def base(node: NodeNetwork) -> str:
   chain dispatch-refused {{
     ip daddr . meta l4proto . th dport vmap @refused
     fib daddr type local ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap @refused-ports
+    ip daddr @cluster-ips reject
+    ip daddr {node.service_cidr} drop
   }}
   chain nat-in {{ type nat hook prerouting priority dstnat; policy accept; jump dispatch; }}
-  chain nat-own {{ type nat hook output priority -100; policy accept; jump dispatch; }}
-  chain filter-in {{ type filter hook input priority -110; policy accept; ct state new jump dispatch-refused; }}
+  chain nat-own {{
+    type nat hook output priority -100; policy accept;
+    ip daddr 127.0.0.0/8 meta l4proto . th dport vmap @host-ports
+    jump dispatch
+  }}
+  chain filter-in {{
+    type filter hook input priority -110; policy accept;
+    iifname "{node.bridge}" ip daddr 127.0.0.0/8 ct state != {{ established, related }} drop
+    ct state new jump dispatch-refused
+  }}
   chain filter-through {{ type filter hook forward priority -110; policy accept; ct state new jump dispatch-refused; }}
-  chain filter-own {{ type filter hook output priority -110; policy accept; ct state new jump dispatch-refused; }}
+  chain filter-own {{ type filter hook output priority -90; policy accept; ct state new jump dispatch-refused; }}
+  chain policy-from {{
+    type filter hook forward priority -100; policy accept;
+    ct state established,related accept
+    ip saddr vmap @policy-out
+  }}
+  chain policy-to {{
+    type filter hook forward priority -99; policy accept;
+    ct state established,related accept
+    ip daddr vmap @policy-in
+  }}
   chain nat-out {{
     type nat hook postrouting priority srcnat; policy accept;
     meta mark and {MARK} == {MARK} meta mark set meta mark xor {MARK} masquerade fully-random
@@ -175,13 +242,13 @@ def script(node: NodeNetwork, old: Table | None, new: Table) -> str:
     if old is None:
         # Adding before deleting makes the deletion succeed whether the table was there or not.
         lines += [f"add table ip {node.table}", f"delete table ip {node.table}", base(node)]
-        old = Table(maps={name: {} for name in MAPS})
+        old = Table(maps={name: {} for name in MAPS}, members={name: set() for name in FIXED_SETS})
     at = f"ip {node.table}"
-    lines += [
-        f"add set {at} {name} {{ {text}; }}"
-        for name, text in new.sets.items()
-        if old.sets.get(name) != text and name not in old.sets
-    ]
+    lines += [f"add set {at} {name} {{ {text}; }}" for name, text in new.sets.items() if name not in old.sets]
+    for name, wanted in new.members.items():
+        lines += _elements(
+            at, name, sorted(old.members.get(name, set()) - wanted), sorted(wanted - old.members.get(name, set()))
+        )
     lines += [f"add chain {at} {name}" for name in new.chains if name not in old.chains]
     for name, rules in new.chains.items():
         if old.chains.get(name) != rules:
@@ -191,16 +258,18 @@ def script(node: NodeNetwork, old: Table | None, new: Table) -> str:
     for name, elements in new.maps.items():
         gone = [k for k, v in old.maps[name].items() if elements.get(k) != v]
         come = [f"{k} : {v}" for k, v in elements.items() if old.maps[name].get(k) != v]
-        if gone:
-            lines.append(f"delete element {at} {name} {{ {', '.join(gone)} }}")
-        if come:
-            lines.append(f"add element {at} {name} {{ {', '.join(come)} }}")
+        lines += _elements(at, name, gone, come)
     removed = [name for name in old.chains if name not in new.chains]
     lines += [f"flush chain {at} {name}" for name in removed]
-    # A choosing chain jumps to backend chains: those that are jumped to go last.
-    lines += [
-        f"delete chain {at} {name}"
-        for name in sorted(removed, key=lambda n: ("fw-", "ext", "svc", "hp-", "ep-").index(n[:3]))
-    ]
+    lines += [f"delete chain {at} {name}" for name in sorted(removed, key=lambda n: CALLERS.index(n[:3]))]
     lines += [f"delete set {at} {name}" for name in old.sets if name not in new.sets]
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def _elements(at: str, name: str, gone: list[str], come: list[str]) -> list[str]:
+    lines = []
+    if gone:
+        lines.append(f"delete element {at} {name} {{ {', '.join(gone)} }}")
+    if come:
+        lines.append(f"add element {at} {name} {{ {', '.join(come)} }}")
+    return lines

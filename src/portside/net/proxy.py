@@ -1,4 +1,4 @@
-"""Keeps the node's service rules and names true to the cluster: reads Services, EndpointSlices and pods, applies."""
+"""Keeps the node's service rules, policies and names true to the cluster: reads what they depend on, applies."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ import contextlib
 import logging
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from portside.api.status import ApiError
 from portside.client.protocol import Client, Json, Resource
+from portside.net import conntrack
 from portside.net.dns_server import DnsServer, resolvers
 from portside.net.dns_table import NameTable
+from portside.net.health import HealthServers, health_ports
+from portside.net.mirror import Mirror
 from portside.net.nft import NodeNetwork, Table, render, script
-from portside.net.services import ServicePort, group_slices, host_ports, ports_of
+from portside.net.policy import PolicyRules, render_policies, survey
+from portside.net.services import HostPort, ServicePort, group_slices, host_ports, ports_of
 
 log = logging.getLogger("portside.net")
 
 SERVICES: Resource = ("", "v1", "services")
 SLICES: Resource = ("discovery.k8s.io", "v1", "endpointslices")
 PODS: Resource = ("", "v1", "pods")
+NODES: Resource = ("", "v1", "nodes")
+NAMESPACES: Resource = ("", "v1", "namespaces")
+POLICIES: Resource = ("networking.k8s.io", "v1", "networkpolicies")
+ZONE = "topology.kubernetes.io/zone"
 SETTLE = 0.02  # seconds to gather changes that come together
 RETRY = 5.0
 NFT_TIMEOUT = 30.0
+FORGET_AT_ONCE = 500  # UDP flows forgotten one by one after a change; beyond that they run out by themselves
 
 
 def apply_nft(text: str) -> None:
@@ -34,8 +42,19 @@ def apply_nft(text: str) -> None:
         raise RuntimeError(done.stderr.strip() or f"nft ended with {done.returncode}")
 
 
+def forget_flows(flows: Iterable[conntrack.Flow]) -> None:
+    """Make the kernel forget UDP flows; one that is not there is fine."""
+    for words in list(dict.fromkeys(flows))[:FORGET_AT_ONCE]:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["conntrack", "-D", "-f", "ipv4", "-p", "udp", *words]
+            subprocess.run(command, capture_output=True, timeout=NFT_TIMEOUT)
+
+
 class ServiceProxy:
-    """Mirrors three resources; on change it renders the rules and applies the difference."""
+    """Mirrors what the rules depend on; on change it renders them and applies the difference.
+
+    All pods and namespaces are read only while there is a NetworkPolicy.
+    """
 
     def __init__(
         self,
@@ -44,63 +63,57 @@ class ServiceProxy:
         network: NodeNetwork,
         table: NameTable,
         apply: Callable[[str], None] = apply_nft,
+        forget: Callable[[Iterable[conntrack.Flow]], None] = forget_flows,
     ) -> None:
         self.client = client
         self.node = node
         self.network = network
         self.names = table
         self.apply = apply
-        self.objects: dict[str, dict[tuple[str, str], Json]] = {"services": {}, "endpointslices": {}, "pods": {}}
-        self.synced: set[str] = set()
+        self.forget = forget
         self.changed = asyncio.Event()
+        self.services = Mirror(client, SERVICES, self.changed.set)
+        self.slices = Mirror(client, SLICES, self.changed.set)
+        self.pods = Mirror(client, PODS, self.changed.set, f"spec.nodeName={node}")
+        self.nodes = Mirror(client, NODES, self.changed.set)
+        self.policies = Mirror(client, POLICIES, self.changed.set)
+        self.everyone = Mirror(client, PODS, self.changed.set)
+        self.namespaces = Mirror(client, NAMESPACES, self.changed.set)
+        self.health = HealthServers()
         self.standing: Table | None = None
+        self.ports: list[ServicePort] = []
+        self.published: list[HostPort] = []
         self.seconds_of_last_apply = 0.0
+        self._known: dict[tuple[str, str], tuple[tuple[int, ...], list[ServicePort]]] = {}
 
     async def run(self) -> None:
         """Until cancelled; the rules stay when the proxy ends, so that connections live on."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._mirror(SERVICES, ""))
-            group.create_task(self._mirror(SLICES, ""))
-            group.create_task(self._mirror(PODS, f"spec.nodeName={self.node}"))
-            group.create_task(self._follow_changes())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for mirror in (self.services, self.slices, self.pods, self.nodes, self.policies):
+                    group.create_task(mirror.run())
+                group.create_task(self._follow_changes(group))
+        finally:
+            self.health.close()
 
-    async def _mirror(self, resource: Resource, selector: str) -> None:
-        kind = resource[2]
-        while True:
-            fresh: dict[tuple[str, str], Json] | None = {}
-            try:
-                async for event in self.client.watch(resource, field_selector=selector, send_initial_events=True):
-                    meta = event.object.get("metadata") or {}
-                    if event.type == "BOOKMARK":
-                        if (
-                            fresh is not None
-                            and (meta.get("annotations") or {}).get("k8s.io/initial-events-end") == "true"
-                        ):
-                            self.objects[kind], fresh = fresh, None
-                            self.synced.add(kind)
-                            self.changed.set()
-                        continue
-                    target = self.objects[kind] if fresh is None else fresh
-                    if event.type == "DELETED":
-                        target.pop((meta["namespace"], meta["name"]), None)
-                    else:
-                        target[(meta["namespace"], meta["name"])] = event.object
-                    if fresh is None:
-                        self.changed.set()
-            except (ApiError, OSError, TimeoutError) as error:
-                log.debug("watch of %s broke off: %s", kind, error)
-            await asyncio.sleep(0.5)
-
-    async def _follow_changes(self) -> None:
+    async def _follow_changes(self, group: asyncio.TaskGroup) -> None:
+        watched = (self.services, self.slices, self.pods, self.nodes, self.policies)
+        for mirror in watched:
+            await mirror.ready.wait()
+        judging = False
         while True:
             await self.changed.wait()
             await asyncio.sleep(SETTLE)
             self.changed.clear()
-            if len(self.synced) < len(self.objects):
-                continue
-            self.names.build(self.objects["services"].values(), self.objects["endpointslices"].values())
+            if self.policies.objects and not judging:
+                judging = True
+                for mirror in (self.everyone, self.namespaces):
+                    group.create_task(mirror.run())
+            if judging and not (self.everyone.synced and self.namespaces.synced):
+                continue  # rules without the policies would let through what they forbid
+            self.names.build(self.services.objects.values(), self.slices.objects.values())
             try:
-                await self._apply()
+                await self._apply(judging)
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 log.error("service rules could not be applied: %s", error)
                 self.standing = None
@@ -108,42 +121,53 @@ class ServiceProxy:
                 self.changed.set()
 
     def service_ports(self) -> list[ServicePort]:
-        grouped = group_slices(self.objects["endpointslices"].values())
-        return [
-            port
-            for key, service in sorted(self.objects["services"].items())
-            for port in ports_of(service, grouped.get(key, []), self.node)
-        ]
+        """All service ports of the cluster; those of a Service whose objects are the same are not worked out again."""
+        grouped = group_slices(self.slices.objects.values())
+        own = self.nodes.objects.get(("", self.node)) or {"metadata": {}}
+        zone = (own["metadata"].get("labels") or {}).get(ZONE) or ""
+        known: dict[tuple[str, str], tuple[tuple[int, ...], list[ServicePort]]] = {}
+        found: list[ServicePort] = []
+        for key, service in sorted(self.services.objects.items()):
+            slices = grouped.get(key, [])
+            state = (hash(zone), *(_version(o) for o in (service, *slices)))
+            held = self._known.get(key)
+            known[key] = held if held and held[0] == state else (state, ports_of(service, slices, self.node, zone))
+            found += known[key][1]
+        self._known = known
+        return found
 
-    async def _apply(self) -> None:
-        wanted = render(self.service_ports(), host_ports(self.objects["pods"].values(), self.node))
+    def _policies(self) -> PolicyRules:
+        cluster = survey(self.everyone.objects.values(), self.namespaces.objects.values())
+        return render_policies(self.policies.objects.values(), cluster, self.node)
+
+    async def _apply(self, judging: bool) -> None:
+        ports, published = self.service_ports(), host_ports(self.pods.objects.values(), self.node)
+        wanted = render(ports, published, self.network.cluster_cidr, self._policies() if judging else None)
         if text := script(self.network, self.standing, wanted):
             started = time.monotonic()
-            await asyncio.get_running_loop().run_in_executor(None, self.apply, text)
+            await asyncio.to_thread(self.apply, text)
             self.seconds_of_last_apply = time.monotonic() - started
         self.standing = wanted
+        if flows := conntrack.stale(self.ports, ports, self.published, published):
+            await asyncio.to_thread(self.forget, flows)
+        self.ports, self.published = ports, published
+        await self.health.update(health_ports(ports))
 
 
-async def run(
-    client: Client, node: str, network: NodeNetwork, dns_address: str, *, zone: str = "cluster.local"
-) -> None:
-    """Service rules and the name server of one node, until cancelled."""
-    table = NameTable(zone)
+def _version(obj: Json) -> int:
+    meta = obj["metadata"]
+    return hash((meta.get("uid"), meta.get("resourceVersion"), meta["name"]))
+
+
+async def serve_names(table: NameTable, address: str) -> None:
+    """The name server of one node, until cancelled. The address may come into being a little later than we do."""
 
     def upstream() -> list[str]:
         with contextlib.suppress(OSError):
-            return resolvers(Path("/etc/resolv.conf").read_text(), {dns_address})
+            return resolvers(Path("/etc/resolv.conf").read_text(), {address})
         return []
 
     server = DnsServer(table, upstream)
-    proxy = ServiceProxy(client, node, network, table)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(proxy.run())
-        group.create_task(_serve(server, dns_address))
-
-
-async def _serve(server: DnsServer, address: str) -> None:
-    """Serve names at the address, which may come into being a little later than we do."""
     said = False
     while True:
         try:

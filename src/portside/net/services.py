@@ -38,6 +38,7 @@ class ServicePort:
     node_port: int
     backends: tuple[Backend, ...]
     local_backends: tuple[Backend, ...]
+    health_port: int
     internal_local: bool
     external_local: bool
     affinity_seconds: int
@@ -52,6 +53,24 @@ def _family(address: str) -> str:
     return "IPv6" if ":" in address else "IPv4"
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backend with what decides whether it is taken. ``state``: "ready", or "terminating" while it still serves."""
+
+    backend: Backend
+    state: str
+    zones: frozenset[str]
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The node that rules are made for."""
+
+    node: str
+    zone: str = ""
+
+
 def _usable(endpoint: Json) -> str:
     """ "ready", "terminating" (still serving), or ""."""
     conditions = endpoint.get("conditions") or {}
@@ -62,9 +81,8 @@ def _usable(endpoint: Json) -> str:
     return ""
 
 
-def _backends(slices: Iterable[Json], port_name: str, protocol: str, family: str, node: str) -> tuple[Backend, ...]:
-    """Ready backends; when there are none, those that terminate but still serve (KEP-1669)."""
-    found: dict[str, set[Backend]] = {"ready": set(), "terminating": set()}
+def _candidates(slices: Iterable[Json], port_name: str, protocol: str, family: str, node: str) -> list[Candidate]:
+    found = []
     for item in slices:
         if item.get("addressType") != family:
             continue
@@ -72,10 +90,35 @@ def _backends(slices: Iterable[Json], port_name: str, protocol: str, family: str
             if (port.get("name") or "") != port_name or port.get("protocol", "TCP") != protocol or not port.get("port"):
                 continue
             for endpoint in item.get("endpoints") or ():
-                if state := _usable(endpoint):
-                    for address in (endpoint.get("addresses") or ())[:1]:
-                        found[state].add(Backend(address, int(port["port"]), endpoint.get("nodeName") == node))
-    return tuple(sorted(found["ready"] or found["terminating"]))
+                if not (state := _usable(endpoint)) or not endpoint.get("addresses"):
+                    continue
+                hints = endpoint.get("hints") or {}
+                zones, nodes = (frozenset(h["name"] for h in hints.get(k) or ()) for k in ("forZones", "forNodes"))
+                local = endpoint.get("nodeName") == node
+                found.append(
+                    Candidate(Backend(endpoint["addresses"][0], int(port["port"]), local), state, zones, nodes)
+                )
+    return found
+
+
+def _best(candidates: Iterable[Candidate]) -> tuple[Backend, ...]:
+    """Ready backends; when there are none, those that terminate but still serve (KEP-1669)."""
+    candidates = list(candidates)
+    for state in ("ready", "terminating"):
+        if found := {c.backend for c in candidates if c.state == state}:
+            return tuple(sorted(found))
+    return ()
+
+
+def _near(candidates: list[Candidate], where: Where) -> list[Candidate]:
+    """Those hinted for this node, else for its zone (KEP-3015, KEP-4444); all when a ready one carries no such hint, or
+    none is for us: hints that are incomplete must not cut traffic off."""
+    ready = [c for c in candidates if c.state == "ready"]
+    for name, hints in ((where.node, "nodes"), (where.zone, "zones")):
+        near = [c for c in ready if name in getattr(c, hints)]
+        if near and all(getattr(c, hints) for c in ready):
+            return near
+    return candidates
 
 
 def group_slices(slices: Iterable[Json]) -> dict[tuple[str, str], list[Json]]:
@@ -88,7 +131,7 @@ def group_slices(slices: Iterable[Json]) -> dict[tuple[str, str], list[Json]]:
     return grouped
 
 
-def ports_of(service: Json, slices: Iterable[Json], node: str) -> list[ServicePort]:
+def ports_of(service: Json, slices: Iterable[Json], node: str, zone: str = "") -> list[ServicePort]:
     """The ports of one Service; none for ExternalName, headless, or services another proxy claims."""
     meta, spec = service["metadata"], service["spec"]
     if spec.get("type") == "ExternalName" or spec.get("clusterIP") in (None, "", "None"):
@@ -111,7 +154,7 @@ def ports_of(service: Json, slices: Iterable[Json], node: str) -> list[ServicePo
     ports = []
     for port in spec.get("ports") or ():
         protocol = port.get("protocol", "TCP")
-        backends = _backends(slices, port.get("name") or "", protocol, "IPv4", node)
+        candidates = _candidates(slices, port.get("name") or "", protocol, "IPv4", node)
         ports.append(
             ServicePort(
                 name=f"{meta['namespace']}/{meta['name']}:{port.get('name') or port['port']}",
@@ -122,8 +165,9 @@ def ports_of(service: Json, slices: Iterable[Json], node: str) -> list[ServicePo
                 load_balancer_ips=balancers,
                 source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()),
                 node_port=int(port.get("nodePort") or 0),
-                backends=backends,
-                local_backends=tuple(b for b in backends if b.local),
+                backends=_best(_near(candidates, Where(node, zone))),
+                local_backends=_best(c for c in candidates if c.backend.local),
+                health_port=int(spec.get("healthCheckNodePort") or 0),
                 internal_local=spec.get("internalTrafficPolicy") == "Local",
                 external_local=spec.get("externalTrafficPolicy") == "Local",
                 affinity_seconds=affinity,

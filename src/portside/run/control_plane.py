@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import ipaddress
 import logging
 import signal
 import ssl
@@ -152,12 +153,13 @@ class ControlPlane:
         settings = self.settings
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         advertised = settings.advertise or local_address(settings)
-        pki = ensure_pki(settings.home, [local_address(settings), advertised])
+        first = str(ipaddress.ip_network(settings.service_cidr).network_address + 1)
+        pki = ensure_pki(settings.home, [local_address(settings), advertised], service_ips=(first,))
         self.port = choose_port(settings)
         server = self.server = ApiServer(make_backend(settings), pki, service_cidr=settings.service_cidr)
         server.address = f"{advertised}:{self.port}"
         await server.start()
-        place = Place(advertised, self.port, server.allocator.first, settings.service_cidr)
+        place = Place(advertised, self.port, first, settings.service_cidr, settings.cluster_cidr)
         await bootstrap(server, place, pki)
         listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
         self._listener = listener

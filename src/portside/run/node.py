@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import logging
 import shutil
 import socket
-import subprocess
 import sys
-from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from portside.agent import beneath
 from portside.agent.agent import Agent
-from portside.agent.containerd import Containerd, ContainerdError, Network, choose_network, remove_bridge
+from portside.agent.containerd import (
+    CLUSTER_CIDR,
+    Containerd,
+    ContainerdError,
+    Network,
+    choose_network,
+    remove_bridge,
+)
+from portside.agent.node import own_addresses
 from portside.agent.process import NodeOptions, run_node
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
-from portside.base.pki import Pki, ensure_client, ensure_node_client
-from portside.client.protocol import Client, Resource, WatchEvent
+from portside.base.pki import Pki, ensure_node_client
+from portside.net.network import NodePlace
+from portside.net.network import remove as remove_network
 from portside.net.nft import NodeNetwork
 from portside.run.home import Home, default_home
 
@@ -59,57 +67,64 @@ def identity(home: Home, name: str) -> Path:
     return path
 
 
-def rules(home: Home, node: str, network: Network) -> NodeNetwork:
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """The cluster's address ranges, and its name server's Service address."""
+
+    pods: str
+    services: str
+
+    @classmethod
+    def of(cls, home: Home) -> Ranges:
+        """What was chosen when the cluster was made."""
+        facts = home.cluster()
+        return cls(str(facts.get("cluster_cidr") or CLUSTER_CIDR), str(facts.get("service_cidr") or SERVICE_CIDR))
+
+    @property
+    def dns(self) -> str:
+        return str(ipaddress.ip_network(self.services).network_address + 10)
+
+
+def rules(ranges: Ranges, network: Network) -> NodeNetwork:
     """What the service rules must know."""
-    service_cidr = str(home.cluster().get("service_cidr") or SERVICE_CIDR)
-    return NodeNetwork(network.bridge, network.pod_cidr, network.pod_cidr, service_cidr, network.bridge)
-
-
-class ServiceClient:
-    """What service rules read: the node's own pods as the node, services and endpoints as the service proxy."""
-
-    def __init__(self, node: Client, proxy: Client) -> None:
-        self._node, self._proxy = node, proxy
-
-    def watch(self, resource: Resource, **options: Any) -> AsyncIterator[WatchEvent]:
-        return (self._node if resource[2] == "pods" else self._proxy).watch(resource, **options)
+    return NodeNetwork(network.bridge, network.pod_cidr, ranges.pods, ranges.services, network.bridge)
 
 
 async def serve(home: Home) -> None:
     """Run until TERM or INT."""
-    node = node_name(home)
-    network = choose_network(home.root)
+    node, ranges = node_name(home), Ranges.of(home)
+    network = choose_network(home.root, cluster=ranges.pods)
     pki = Pki(home.root / "pki")
-    ensure_client(pki, "proxy", "system:kube-proxy")
+    address = own_addresses()[0]
     options = NodeOptions(
         home.root,
         str(identity(home, ensure_node_client(pki, node))),
         node,
-        cluster_dns=(network.gateway,),
+        (address,),
+        cluster_dns=(ranges.dns,),
         cluster_domain=DOMAIN,
+        cluster_cidr=ranges.pods,
     )
+    place = NodePlace(node, address, network.gateway)
 
     async def services(agent: Agent) -> None:
-        from portside.client.http import kubeconfig_client
-        from portside.net.proxy import run
+        from portside.net.network import run
 
-        client: Any = ServiceClient(agent.client, kubeconfig_client(str(identity(home, "proxy"))))
-        await run(client, node, rules(home, node, network), network.gateway, zone=DOMAIN)
+        await run(agent.client, place, rules(ranges, network), zone=DOMAIN)
 
     await run_node(options, services)
 
 
 def stop_runtime(home: Home) -> None:
     """End this home's pods and containerd; images, volumes and the store stay. Raises ContainerdError."""
-    network = choose_network(home.root)
+    network = choose_network(home.root, cluster=Ranges.of(home).pods)
     containerd = Containerd(home.root, network)
     if containerd.pid() is not None or containerd.has_tasks():
         asyncio.run(_end_pods(containerd))
         containerd.stop()
+    # Rules and routes that outlive their cluster would catch the next one's addresses.
+    remove_network(network.bridge)
     remove_bridge(network)
-    if shutil.which("nft"):
-        # Rules that outlive their cluster would catch the next one's addresses.
-        subprocess.run(["nft", "delete", "table", "ip", network.bridge], capture_output=True)
     for folder in (home.root / "pods", home.root / "memory", containerd.run):
         for point in beneath.mounted_below(folder):
             beneath.unmount(point)

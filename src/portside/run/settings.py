@@ -14,7 +14,7 @@ from portside.run.home import default_home
 class Settings:
     """``home`` holds everything of one cluster; ``port`` 0 chooses a free one once and keeps it; ``store`` is sqlite or
     memory; ``simulate`` nodes live in this process. ``address`` is listened on; ``advertise`` is what pods and other
-    machines are told ("": the same)."""
+    machines are told ("": the same). ``cluster_cidr`` is the range of all pods, "" when no node is real."""
 
     home: Path
     address: str = "127.0.0.1"
@@ -23,6 +23,7 @@ class Settings:
     store: str = "sqlite"
     simulate: int = 0
     service_cidr: str = "10.96.0.0/16"
+    cluster_cidr: str = ""
     controllers: bool = True
     scheduler: bool = True
     verbose: bool = False
@@ -38,6 +39,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     parser.add_argument("--store", choices=("sqlite", "memory"), default="sqlite")
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="simulated nodes in this process")
     parser.add_argument("--service-cidr", default="10.96.0.0/16")
+    parser.add_argument("--cluster-cidr", default="", help="range of all pods, a part of it for each node")
     parser.add_argument("--no-controllers", action="store_true")
     parser.add_argument("--no-scheduler", action="store_true")
     parser.add_argument("--verbose", action="store_true")
@@ -50,6 +52,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         given.store,
         given.simulate,
         given.service_cidr,
+        given.cluster_cidr,
         not given.no_controllers,
         not given.no_scheduler,
         given.verbose,

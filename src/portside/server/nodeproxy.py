@@ -1,13 +1,12 @@
-"""Logs, exec, attach, port-forward and proxy: from a pod, service or node to where it lives, after authorization."""
+"""Logs, exec, attach and port-forward: from a pod to the node it lives on, after authorization."""
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from portside.api.field import FieldError, forbidden_field, invalid_value
 from portside.api.status import ApiError, bad_request, forbidden, invalid, not_found
@@ -28,7 +27,7 @@ LOG_PASSED = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "
 TRUE = ("1", "t", "T", "true", "True", "TRUE")
 
 
-async def _object(server: ApiServer, group: str, plural: str, namespace: str, name: str) -> Json:
+async def stored(server: ApiServer, group: str, plural: str, namespace: str, name: str) -> Json:
     found = await server.read(group, plural, namespace, name)
     if found is None:
         raise not_found(plural, name, group)
@@ -48,9 +47,9 @@ def _node_context(server: ApiServer) -> ssl.SSLContext:
     return made
 
 
-async def _node_target(server: ApiServer, name: str) -> Target:
+async def node_target(server: ApiServer, name: str) -> Target:
     """The agent of a node. Raises ApiError when the node is gone or says no address."""
-    node = await _object(server, "", "nodes", "", name)
+    node = await stored(server, "", "nodes", "", name)
     status = node.get("status") or {}
     known = {a["type"]: a["address"] for a in reversed(status.get("addresses") or ())}
     address = next((known[kind] for kind in ADDRESSES if kind in known), "")
@@ -124,13 +123,13 @@ async def _refusal(response: Response) -> ApiError:
 async def log(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
     """GET pods/NAME/log"""
     at = route.attributes
-    pod = await _object(server, "", "pods", at.namespace, at.name)
+    pod = await stored(server, "", "pods", at.namespace, at.name)
     _check_log_options(request, at.name)
     container = _container(pod, request.param("container"))
     node = pod["spec"].get("nodeName")
     if not node:
         return Response(204, b"", "")
-    target = await _node_target(server, node)
+    target = await node_target(server, node)
     query = urlencode([(k, request.param(k)) for k in LOG_PASSED if request.param(k)])
     path = f"/containerLogs/{at.namespace}/{at.name}/{container}" + (f"?{query}" if query else "")
     answer = await forward(target, "GET", path, {}, b"", upgrade=False)
@@ -149,7 +148,7 @@ def _may_create(server: ApiServer, route: Route) -> None:
         raise forbidden(name, at.name, why)
 
 
-async def _admit(server: ApiServer, request: Request, route: Route) -> None:
+async def admit(server: ApiServer, request: Request, route: Route) -> None:
     """Admission of a connection, before anybody looks whether there is something to connect to. Raises ApiError."""
     dynamic = server.dynamic
     if dynamic.mutating.active or dynamic.validating.active:
@@ -180,8 +179,8 @@ async def _stream(
 ) -> Response:
     _may_create(server, route)
     at = route.attributes
-    await _admit(server, request, route)
-    pod = await _object(server, "", "pods", at.namespace, at.name)
+    await admit(server, request, route)
+    pod = await stored(server, "", "pods", at.namespace, at.name)
     path = f"/{verb}/{at.namespace}/{at.name}"
     if verb != "portForward":
         path += "/" + _container(pod, request.param("container"))
@@ -190,7 +189,7 @@ async def _stream(
         raise bad_request(f"pod {at.name} does not have a host assigned")
     if verb == "exec" and (phase := (pod.get("status") or {}).get("phase")) in ENDED:
         raise bad_request(f"cannot exec into a container in a completed pod; current phase is {phase}")
-    target = await _node_target(server, node)
+    target = await node_target(server, node)
     query = urlencode(options)
     answer = await forward(
         target,
@@ -227,117 +226,9 @@ async def port_forward(server: ApiServer, request: Request, resource: Resource, 
     return await _stream(server, request, route, "portForward", [])
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """(scheme, name, port) of ``[scheme:]name[:port]``."""
-    parts = name.split(":")
-    if len(parts) == 1:
-        return "", parts[0], ""
-    if len(parts) == 2:
-        return "", parts[0], parts[1]
-    if len(parts) == 3:
-        return parts[0], parts[1], parts[2]
-    raise bad_request(f'invalid proxy request "{name}"')
-
-
-def _checked(address: str) -> str:
-    """An address users may be sent to: not the server itself, not its link. Raises 400."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        raise bad_request("address not allowed") from None
-    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
-        raise bad_request("address not allowed")
-    return str(ip)
-
-
-def _unverified() -> ssl.SSLContext:
-    """TLS to a pod, whose certificate nobody vouches for."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-async def _proxied(request: Request, route: Route, target: Target) -> Response:
-    path = "/" + quote(route.rest, safe="/:@!$&'()*+,;=~-._")
-    if request.path.endswith("/") and not path.endswith("/"):
-        path += "/"
-    if request.query:
-        path += f"?{request.query}"
-    upgrade = bool(request.header("upgrade"))
-    return await forward(target, request.method, path, request.headers, request.body, upgrade=upgrade)
-
-
-async def proxy_pod(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
-    """Any method on pods/[SCHEME:]NAME[:PORT]/proxy/PATH"""
-    await _admit(server, request, route)
-    scheme, name, port = _split(route.attributes.name)
-    pod = await _object(server, "", "pods", route.attributes.namespace, name)
-    address = _checked((pod.get("status") or {}).get("podIP") or "")
-    if not port:
-        ports = [p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or ()]
-        port = str(ports[0]) if ports else "80"
-    if not port.isdigit():
-        named = {p.get("name"): p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or ()}
-        if port not in named:
-            raise bad_request(f'invalid proxy request "{route.attributes.name}"')
-        port = str(named[port])
-    return await _proxied(request, route, Target(address, int(port), _unverified() if scheme == "https" else None))
-
-
-async def proxy_node(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
-    """Any method on nodes/NAME/proxy/PATH"""
-    await _admit(server, request, route)
-    _, name, _ = _split(route.attributes.name)
-    return await _proxied(request, route, await _node_target(server, name))
-
-
-def _endpoint(slices: list[Json], port_name: str) -> tuple[str, int] | None:
-    """A ready address and port behind a service's port."""
-    for piece in slices:
-        port = next((p["port"] for p in piece.get("ports") or () if (p.get("name") or "") == port_name), None)
-        for endpoint in piece.get("endpoints") or ():
-            ready = (endpoint.get("conditions") or {}).get("ready")
-            if port is not None and ready is not False and endpoint.get("addresses"):
-                return endpoint["addresses"][0], int(port)
-    return None
-
-
-async def proxy_service(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
-    """Any method on services/[SCHEME:]NAME[:PORT]/proxy/PATH"""
-    import orjson
-
-    from portside.server.watchcache_filter import Filter
-
-    await _admit(server, request, route)
-    scheme, name, wanted = _split(route.attributes.name)
-    namespace = route.attributes.namespace
-    service = await _object(server, "", "services", namespace, name)
-    ports = service["spec"].get("ports") or []
-    chosen = next((p for p in ports if wanted in (p.get("name"), str(p["port"]))), None)
-    if not wanted and len(ports) == 1:
-        chosen = ports[0]
-    if chosen is None:
-        raise ApiError(503, "ServiceUnavailable", f'no service port "{wanted}" found for service "{name}"', details={})
-    listing = server.caches.of("discovery.k8s.io", "endpointslices").list(Filter(namespace=namespace))
-    slices = [orjson.loads(item.full) for item in listing.objects]
-    own = [s for s in slices if (s["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name]
-    found = _endpoint(own, chosen.get("name") or "")
-    if found is None:
-        raise ApiError(
-            503, "ServiceUnavailable", f'no endpoints available for service "{route.attributes.name}"', details={}
-        )
-    return await _proxied(
-        request, route, Target(_checked(found[0]), found[1], _unverified() if scheme == "https" else None)
-    )
-
-
 NODE_SUBRESOURCES: dict[tuple[str, str, str], Sub] = {
     ("", "pods", "log"): log,
     ("", "pods", "exec"): execute,
     ("", "pods", "attach"): attach,
     ("", "pods", "portforward"): port_forward,
-    ("", "pods", "proxy"): proxy_pod,
-    ("", "nodes", "proxy"): proxy_node,
-    ("", "services", "proxy"): proxy_service,
 }

@@ -15,6 +15,7 @@ from portside.server.attributes import Attributes
 from portside.server.request import Request
 
 VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+PROXIED = (*VERBS, "OPTIONS")
 NO_DETAILS: dict[str, object] = {}
 NAMESPACE_SUBS = ("status", "finalize")
 CONNECT = ("exec", "attach", "portforward", "proxy")
@@ -126,9 +127,11 @@ def resolve(request: Request, attributes: Attributes, table: Mapping[tuple[str, 
     if sub is None or (len(tail) > 3 and sub.name != "proxy"):
         raise not_found()
     verb = attributes.verb
-    if request.method == "HEAD" and sub.name != "proxy":
-        raise not_allowed()
-    if verb not in sub.verbs:
+    if sub.name == "proxy":
+        if request.method not in PROXIED:
+            raise not_allowed()
+        return Route(attributes, kind, sub, "/".join(tail[3:]))
+    if request.method == "HEAD" or verb not in sub.verbs:
         raise not_allowed()
     return Route(attributes, kind, sub, "/".join(tail[3:]))
 

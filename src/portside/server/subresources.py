@@ -20,6 +20,7 @@ from portside.server.eviction import evict
 from portside.server.negotiate import Wanted, encode, negotiate
 from portside.server.nodeproxy import NODE_SUBRESOURCES
 from portside.server.options import list_options, write_options
+from portside.server.proxying import PROXY_SUBRESOURCES
 from portside.server.request import Request, Response
 from portside.server.routes import Route, not_allowed
 from portside.server.scale import scale_of, scale_to
@@ -323,4 +324,5 @@ SUBRESOURCES: dict[tuple[str, str, str], Sub] = {
     ("", "componentstatuses", ""): component_statuses,
     **{(group, plural, ""): review for group, plural in AUTH_KINDS},
     **NODE_SUBRESOURCES,
+    **PROXY_SUBRESOURCES,
 }

@@ -14,7 +14,7 @@ from typing import Any
 from portside.base.clock import rfc3339
 from portside.base.pki import Pki
 from portside.server.auth.rules import compile_rules, uncovered
-from portside.server.bootstrap import flowcontrol, objects, roles
+from portside.server.bootstrap import flowcontrol, nodenetwork, objects, roles
 from portside.server.host import Host
 
 Json = dict[str, Any]
@@ -24,12 +24,14 @@ FLOW = "flowcontrol.apiserver.k8s.io"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the API is reached: the address and port endpoints carry, and the service network."""
+    """Where the API is reached: the address and port endpoints carry, and the service network. ``cluster_cidr``: the
+    range of all pods, "" when no node is real."""
 
     address: str
     port: int
     service_ip: str = "10.96.0.1"
     service_cidr: str = "10.96.0.0/12"
+    cluster_cidr: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ async def bootstrap(host: Host, place: Place, pki: Pki) -> None:
             *(_spec("prioritylevelconfigurations", wanted) for wanted in flowcontrol.priority_levels()),
             *(_spec("flowschemas", wanted) for wanted in flowcontrol.flow_schemas(now)),
             *_network(place, now),
+            *(_node_network(place) if place.cluster_cidr else ()),
             _exact("", "configmaps", _trust(pki), ("data",)),
             *_joining(place, pki),
         ],
@@ -90,6 +93,16 @@ def _joining(place: Place, pki: Pki) -> list[Item]:
         Item("", "configmaps", info, mend),
         _kept(RBAC, "roles", role),
         _kept(RBAC, "rolebindings", binding),
+    ]
+
+
+def _node_network(place: Place) -> list[Item]:
+    facts = nodenetwork.config(place.cluster_cidr, place.service_cidr)
+    return [
+        *(_rbac(plural, wanted) for plural, wanted in nodenetwork.rights()),
+        _service(nodenetwork.dns_service(place.service_cidr)),
+        _kept("networking.k8s.io", "ipaddresses", nodenetwork.dns_record(place.service_cidr)),
+        _exact("", "configmaps", facts, ("data",)),
     ]
 
 

@@ -1,0 +1,82 @@
+"""Applies pod routes, and what the kernel must be told for pods to be reached at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from portside.net.routes import ROUTE_PROTOCOL, Command
+
+log = logging.getLogger("portside.net")
+SECONDS = 10.0
+
+
+def _ip(*words: str) -> str:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=SECONDS)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def networks(without: Iterable[str] = ()) -> list[str]:
+    """The IPv4 networks of this machine's interfaces, without those named."""
+    found = []
+    for link in json.loads(_ip("-j", "-4", "address") or "[]"):
+        if link.get("ifname") in without or link.get("ifname") == "lo":
+            continue
+        for address in link.get("addr_info") or ():
+            if address["prefixlen"] < 32:
+                host = int.from_bytes(bytes(map(int, address["local"].split("."))), "big")
+                mask = (0xFFFFFFFF << (32 - address["prefixlen"])) & 0xFFFFFFFF
+                network = ".".join(map(str, (host & mask).to_bytes(4, "big")))
+                found.append(f"{network}/{address['prefixlen']}")
+    return found
+
+
+def run_all(commands: Iterable[Command]) -> list[str]:
+    """Run the commands; the words of those that failed. Removing what is not there is no failure."""
+    problems = []
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        if done.returncode and "delete" not in command:
+            problems.append(f"{' '.join(command)}: {done.stderr.strip()}")
+    return problems
+
+
+def prepare(bridge: str, service_cidr: str) -> None:
+    """Settings of the kernel: packets are forwarded, rules see bridged ones too, host ports answer on loopback, and the
+    service range is routed to the bridge, so that a machine without a default route reaches Services as well."""
+    if not Path("/proc/sys/net/bridge").exists():
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["modprobe", "br_netfilter"], capture_output=True, timeout=SECONDS)
+    for name, why in (
+        ("net/ipv4/ip_forward", "pods reach nothing outside their node"),
+        ("net/bridge/bridge-nf-call-iptables", "a pod does not reach Services backed by pods of its own node"),
+        (f"net/ipv4/conf/{bridge}/route_localnet", "host ports do not answer on 127.0.0.1"),
+    ):
+        path = Path("/proc/sys", name)
+        try:
+            if path.read_text().strip() != "1":
+                path.write_text("1\n")
+        except OSError as error:
+            log.warning("%s can't be set, so %s: %s", path, why, error.strerror or error)
+    run_all([("ip", "route", "replace", service_cidr, "dev", bridge, "protocol", ROUTE_PROTOCOL)])
+
+
+def remove(bridge: str) -> None:
+    """Take away what was made for the pods of other nodes: routes, and the tunnel of this bridge."""
+    run_all(
+        [
+            ("ip", "link", "delete", tunnel_name(bridge)),
+        ]
+    )
+    for route in json.loads(_ip("-j", "route", "show", "protocol", ROUTE_PROTOCOL) or "[]"):
+        if route.get("dev") == bridge:
+            run_all([("ip", "route", "delete", route["dst"], "protocol", ROUTE_PROTOCOL)])
+
+
+def tunnel_name(bridge: str) -> str:
+    """The tunnel that belongs to a bridge: at most 15 characters."""
+    return f"v-{bridge}"[:15]
