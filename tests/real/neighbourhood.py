@@ -59,7 +59,7 @@ def fetch(address: str, port: int, path: str = "/", timeout: float = 2.0, source
     try:
         where = (source, 0) if source else None
         with socket.create_connection((address, port), timeout=timeout, source_address=where) as link:
-            link.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            link.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}:{port}\r\nConnection: close\r\n\r\n".encode())
             data = b""
             while more := link.recv(4096):
                 data += more
@@ -112,7 +112,8 @@ class Neighbourhood:
         return str(self.get("pod", pod)["status"]["podIP"])
 
     def look_up(self, pod: str, name: str, kind: str = "a") -> str:
-        return self.sh(pod, f"nslookup -type={kind} {name} 2>&1")
+        """What nslookup says; ``kind`` "" asks for a name by address."""
+        return self.sh(pod, f"nslookup {f'-type={kind} ' if kind else ''}{name} 2>&1")
 
 
 def pod(name: str, script: str, *, labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from portside.net.dns_table import TTL, NameTable
 
 log = logging.getLogger("portside.dns")
 
-UPSTREAM_TIMEOUT = 2.0  # seconds for one upstream resolver
+UPSTREAM_TIMEOUT = 3.0  # seconds for all upstream resolvers together
+HEAD_START = 0.5  # seconds until the next resolver is asked as well
 MAX_PENDING = 1000  # forwarded questions under way; more are answered with a server failure
 TCP_IDLE = 10.0
 
@@ -58,6 +59,25 @@ class _Forward(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         if not self.answer.done():
             self.answer.set_exception(exc)
+
+
+async def _ask_one(server: str, data: bytes) -> bytes:
+    """One resolver's answer to exactly this question. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bytes] = loop.create_future()
+    transport, _ = await loop.create_datagram_endpoint(partial(_Forward, answer), remote_addr=(server, 53))
+    try:
+        transport.sendto(data)
+        got = await answer
+    finally:
+        transport.close()
+    if len(got) < 12 or got[:2] != data[:2]:
+        raise OSError("not an answer to what was asked")
+    return got
+
+
+def _first(asked: list[asyncio.Task[bytes]]) -> bytes | None:
+    return next((t.result() for t in asked if t.done() and not t.cancelled() and t.exception() is None), None)
 
 
 class DnsServer(asyncio.DatagramProtocol):
@@ -149,30 +169,29 @@ class DnsServer(asyncio.DatagramProtocol):
         return _prepend(query, prefix, got)
 
     async def _ask(self, data: bytes) -> bytes | None:
+        """The first resolver's answer; each gets a head start over the next, and all together UPSTREAM_TIMEOUT."""
         if self.pending >= MAX_PENDING:
             return None
         self.pending += 1
+        asked: list[asyncio.Task[bytes]] = []
         try:
-            for server in self.upstream():
-                answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-                try:
-                    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                        partial(_Forward, answer), remote_addr=(server, 53)
-                    )
-                except OSError:
-                    continue
-                try:
-                    transport.sendto(data)
-                    got = await asyncio.wait_for(answer, UPSTREAM_TIMEOUT)
-                    if len(got) >= 12 and got[:2] == data[:2]:
+            async with asyncio.timeout(UPSTREAM_TIMEOUT):
+                for server in self.upstream():
+                    asked.append(asyncio.create_task(_ask_one(server, data)))
+                    await asyncio.wait(asked, timeout=HEAD_START, return_when=asyncio.FIRST_COMPLETED)
+                    if (got := _first(asked)) is not None:
                         return got
-                except (OSError, TimeoutError):
-                    continue
-                finally:
-                    transport.close()
+                while waiting := [t for t in asked if not t.done()]:
+                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    if (got := _first(asked)) is not None:
+                        return got
+            return None
+        except TimeoutError:
             return None
         finally:
             self.pending -= 1
+            for task in asked:
+                task.cancel()
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -15,7 +15,7 @@ from portside.cli.packages import PACKAGES
 from portside.cli.steps import CliError
 from portside.cli.up import images_of
 from portside.run.home import Home, write_private
-from portside.run.networks import choose, routed
+from portside.run.networks import choose, clash, routed
 
 
 def write(folder: Path, text: str) -> str:
@@ -117,9 +117,14 @@ def test_records_tell_a_process_from_its_successor(tmp_path: Path) -> None:
 
 def test_networks_avoid_what_is_routed() -> None:
     table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t00000000\t0102A8C0\t3\t0\t0\t0\t00000000\ncni0\t0000F40A\t0\t1\t0\t0\t0\t0000FFFF\n"
-    assert [str(n) for n in routed(table)] == ["10.244.0.0/16"]
+    assert [(str(r.network), r.device) for r in routed(table)] == [("10.244.0.0/16", "cni0")]
     assert choose(["10.244.0.0/16", "10.245.0.0/16"], routed(table)) == "10.245.0.0/16"
     assert choose(["10.244.0.0/24"], routed(table)) is None
+    # A cluster that comes back asks whether somebody else took its range meanwhile.
+    assert clash("10.244.0.0/16", "cni0", routed(table)) is None
+    other = clash("10.244.0.0/16", "portside0", routed(table))
+    assert other is not None
+    assert other.device == "cni0"
 
 
 def test_every_package_says_why() -> None:

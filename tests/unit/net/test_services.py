@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from portside.net.nft import NodeNetwork, render, script
-from portside.net.services import Backend, HostPort, host_ports, ports_of
+from portside.net.nft import NodeNetwork, Table, script
+from portside.net.nft import render as render_for
+from portside.net.services import Backend, HostPort, ServicePort, host_ports, ports_of
 
 Json = dict[str, Any]
 NETWORK = NodeNetwork("portside-t", "10.244.0.0/24", "10.244.0.0/16", "10.96.0.0/16", "ps0")
+
+
+def render(ports: list[ServicePort], published: list[HostPort]) -> Table:
+    return render_for(ports, published, NETWORK.cluster_cidr)
 
 
 def service(name: str = "web", ip: str = "10.96.0.5", **spec: Any) -> Json:
@@ -63,8 +68,45 @@ def test_local_traffic_policy_uses_this_nodes_pods_and_keeps_the_client_address(
     outside = table.chains[f"ext-{port.chain}"]
     assert "10-244-1-5" in outside[-1]
     assert "10-244-0-5" not in outside[-1]
-    assert not any("mark" in rule for rule in outside)
+    # Pods and the node itself may use all backends; only the node's own connections change their source.
+    assert outside[0] == f"ip saddr 10.244.0.0/16 goto all-{port.chain}"
+    assert [rule for rule in outside if "mark" in rule] == [outside[1]]
+    assert outside[1].startswith("fib saddr type local ")
+    assert "mod 2" in table.chains[f"all-{port.chain}"][-1]
     assert "mod 2" in table.chains[f"svc-{port.chain}"][-1]
+
+
+def test_local_traffic_policy_without_pods_here_is_silent_rather_than_refused() -> None:
+    slices = [slice_of(endpoint("10.244.0.5"))]
+    (port,) = ports_of(service(type="NodePort", node_port=30080, externalTrafficPolicy="Local"), slices, "n2")
+    table = render([port], [])
+    assert table.maps["refused-ports"] == {"tcp . 30080": "goto silence"}
+    assert table.maps["node-ports"] == {"tcp . 30080": f"goto ext-{port.chain}"}
+    (port,) = ports_of(service(internalTrafficPolicy="Local"), slices, "n2")
+    assert render([port], []).maps["refused"] == {"10.96.0.5 . tcp . 80": "goto silence"}
+
+
+def test_a_local_pod_that_ends_serves_before_ready_pods_elsewhere_when_traffic_must_stay() -> None:
+    dying = endpoint("10.244.1.9", "n2", ready=False, serving=True, terminating=True)
+    (port,) = ports_of(service(externalTrafficPolicy="Local"), [slice_of(endpoint("10.244.0.5"), dying)], "n2")
+    assert [b.address for b in port.local_backends] == ["10.244.1.9"]
+    assert [b.address for b in port.backends] == ["10.244.0.5"]
+
+
+def test_hints_keep_traffic_near_and_are_ignored_when_incomplete() -> None:
+    def hinted(address: str, **hints: Any) -> Json:
+        return endpoint(address) | {"hints": {k: [{"name": v}] for k, v in hints.items()}}
+
+    near, far = hinted("10.244.0.5", forNodes="n1"), hinted("10.244.1.5", forNodes="n2")
+    (port,) = ports_of(service(), [slice_of(near, far)], "n2")
+    assert [b.address for b in port.backends] == ["10.244.1.5"]
+    (port,) = ports_of(service(), [slice_of(near, far)], "n3")
+    assert len(port.backends) == 2
+    (port,) = ports_of(service(), [slice_of(near, endpoint("10.244.1.5"))], "n1")
+    assert len(port.backends) == 2
+    zones = [slice_of(hinted("10.244.0.5", forZones="a"), hinted("10.244.1.5", forZones="b"))]
+    (port,) = ports_of(service(), zones, "n9", "b")
+    assert [b.address for b in port.backends] == ["10.244.1.5"]
 
 
 def test_session_affinity_remembers_the_backend() -> None:
@@ -74,6 +116,12 @@ def test_session_affinity_remembers_the_backend() -> None:
     (name,) = table.sets
     assert "timeout 60s" in table.sets[name]
     assert any(f"ip saddr @{name}" in rule for rule in table.chains[f"svc-{port.chain}"])
+    # Another time is another set: the kernel can't change a set's.
+    spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": 61}}
+    (port,) = ports_of(service(**spec), [slice_of(endpoint("10.244.0.5"))], "n1")
+    text = script(NETWORK, table, render([port], []))
+    assert "timeout 61s" in text
+    assert f"delete set ip portside-t {name}" in text
 
 
 def test_a_change_is_the_difference_and_nothing_when_equal() -> None:
