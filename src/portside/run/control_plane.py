@@ -26,6 +26,7 @@ from portside.base.memory import few_arenas, keep_small
 from portside.base.pki import Pki, ensure_pki
 from portside.base.signing import Authority
 from portside.run.settings import Settings, choose_port, local_address, parse
+from portside.server.aggregation.availability import Availability
 from portside.server.app import ApiServer
 from portside.server.attributes import User
 from portside.server.bootstrap.apply import Place, bootstrap
@@ -168,6 +169,8 @@ class ControlPlane:
         server.ready = True
         log.info("serving https://%s:%d from %s", settings.address, self.port, settings.home)
         self._parts = _components(settings, server)
+        aggregation = Availability(server, server.aggregator)
+        self._parts.append(asyncio.create_task(_kept("aggregation", aggregation.run), name="aggregation"))
         compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM))
         self._parts.append(asyncio.create_task(compaction, name="compaction"))
 

@@ -17,6 +17,7 @@ from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339
 from portside.base.pki import Pki
 from portside.server import deletes, forms, patches, reads, writes
+from portside.server.aggregation.aggregator import Aggregator
 from portside.server.attributes import ANONYMOUS, Attributes, User
 from portside.server.documents import Documents
 from portside.server.hosting import Hosting
@@ -56,12 +57,14 @@ class ApiServer(Hosting):
         self._second, self._stamp = -1, ""
         super().__init__(pki, clock, service_cidr)
         self.documents = Documents(self)
+        self.aggregator = Aggregator(self, pki)
 
     async def start(self) -> None:
         """Load the state and begin to follow the store. Raises StoreError."""
         await self.backend.open()
         await self.caches.start()
         await self.follow()
+        self.aggregator.start()
 
     async def stop(self) -> None:
         await self.webhooks.close()
@@ -93,6 +96,8 @@ class ApiServer(Hosting):
     def fast(self, request: Request) -> Response | None:
         """GET of one object in plain JSON, answered without a task; None sends the request the long way."""
         if request.method != "GET" or request.query or not request.path.startswith("/api"):
+            return None
+        if self.aggregator.remote:  # the path may be another server's
             return None
         headers = request.headers
         accept = headers.get("accept", "")
@@ -150,6 +155,8 @@ class ApiServer(Hosting):
 
     async def _answer(self, request: Request) -> Response:
         attributes = self.identify(request)
+        if self.aggregator.remote and (answer := await self._elsewhere(request)) is not None:
+            return answer
         if not attributes.is_resource:
             return await self.documents.answer(request)
         if not self.documents.discovery.has(attributes.group):
@@ -176,6 +183,13 @@ class ApiServer(Hosting):
         if sub and sub not in resource.rules.subresources and sub != "status":
             raise not_allowed()
         return await self.generic(request, resource, route)
+
+    async def _elsewhere(self, request: Request) -> Response | None:
+        """What other servers answer, alone or together with this one."""
+        remote = self.aggregator.match(request.path)
+        if remote is not None:
+            return await self.aggregator.proxy(request, remote)
+        return await self.aggregator.documents(request)
 
     async def generic(self, request: Request, resource: Resource, route: Route) -> Response:
         """The engine's answer for a stored kind."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from portside.api.status import ApiError
@@ -20,18 +20,21 @@ CONNECT_SECONDS = 10.0
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length", "date")
 )  # fmt: skip
-PRIVATE = frozenset(("authorization", "cookie", "x-remote-user", "x-remote-group"))
+PRIVATE = frozenset(("authorization", "cookie"))
+NOT_PASSED = ("impersonate-", "x-remote-")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to: an address that was checked, a port, and TLS when a context is given. ``common_name`` pins the peer."""
+    """Where to: an address that was checked, a port, and TLS when a context is given. ``common_name`` pins the peer;
+    ``authority`` is the Host header, the address when empty."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
     server_name: str = ""
     common_name: str = ""
+    authority: str = ""
 
 
 def _unreachable(target: Target, problem: object) -> ApiError:
@@ -125,16 +128,28 @@ async def _tunnel(raw: RawStream, reader: asyncio.StreamReader, writer: asyncio.
         raw.close()
 
 
+def _one_line(value: str) -> str:
+    return value.replace("\r", " ").replace("\n", " ")
+
+
 async def forward(
-    target: Target, method: str, path: str, headers: Mapping[str, str], body: bytes, *, upgrade: bool
+    target: Target,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    upgrade: bool,
+    identity: Iterable[tuple[str, str]] = (),
 ) -> Response:
-    """The peer's answer. Raises ApiError 503 when it can't be reached."""
+    """The peer's answer; ``identity`` are headers that say who asks. Raises ApiError 503 when it can't be reached."""
     reader, writer = await _connect(target)
     host = f"[{target.host}]" if ":" in target.host else target.host
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}:{target.port}"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {target.authority or f'{host}:{target.port}'}"]
     for name, value in headers.items():
-        if name not in HOP_BY_HOP and name not in PRIVATE and not name.startswith("impersonate-"):
-            lines.append(f"{name}: {value}")
+        if name not in HOP_BY_HOP and name not in PRIVATE and not name.startswith(NOT_PASSED):
+            lines.extend(f"{name}: {one}" for one in value.split("\n"))
+    lines.extend(f"{name}: {_one_line(value)}" for name, value in identity)
     if upgrade:
         lines += ["Connection: Upgrade", f"Upgrade: {headers.get('upgrade', '')}"]
     else:

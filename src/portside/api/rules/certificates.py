@@ -9,6 +9,7 @@ from typing import Any
 from portside.api import names
 from portside.api.field import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
 from portside.api.kinds import BY_KIND
+from portside.api.rules.podcertificate import validate_status
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
 
 Json = dict[str, Any]
@@ -377,6 +378,6 @@ RULES = {
         validate=validate_pod_request,
         validate_update=_update_pod_request,
         unconditional_update=False,
-        subresources={"status": STATUS_ONLY},
+        subresources={"status": SubRules(STATUS_ONLY.prepare_update, validate_status)},
     ),
 }

@@ -13,6 +13,7 @@ from typing import Any
 
 from portside.base.clock import rfc3339
 from portside.base.pki import Pki
+from portside.server.aggregation import local
 from portside.server.auth.rules import compile_rules, uncovered
 from portside.server.bootstrap import flowcontrol, nodenetwork, objects, roles
 from portside.server.host import Host
@@ -62,6 +63,7 @@ async def bootstrap(host: Host, place: Place, pki: Pki) -> None:
             *(_node_network(place) if place.cluster_cidr else ()),
             _exact("", "configmaps", _trust(pki), ("data",)),
             *_joining(place, pki),
+            *(_exact(local.GROUP, local.PLURAL, wanted, ("spec",)) for wanted in local.built_in(now)),
         ],
     )
 

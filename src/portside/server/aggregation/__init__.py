@@ -1,0 +1,1 @@
+"""Aggregation: APIServices, and the servers behind those that are served elsewhere."""
