@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cluster
+from tests.real.lab import Lab
 from tests.real.neighbourhood import SLEEP, Neighbourhood, pod, service, web
 
 
@@ -49,4 +50,14 @@ def town(real: Cluster) -> Iterator[Neighbourhood]:
     found.apply(*front, pod("box", SLEEP), service("web", {"app": "web"}))
     found.ready("web-0", "web-1", "web-2", "box")
     yield found
+    real.kubectl("delete", "namespace", name, "--wait=false", check=False)
+
+
+@pytest.fixture(scope="module")
+def lab(real: Cluster) -> Iterator[Lab]:
+    """A namespace for the tests of one file, with the API at hand."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    real.kubectl("create", "namespace", name)
+    real.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
+    yield Lab(real.kubeconfig, name)
     real.kubectl("delete", "namespace", name, "--wait=false", check=False)
