@@ -23,6 +23,17 @@ def _context() -> ssl.SSLContext:
     return _unchecked
 
 
+async def _head(reader: asyncio.StreamReader) -> list[str]:
+    """The lines of an answer's head; servers that end lines with a bare newline are understood."""
+    lines, size = [], 0
+    while line := (await reader.readuntil(b"\n")).rstrip(b"\r\n"):
+        size += len(line)
+        if size > HEAD_LIMIT:
+            raise asyncio.LimitOverrunError("head too large", size)
+        lines.append(line.decode("latin-1"))
+    return lines
+
+
 async def _once(
     scheme: str, host: str, port: int, target: str, headers: Mapping[str, str]
 ) -> tuple[int, dict[str, str], bytes]:
@@ -32,8 +43,7 @@ async def _once(
     try:
         lines = [f"GET {target} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items()), "Connection: close", "", ""]
         writer.write("\r\n".join(lines).encode("latin-1", "replace"))
-        head = await reader.readuntil(b"\r\n\r\n")
-        status, *rest = head.decode("latin-1").split("\r\n")
+        status, *rest = await _head(reader)
         found = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in rest if line)}
         body = b""
         want = min(BODY_LIMIT, int(found.get("content-length") or BODY_LIMIT))
@@ -61,7 +71,7 @@ async def get(
         for _ in range(REDIRECTS):
             try:
                 status, found, body = await _once(scheme, host, port, target, wire)
-            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, IndexError) as problem:
+            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as problem:
                 raise ValueError(f"malformed HTTP response: {problem}") from None
             location = found.get("location")
             if status not in (301, 302, 303, 307, 308) or not location:
