@@ -176,6 +176,12 @@ CASES: dict[str, Case] = {
 }
 
 
+FAILS_FIRST = (
+    "n=$(cat /v/n 2>/dev/null || echo 0); echo $((n+1)) > /v/n; "
+    "if [ $n = 0 ]; then exit 1; fi; if [ $n = 1 ]; then exit 0; fi; exec sleep 1000"
+)
+
+
 def pod_name(case: str) -> str:
     return f"case-{list(CASES).index(case)}"
 
@@ -186,6 +192,12 @@ def started(lab: Lab) -> Lab:
     lab.secret("env", b="two")
     lab.config_map("hosts", hosts="mine")
     lab.create("services", {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}], "selector": {"no": "pod"}}})
+    for policy in ("Always", "OnFailure", "Never"):
+        mount = [{"name": "v", "mountPath": "/v"}]
+        lab.pod(f"restart-{policy.lower()}", FAILS_FIRST, volumeMounts=mount, spec=VOLUME | {"restartPolicy": policy})
+    init = [{"name": "i", "image": IMAGE, "command": ["false"]}, {"name": "j", "image": IMAGE, "command": ["true"]}]
+    for policy in ("Always", "Never"):
+        lab.pod(f"init-{policy.lower()}", "true", spec={"initContainers": init, "restartPolicy": policy})
     for name, case in CASES.items():
         lab.create(
             "pods",
@@ -302,25 +314,17 @@ def test_termination_messages(lab: Lab, name: str) -> None:
     ("policy", "phase", "restarts", "ready"),
     [("Always", "Running", 2, True), ("OnFailure", "Succeeded", 1, False), ("Never", "Failed", 0, False)],
 )
-def test_phases_and_restart_counts(lab: Lab, policy: str, phase: str, restarts: int, ready: bool) -> None:
+def test_phases_and_restart_counts(started: Lab, policy: str, phase: str, restarts: int, ready: bool) -> None:
     """ "phases and restart counts for Always, OnFailure, Never": fail first, then succeed, then stay."""
-    own = f"restart-{policy.lower()}"
-    script = (
-        "n=$(cat /v/n 2>/dev/null || echo 0); echo $((n+1)) > /v/n; "
-        "if [ $n = 0 ]; then exit 1; fi; if [ $n = 1 ]; then exit 0; fi; exec sleep 1000"
-    )
-    mount = [{"name": "v", "mountPath": "/v"}]
-    lab.pod(own, script, volumeMounts=mount, spec=VOLUME | {"restartPolicy": policy})
+    lab, own = started, f"restart-{policy.lower()}"
     lab.until(lambda: lab.container(own)["restartCount"] == restarts and lab.status(own)["phase"] == phase, own)
     lab.until(lambda: lab.container(own)["ready"] is ready, f"{own} ready {ready}")
     lab.delete("pods", own)
 
 
-def test_a_failed_init_container_ends_or_repeats(lab: Lab) -> None:
+def test_a_failed_init_container_ends_or_repeats(started: Lab) -> None:
     """ "init failure fails the pod, RestartNever" and "init failure retried and app never starts, RestartAlways"."""
-    init = [{"name": "i", "image": IMAGE, "command": ["false"]}, {"name": "j", "image": IMAGE, "command": ["true"]}]
-    lab.pod("init-never", "true", spec={"initContainers": init})
-    lab.pod("init-always", "true", spec={"initContainers": init, "restartPolicy": "Always"})
+    lab = started
     never = lab.phase("init-never", "Failed")
     conditions = {c["type"]: c for c in never["conditions"]}
     assert conditions["Initialized"]["message"] == "containers with incomplete status: [i j]"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from portside.agent import names
 from portside.agent.dns import Resolver, hostname
 from portside.agent.environment import ConfigProblem, expand
+from portside.agent.plan import spec_hash
 from portside.agent.resources import cgroup_parent, container_limits
 from portside.agent.runtime import (
     ContainerSpec,
@@ -153,12 +152,6 @@ def security(pod: Json, container: Json, image: Image) -> Security:
         readonly_paths=() if unmasked else READONLY,
         strict_groups=outer.get("supplementalGroupsPolicy") == "Strict",
     )
-
-
-def spec_hash(container: Json) -> str:
-    """Changes when a running container no longer fits its spec (only the image of a running pod may change)."""
-    told = {"name": container["name"], "image": container["image"]}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def container_spec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -57,9 +58,12 @@ class Launcher:
         """The sandbox and, meanwhile, the volumes. Raises RuntimeFailure; volume problems come up at the containers."""
         spec = self.sandbox_spec(pod, attempt)
         Path(spec.log_directory).mkdir(mode=0o755, parents=True, exist_ok=True)
-        if pod["spec"].get("runtimeClassName"):
-            text = f'RuntimeClass "{pod["spec"]["runtimeClassName"]}" has no handler on this node'
-            raise RuntimeFailure(text, "INVALID_ARGUMENT")
+        if wanted := pod["spec"].get("runtimeClassName"):
+            found = await self.context.sources.runtime_class(wanted)
+            if found is None:
+                text = f'failed to get RuntimeClass "{wanted}": runtimeclass.node.k8s.io "{wanted}" not found'
+                raise RuntimeFailure(text, "NOT_FOUND")
+            spec = dataclasses.replace(spec, handler=found["handler"])
         if self.context.cgroups is not None:
             self.context.cgroups.apply_pod(pod)
         made, volumes = await asyncio.gather(

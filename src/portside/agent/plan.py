@@ -6,11 +6,13 @@ ephemeral ones as soon as there is a sandbox.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from portside.agent.backoff import go_duration
-from portside.agent.names import RESTART_COUNT, pod_text
+from portside.agent.names import RESTART_COUNT, SPEC_HASH, pod_text
 from portside.agent.record import PodRecord, View
 from portside.agent.runtime import Container, State
 from portside.agent.stamps import seconds
@@ -44,6 +46,7 @@ class Stop:
     name: str
     message: str
     probe: bool = False
+    again: bool = False  # it is started anew whatever the restart policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,12 @@ class Plan:
 
     def wake(self, at: float) -> None:
         self.wake_at = at if self.wake_at is None else min(self.wake_at, at)
+
+
+def spec_hash(container: Json) -> str:
+    """Changes when a running container no longer fits its spec (only the image of a running pod may change)."""
+    told = {"name": container["name"], "image": container["image"]}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def is_sidecar(container: Json) -> bool:
@@ -178,6 +187,9 @@ class _Planner:
                 self.plan.actions.append(
                     Stop(current.id, name, f"Container {name} {dead}, will be restarted", probe=True)
                 )
+            elif current.annotations.get(SPEC_HASH, "") not in ("", spec_hash(container)):
+                text = f"Container {name} definition changed, will be restarted"
+                self.plan.actions.append(Stop(current.id, name, text, again=True))
         elif current.state is State.CREATED:
             self.plan.actions.append(Start(name, restarts_of(current), removed=current.id))
         else:

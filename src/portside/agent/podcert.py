@@ -24,7 +24,11 @@ DEFAULT_LIFE = 86400
 
 
 class NotIssued(Exception):
-    """There is no certificate (yet); the text says why."""
+    """There is no certificate (yet); the text says why. ``final``: the signer has refused, asking again is of no use."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,8 @@ class PodCertificates:
             state.credential = await self._ask(pod, source)
         except (NotIssued, ApiError, OSError, TimeoutError) as problem:
             state.problem = str(problem)
-            state.retry_at = self._clock.now() + AGAIN
+            final = isinstance(problem, NotIssued) and problem.final
+            state.retry_at = float("inf") if final else self._clock.now() + AGAIN
 
     async def _ask(self, pod: Json, source: Json) -> Credential:
         key, csr = await asyncio.to_thread(make_key, source["keyType"])
@@ -198,5 +203,5 @@ class PodCertificates:
                     if issued:
                         return event.object
                     if never:
-                        raise NotIssued(never)
+                        raise NotIssued(never, final=True)
             await self._clock.sleep(1.0)

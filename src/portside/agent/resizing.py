@@ -114,13 +114,13 @@ class Resizing:
             if not what:
                 state.applied = (state.applied or {}) | {running.id: allocated}
             elif resize.needs_restart(container, what):
-                worker.record.again.add(running.id)
-                await worker.stop(
-                    pod, Stop(running.id, running.name, f"Container {running.name} resize requires restart")
-                )
+                text = f"Container {running.name} resize requires restart"
+                await worker.stop(pod, Stop(running.id, running.name, text, again=True))
                 still = True
             else:
                 await self._update(pod, container, running, applied, allocated)
+        ended = (c for c in worker.view.containers if c.id in worker.record.again)
+        still = still or any(worker.view.latest(c.name) is c for c in ended)
         if not still and worker.context.cgroups is not None:
             worker.context.cgroups.apply_pod(pod)
         return still

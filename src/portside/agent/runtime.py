@@ -20,6 +20,11 @@ class RuntimeFailure(Exception):
         self.message = message
         self.code = code
 
+    @property
+    def go_code(self) -> str:
+        """The code as Go prints it: DeadlineExceeded."""
+        return self.code.title().replace("_", "")
+
 
 class State(StrEnum):
     """A container's state."""

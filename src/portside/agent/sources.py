@@ -21,6 +21,7 @@ SECRETS: Resource = ("", "v1", "secrets")
 CLAIMS: Resource = ("", "v1", "persistentvolumeclaims")
 VOLUMES: Resource = ("", "v1", "persistentvolumes")
 ACCOUNTS: Resource = ("", "v1", "serviceaccounts")
+RUNTIME_CLASSES: Resource = ("node.k8s.io", "v1", "runtimeclasses")
 REMEMBERED = 512  # objects; the oldest goes first
 
 
@@ -122,6 +123,9 @@ class Sources:
 
     async def volume(self, name: str) -> Json | None:
         return await self._get(VOLUMES, "", name)
+
+    async def runtime_class(self, name: str) -> Json | None:
+        return await self._get(RUNTIME_CLASSES, "", name)
 
     async def account(self, namespace: str, name: str) -> Json | None:
         return await self._get(ACCOUNTS, namespace, name)

@@ -312,7 +312,7 @@ class PodWorker:
             self._fresh = True  # known without another look
         except RuntimeFailure as failure:
             self.record.retry_at[""] = self.context.clock.now() + START_RETRY
-            text = f"Failed to create pod sandbox: rpc error: code = {failure.code} desc = {failure.message}"
+            text = f"Failed to create pod sandbox: rpc error: code = {failure.go_code} desc = {failure.message}"
             self.context.say(pod, "Warning", "FailedCreatePodSandBox", text)
 
     async def _start(self, pod: Json, action: Start) -> None:
@@ -367,6 +367,8 @@ class PodWorker:
                 file.unlink(missing_ok=True)
 
     async def stop(self, pod: Json, action: Stop) -> None:
+        if action.again:
+            self.record.again.add(action.container_id)
         container = find_container(pod, action.name) or {}
         grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
         if action.probe:

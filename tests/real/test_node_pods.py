@@ -1,0 +1,379 @@
+"""Conformance "Node": probes, the life of pods, generation, resize, WebSockets, what the kubelet refuses."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from portside.base import websocket
+from tests.real.lab import IMAGE, Json, Lab
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+SERVE = "mkdir -p /www; touch /www/ok; exec httpd -f -p 8080 -h /www"
+FAST = {"periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 1}
+
+
+def http(path: str) -> Json:
+    return {"httpGet": {"path": path, "port": 8080}}
+
+
+# -- probes -----------------------------------------------------------------------------------------------------------
+
+PROBES: dict[str, tuple[Json, bool]] = {
+    "http liveness ok: no restart": (http("/ok"), False),
+    "tcp liveness ok: no restart": ({"tcpSocket": {"port": 8080}}, False),
+    "exec liveness ok: no restart": ({"exec": {"command": ["true"]}}, False),
+    "http liveness fails: restart": (http("/absent"), True),
+    "tcp liveness fails: restart": ({"tcpSocket": {"port": 8081}}, True),
+    "exec liveness fails: restart": ({"exec": {"command": ["cat", "/absent"]}}, True),
+    "gRPC liveness fails: restart": ({"grpc": {"port": 8081}}, True),
+}
+
+
+@pytest.fixture(scope="module")
+def probed(lab: Lab) -> Lab:
+    lab.pod("grows", "exit 1", spec={"restartPolicy": "Always"})
+    for index, (probe, _) in enumerate(PROBES.values()):
+        spec = {"restartPolicy": "Always"}
+        lab.pod(f"probe-{index}", SERVE, livenessProbe=FAST | probe, spec=spec)
+    return lab
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_liveness_probes(probed: Lab, name: str) -> None:
+    own, restarts = f"probe-{list(PROBES).index(name)}", PROBES[name][1]
+    if restarts:
+        probed.until(lambda: probed.container(own)["restartCount"] >= 1, "a restart")
+        assert any("Unhealthy: Liveness probe" in e for e in probed.events(own))
+        probed.event(own, "Killing: Container main failed liveness probe, will be restarted")
+    else:
+        probed.ready(own)
+        time.sleep(1)
+        assert probed.container(own)["restartCount"] == 0
+    probed.delete("pods", own)
+
+
+def test_readiness_waits_and_startup_goes_first(lab: Lab) -> None:
+    """ "readiness initial delay", "readiness failing: never ready, never restarted", and a startup probe in front."""
+    delayed = {"exec": {"command": ["true"]}, "initialDelaySeconds": 3, "periodSeconds": 1}
+    lab.pod("delayed", "exec sleep 1000", readinessProbe=delayed)
+    lab.pod("never", "exec sleep 1000", readinessProbe=FAST | {"exec": {"command": ["false"]}})
+    begun = {"exec": {"command": ["test", "-e", "/begun"]}, "periodSeconds": 1, "failureThreshold": 60}
+    lab.pod(
+        "begins",
+        "sleep 2; touch /begun; exec sleep 1000",
+        startupProbe=begun,
+        livenessProbe=FAST | {"exec": {"command": ["test", "-e", "/begun"]}},
+    )
+    lab.ready("delayed")
+    status = lab.status("delayed")
+    ready = next(c for c in status["conditions"] if c["type"] == "Ready")["lastTransitionTime"]
+    began = status["containerStatuses"][0]["state"]["running"]["startedAt"]
+    assert _seconds(ready) - _seconds(began) >= 3
+    lab.ready("begins")
+    assert lab.container("begins")["restartCount"] == 0
+    assert (lab.container("never")["ready"], lab.container("never")["restartCount"]) == (False, 0)
+    for name in ("delayed", "never", "begins"):
+        lab.delete("pods", name)
+
+
+def _seconds(stamp: str) -> float:
+    return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
+
+
+def test_restart_counts_only_grow(probed: Lab) -> None:
+    """restart count grows monotonically"""
+    lab = probed
+    seen: list[int] = []
+
+    def counted() -> bool:
+        seen.append(lab.container("grows")["restartCount"])
+        return seen[-1] >= 2
+
+    lab.until(counted, "two restarts")
+    assert seen == sorted(seen)
+    lab.delete("pods", "grows")
+
+
+# -- life -------------------------------------------------------------------------------------------------------------
+
+
+def test_generation_and_observed_generation(lab: Lab) -> None:
+    """ "generation starts at 1, observedGeneration follows", also in every condition, and graceful deletion raises it."""
+    assert lab.pod("gen", "exec sleep 1000", spec={"terminationGracePeriodSeconds": 2})["metadata"]["generation"] == 1
+    lab.running("gen")
+    tolerations = [{"key": "x", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 600}]
+    before = lab.get("pods", "gen")["spec"]["tolerations"]
+    changed = lab.patch("pods", "gen", {"spec": {"tolerations": [*before, *tolerations]}})
+    assert changed["metadata"]["generation"] == 2
+    lab.until(lambda: lab.status("gen").get("observedGeneration") == 2, "observed")
+    kubelets = [c for c in lab.status("gen")["conditions"] if c["type"] != "PodScheduled"]
+    assert {c["observedGeneration"] for c in kubelets} == {2}
+    lab.patch("pods", "gen", {"metadata": {"annotations": {"a": "b"}}})
+    lab.delete("pods", "gen")
+    assert lab.get("pods", "gen")["metadata"]["generation"] == 3
+
+
+def test_five_hundred_generations_converge(lab: Lab) -> None:
+    """ "generation over 500 updates converges"."""
+    lab.pod("many", "exec sleep 1000", spec={"activeDeadlineSeconds": 10000})
+    lab.running("many")
+    for number in range(500):
+        lab.patch("pods", "many", {"spec": {"activeDeadlineSeconds": 9999 - number}})
+    assert lab.get("pods", "many")["metadata"]["generation"] == 501
+    lab.until(lambda: lab.status("many").get("observedGeneration") == 501, "observed", 30)
+    lab.delete("pods", "many")
+
+
+def test_active_deadline_can_be_shortened(lab: Lab) -> None:
+    """ "activeDeadlineSeconds updated": the pod fails with DeadlineExceeded."""
+    lab.pod("deadline", "exec sleep 1000")
+    lab.running("deadline")
+    lab.patch("pods", "deadline", {"spec": {"activeDeadlineSeconds": 2}})
+    status = lab.phase("deadline", "Failed")
+    assert (status["reason"], status["message"]) == (
+        "DeadlineExceeded",
+        "Pod was active on the node longer than the specified deadline",
+    )
+    lab.delete("pods", "deadline")
+
+
+def test_a_pods_image_can_be_replaced_while_it_runs(lab: Lab) -> None:
+    """ "updated": the container is started anew with the other image."""
+    lab.pod("image", "exec sleep 1000", spec={"restartPolicy": "Always"})
+    lab.running("image")
+    patch = {"spec": {"containers": [{"name": "main", "image": "portside/busybox:1"}]}}
+    lab.patch("pods", "image", patch)
+    lab.event("image", "Killing: Container main definition changed, will be restarted")
+    lab.until(lambda: lab.container("image")["restartCount"] == 1 and "running" in lab.container("image")["state"])
+    lab.delete("pods", "image")
+
+
+def test_quality_classes_and_addresses(lab: Lab) -> None:
+    """ "QoS class", "host IP", hostIPs and podIPs."""
+    size = {"cpu": "10m", "memory": "16Mi"}
+    wanted = {
+        "guaranteed": ({"requests": size, "limits": size}, "Guaranteed"),
+        "burstable": ({"requests": size}, "Burstable"),
+        "besteffort": ({}, "BestEffort"),
+    }
+    for name, (resources, qos) in wanted.items():
+        assert lab.pod(name, "exec sleep 1000", resources=resources)["status"]["qosClass"] == qos
+    for name in wanted:
+        status = lab.running(name)
+        assert status["podIPs"] == [{"ip": status["podIP"]}] and status["hostIPs"] == [{"ip": status["hostIP"]}]
+        lab.delete("pods", name)
+
+
+def test_a_pod_is_submitted_watched_and_removed_with_grace(lab: Lab) -> None:
+    """The container sees TERM; the object goes when it has ended; a failing pod can be deleted too."""
+    lab.pod(
+        "graceful", "trap 'exit 0' TERM; while true; do sleep 0.1; done", spec={"terminationGracePeriodSeconds": 30}
+    )
+    lab.pod("failing", "exit 1", spec={"restartPolicy": "Always"})
+    lab.running("graceful")
+    lab.until(lambda: lab.container("failing")["restartCount"], "a failure")
+    last = lab.container("failing")["lastState"] or lab.container("failing")["state"]
+    assert last["terminated"]["reason"] == "Error"
+    begun = time.monotonic()
+    for name in ("graceful", "failing"):
+        lab.delete("pods", name)
+    lab.until(lambda: not {"graceful", "failing"} & {p["metadata"]["name"] for p in lab.get("pods")["items"]}, "gone")
+    assert time.monotonic() - begun < 15
+
+
+def test_a_status_patch_is_not_fought_over(lab: Lab) -> None:
+    """ "status patch": a foreign condition stays beside the kubelet's."""
+    lab.pod("patched", "exec sleep 1000")
+    lab.running("patched")
+    condition = {"type": "example.com/checked", "status": "True"}
+    lab.patch("pods", "patched", {"status": {"conditions": [condition]}}, "status")
+    lab.patch("pods", "patched", {"spec": {"activeDeadlineSeconds": 1000}})
+    lab.until(lambda: lab.status("patched").get("observedGeneration") == 2, "observed")
+    types = {c["type"] for c in lab.status("patched")["conditions"]}
+    assert {"example.com/checked", "Ready", "PodReadyToStartContainers"} <= types
+    lab.delete("pods", "patched")
+
+
+# -- WebSockets -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def dialled(lab: Lab, path: str, protocol: str) -> Iterator[Iterator[websocket.Message]]:
+    """The messages of a WebSocket."""
+    host, port = lab.server.hostname or "", lab.server.port
+    key = base64.b64encode(os.urandom(16)).decode()
+    head = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {host}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {key}",
+        f"Sec-WebSocket-Protocol: {protocol}",
+    ]
+    with socket.create_connection((host, port), 20) as plain, lab.tls.wrap_socket(plain, server_hostname=host) as wire:
+        wire.sendall("\r\n".join([*head, "", ""]).encode())
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += wire.recv(4096)
+        answer, _, rest = data.partition(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101") and protocol.encode() in answer, answer
+        frames = websocket.Frames(client=True)
+
+        def messages(rest: bytes) -> Iterator[websocket.Message]:
+            while True:
+                for message in frames.receive(rest):
+                    if message.kind == websocket.CLOSE:
+                        return
+                    yield message
+                rest = wire.recv(4096)
+                if not rest:
+                    return
+
+        yield messages(rest)
+
+
+def test_exec_over_websocket(lab: Lab) -> None:
+    """The oldest protocol carries channels 0 to 4, and an error as plain text."""
+    lab.pod("socket", "echo alive; exec sleep 1000")
+    lab.running("socket")
+    path = lab.path("pods", "socket/exec?command=sh&command=-c&stdout=1&stderr=1&container=main&command=")
+    with dialled(lab, path + "echo%20remote%3Bexit%203", "channel.k8s.io") as found:
+        messages = [m.data for m in found]
+    assert b"".join(m[1:] for m in messages if m[0] == 1) == b"remote\n"
+    assert b"".join(m[1:] for m in messages if m[0] == 3).endswith(b"exit code 3")
+    with dialled(lab, path + "echo%20hi", "base64.channel.k8s.io") as found:
+        texts = [m.data for m in found]
+    assert b"".join(base64.b64decode(t[1:]) for t in texts if t[:1] == b"1") == b"hi\n"
+
+
+def test_logs_over_websocket(lab: Lab) -> None:
+    """Each piece of the log is a message."""
+    lab.until(lambda: lab.log("socket"), "a line")
+    with dialled(lab, lab.path("pods", "socket/log?container=main"), "binary.k8s.io") as found:
+        assert b"".join(m.data for m in found) == b"alive\n"
+    lab.delete("pods", "socket")
+
+
+# -- resize -----------------------------------------------------------------------------------------------------------
+
+
+def sizes(cpu: str, memory: str) -> Json:
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}}
+
+
+def test_six_containers_are_resized_at_once(lab: Lab) -> None:
+    """ "resize: six containers, many operations": up, down, with and without restart; files of the groups follow."""
+    restart = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
+    names = [f"c{i}" for i in range(6)]
+    containers = [
+        {
+            "name": name,
+            "image": IMAGE,
+            "command": ["sh", "-c", "trap exit TERM; while true; do sleep 0.2; done"],
+            "resources": sizes("20m", "32Mi"),
+            "resizePolicy": restart if i >= 4 else [],
+        }
+        for i, name in enumerate(names)
+    ]
+    lab.pod("six", spec={"containers": containers, "restartPolicy": "Always"})
+    lab.ready("six")
+    after = [("30m", "32Mi"), ("10m", "32Mi"), ("20m", "40Mi"), ("25m", "24Mi"), ("20m", "40Mi"), ("30m", "32Mi")]
+    patch = [{"name": n, "resources": sizes(*size)} for n, size in zip(names, after, strict=True)]
+    lab.patch("pods", "six", {"spec": {"containers": patch}}, "resize")
+
+    def done() -> bool:
+        status = lab.status("six")
+        shown = [s.get("resources") for s in status["containerStatuses"]]
+        open_ones = [c for c in status["conditions"] if c["type"].startswith("PodResize")]
+        return shown == [sizes(*size) for size in after] and not open_ones
+
+    lab.until(done, "resized")
+    assert [s["restartCount"] for s in lab.status("six")["containerStatuses"]] == [0, 0, 0, 0, 1, 0]
+    quota = lab.get("pods", "six/resize")["metadata"]["name"]
+    assert quota == "six"
+    lab.delete("pods", "six")
+
+
+def test_a_resize_that_does_not_fit_is_deferred(lab: Lab) -> None:
+    """The condition says how much is there; taken back, it goes."""
+    cores = len(os.sched_getaffinity(0))
+    lab.pod("asks", "exec sleep 1000", resources=sizes("100m", "32Mi"))
+    lab.pod("holds", "exec sleep 1000", resources=sizes(f"{cores * 1000 - 500}m", "32Mi"))
+    lab.running("asks")
+    lab.running("holds")
+
+    def resized(cpu: str) -> None:
+        body = {"spec": {"containers": [{"name": "main", "resources": sizes(cpu, "32Mi")}]}}
+        lab.patch("pods", "asks", body, "resize")
+
+    def pending() -> Json:
+        found = (c for c in lab.status("asks")["conditions"] if c["type"] == "PodResizePending")
+        return next(found, {})
+
+    resized("700m")
+    assert lab.until(pending)["reason"] == "Deferred"
+    assert "Node didn't have enough resource: cpu, requested: 700" in pending()["message"]
+    lab.delete("pods", "holds", gracePeriodSeconds=0)
+    lab.until(lambda: lab.container("asks").get("resources") == sizes("700m", "32Mi"), "granted later")
+    lab.until(lambda: not pending(), "no condition")
+    lab.delete("pods", "asks")
+
+
+# -- what the kubelet refuses, and other kinds -------------------------------------------------------------------------
+
+
+def test_unsafe_sysctls_are_refused(lab: Lab) -> None:
+    lab.pod("sysctl", "true", spec={"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}})
+    assert lab.phase("sysctl", "Failed")["reason"] == "SysctlForbidden"
+    lab.event("sysctl", 'SysctlForbidden: Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted')
+
+
+def test_runtime_classes(lab: Lab) -> None:
+    """A known handler runs, with overhead in its group; an unknown one says so in an event."""
+    body: Json = {"metadata": {"name": f"{lab.namespace}-runc"}, "handler": "runc"}
+    body["overhead"] = {"podFixed": {"cpu": "10m", "memory": "8Mi"}}
+    lab.call("POST", "/apis/node.k8s.io/v1/runtimeclasses", body)
+    lab.call(
+        "POST", "/apis/node.k8s.io/v1/runtimeclasses", {"metadata": {"name": f"{lab.namespace}-odd"}, "handler": "odd"}
+    )
+    made = lab.pod("classed", "true", spec={"runtimeClassName": f"{lab.namespace}-runc"})
+    assert made["spec"]["overhead"] == {"cpu": "10m", "memory": "8Mi"}
+    lab.phase("classed", "Succeeded")
+    lab.pod("odd", "true", spec={"runtimeClassName": f"{lab.namespace}-odd"})
+    lab.event(
+        "odd",
+        'FailedCreatePodSandBox: Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "odd" is configured',
+    )
+    lab.delete("pods", "odd")
+    for name in ("runc", "odd"):
+        lab.call("DELETE", f"/apis/node.k8s.io/v1/runtimeclasses/{lab.namespace}-{name}")
+
+
+def test_image_volumes_are_read_only_folders(lab: Lab) -> None:
+    """The image's files, whole and by subPath; nothing can be written."""
+    volume = {"name": "i", "image": {"reference": IMAGE, "pullPolicy": "IfNotPresent"}}
+    mounts = [{"name": "i", "mountPath": "/i"}, {"name": "i", "mountPath": "/one", "subPath": "etc/group"}]
+    script = "head -1 /i/etc/passwd; head -1 /one; touch /i/x 2>/dev/null || echo refused"
+    out = lab.run("image-volume", script, volumeMounts=mounts, spec={"volumes": [volume]})
+    assert out == "root:x:0:0:root:/root:/bin/sh\nroot:x:0:\nrefused\n"
+    missing = {"name": "i", "image": {"reference": "docker.io/portside/absent:1", "pullPolicy": "Never"}}
+    lab.pod("image-absent", "true", volumeMounts=mounts[:1], spec={"volumes": [missing]})
+    lab.until(lambda: lab.container("image-absent")["state"].get("waiting", {}).get("reason") == "ErrImageNeverPull")
+    lab.delete("pods", "image-absent")
+
+
+def test_memory_over_the_limit_is_told(lab: Lab) -> None:
+    """OOMKilled with exit code 137."""
+    lab.pod("oom", "tail /dev/zero", resources={"limits": {"memory": "16Mi"}})
+    ended: Any = lab.phase("oom", "Failed")["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137), json.dumps(ended)
