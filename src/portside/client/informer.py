@@ -220,7 +220,7 @@ INDEXES: Mapping[Resource, Mapping[str, Index]] = {
 
 
 READ_CONFIGMAPS = ("kube-root-ca.crt", "cluster-info")
-BOOTSTRAP_TOKEN = "bootstrap.kubernetes.io/token"
+READ_SECRETS = ("bootstrap.kubernetes.io/token", "kubernetes.io/service-account-token")
 
 
 def _configmap(obj: Json) -> Json:
@@ -229,8 +229,8 @@ def _configmap(obj: Json) -> Json:
 
 
 def _secret(obj: Json) -> Json:
-    """Of Secrets only bootstrap tokens are read."""
-    return obj if obj.get("type") == BOOTSTRAP_TOKEN else trimmed(obj)
+    """Of Secrets only those of these types are read."""
+    return obj if obj.get("type") in READ_SECRETS else trimmed(obj)
 
 
 KEEP: Mapping[Resource, Callable[[Json], Json]] = {

@@ -8,12 +8,15 @@ if TYPE_CHECKING:
     from portside.base.clock import Clock
     from portside.base.signing import Sign
     from portside.client.protocol import Client
+    from portside.controllers.serviceaccounttoken import Mint
 
 
-async def run(client: Client, clock: Clock, *, root_ca: str = "", sign: Sign | None = None) -> None:
+async def run(
+    client: Client, clock: Clock, *, root_ca: str = "", sign: Sign | None = None, mint: Mint | None = None
+) -> None:
     """Runs every controller until cancelled. ``root_ca``: the cluster's CA certificate (PEM), published to namespaces;
-    ``sign``: its authority, for certificates."""
+    ``sign``: its authority, for certificates; ``mint``: tokens for Secrets of service accounts."""
     from portside.controllers.assembly import controllers
     from portside.controllers.harness import Harness
 
-    await Harness(client, clock, controllers(root_ca=root_ca, sign=sign)).run()
+    await Harness(client, clock, controllers(root_ca=root_ca, sign=sign, mint=mint)).run()

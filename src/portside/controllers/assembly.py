@@ -32,6 +32,7 @@ from portside.controllers import (
     resourcequota,
     rootca,
     serviceaccount,
+    serviceaccounttoken,
     statefulset,
     tainteviction,
     trustbundle,
@@ -40,6 +41,7 @@ from portside.controllers import (
     volumeprotection,
 )
 from portside.controllers.harness import Controller
+from portside.controllers.serviceaccounttoken import Mint
 
 ALWAYS: tuple[Controller, ...] = (
     deployment.CONTROLLER,
@@ -78,9 +80,12 @@ REMEMBERING = (  # made anew for each run, as they remember what they saw
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 
 
-def controllers(*, root_ca: str = "", sign: Sign | None = None) -> list[Controller]:
-    """``root_ca``: PEM; without it nothing is published. ``sign``: the authority; without it nothing is signed."""
+def controllers(*, root_ca: str = "", sign: Sign | None = None, mint: Mint | None = None) -> list[Controller]:
+    """``root_ca``: PEM; without it nothing is published. ``sign``: the authority; without it nothing is signed. ``mint``
+    makes tokens for Secrets."""
     publisher = [rootca.controller(root_ca), trustbundle.controller(root_ca)] if root_ca else []
     if sign is not None:
         publisher.append(csrsigning.controller(sign))
+    if mint is not None:
+        publisher.append(serviceaccounttoken.controller(root_ca, mint))
     return [*ALWAYS, *(made() for made in REMEMBERING), *publisher, *LAST]

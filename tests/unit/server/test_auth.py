@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,23 @@ def account_host(home: Path) -> FakeHost:
 async def token(host: FakeHost, **spec: Any) -> Json:
     asked = Attributes(ALICE, "create", resource="serviceaccounts", subresource="token", namespace="a", name="u")
     return await token_request(asked, {"apiVersion": "x", "kind": "TokenRequest", "spec": spec}, host)
+
+
+def test_a_token_in_a_secret_holds_while_the_secret_holds_it(home: Path) -> None:
+    host = account_host(home)
+    made = host.authenticator.signer.sign_for_secret("a", "u", "uid-serviceaccounts-u", "tok")
+    headers = {"authorization": f"Bearer {made}"}
+    meta = {"name": "tok", "namespace": "a"}
+    with pytest.raises(ApiError):
+        host.authenticator.authenticate(None, headers)
+    host.add("secrets", {"metadata": dict(meta), "data": {"token": base64.b64encode(made.encode()).decode()}})
+    user = host.authenticator.authenticate(None, headers)
+    assert user is not None and user.name == "system:serviceaccount:a:u"
+    host.clock.time += 10 * 365 * 86400
+    assert host.authenticator.authenticate(None, headers) == user, "it never expires"
+    host.add("secrets", {"metadata": dict(meta), "data": {"token": "b3RoZXI="}})
+    with pytest.raises(ApiError):
+        host.authenticator.authenticate(None, headers)
 
 
 async def test_a_bound_token_says_who_and_dies_with_its_pod(home: Path) -> None:

@@ -6,6 +6,7 @@ token. Credentials that are there but do not hold are refused with 401; none at 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -121,6 +122,8 @@ class Authenticator:
             return entry
         claims = self.signer.verify(token, now)
         keys, ends = self._alive(claims, now)
+        if claims.in_secret and claims.binding is not None:
+            self._in_secret(claims.namespace, claims.binding.name, token)
         entry = _TokenEntry(_account_user(claims), claims.audiences, min(claims.expires, ends))
         if len(self._tokens) >= CACHED_CREDENTIALS:
             self._tokens.clear()
@@ -140,7 +143,7 @@ class Authenticator:
         for plural, space, name, uid in wanted:
             mirror = self._live.of(plural)
             found = mirror.get(name, space)
-            if found is None or found["metadata"].get("uid") != uid:
+            if found is None or (uid and found["metadata"].get("uid") != uid):
                 raise TokenError(f"{plural} {space}/{name} is gone")
             if stamp := found["metadata"].get("deletionTimestamp"):
                 ends = min(ends, datetime.fromisoformat(stamp).timestamp() + DELETION_GRACE)
@@ -148,6 +151,12 @@ class Authenticator:
         if ends <= now:
             raise TokenError("bound object is being deleted")
         return keys, ends
+
+    def _in_secret(self, namespace: str, name: str, token: str) -> None:
+        """A token without an end is good while its Secret holds it. Raises TokenError."""
+        data = (self._live.of("secrets").get(name, namespace) or {}).get("data") or {}
+        if data.get("token") != base64.b64encode(token.encode()).decode():
+            raise TokenError(f"secret {namespace}/{name} does not hold the token")
 
     def _changed(self, key: str) -> None:
         for token in self._bound.pop(key, ()):
@@ -208,7 +217,7 @@ def account_groups(namespace: str) -> tuple[str, ...]:
 
 
 def _account_user(claims: Claims) -> User:
-    extra: dict[str, tuple[str, ...]] = {EXTRA + "credential-id": (f"JTI={claims.jti}",)}
+    extra: dict[str, tuple[str, ...]] = {EXTRA + "credential-id": (f"JTI={claims.jti}",)} if claims.jti else {}
     for fact in (claims.binding, claims.node):
         if isinstance(fact, Binding) and fact.kind != "Secret":
             extra[f"{EXTRA}{fact.kind.lower()}-name"] = (fact.name,)

@@ -1,4 +1,7 @@
-"""Service-account tokens: JWTs signed ES256 with the cluster's key, bound to a pod, secret or node, and expiring."""
+"""Service-account tokens: JWTs signed ES256 with the cluster's key, bound to a pod, secret or node, and expiring.
+
+Those in Secrets are older in form: they never expire and hold as long as the Secret that contains them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-ISSUER = "https://kubernetes.default.svc.cluster.local"
+ISSUER = "https://kubernetes.default.svc"
+SECRET_ISSUER = "kubernetes/serviceaccount"
+SECRET_CLAIM = "kubernetes.io/serviceaccount/"
 MAX_TOKEN = 16 * 1024
 # A kubelet-style request of 3607 s for the API's audience lives a year, with a warning time, for clients that never
 # read their token again (upstream's --service-account-extend-token-expiration).
@@ -48,6 +53,7 @@ class Claims:
     jti: str
     binding: Binding | None
     node: Binding | None
+    in_secret: bool = False  # the binding's uid is not known: the Secret must hold the very token
 
 
 class TokenSigner:
@@ -95,6 +101,24 @@ class TokenSigner:
             "nbf": issued,
             "sub": f"system:serviceaccount:{namespace}:{account}",
         }
+        return self._signed(claims)
+
+    def sign_for_secret(self, namespace: str, account: str, account_uid: str, secret: str) -> str:
+        """The token that is put into a Secret."""
+        facts = {
+            "namespace": namespace,
+            "secret.name": secret,
+            "service-account.name": account,
+            "service-account.uid": account_uid,
+        }
+        claims = {
+            "iss": SECRET_ISSUER,
+            **{SECRET_CLAIM + name: value for name, value in facts.items()},
+            "sub": f"system:serviceaccount:{namespace}:{account}",
+        }
+        return self._signed(claims)
+
+    def _signed(self, claims: Json) -> str:
         signed = f"{self._header}.{_encode(orjson.dumps(claims))}"
         return f"{signed}.{_encode(self._signature(signed.encode()))}"
 
@@ -110,6 +134,8 @@ class TokenSigner:
         if not isinstance(header, dict) or header.get("alg") != "ES256" or not isinstance(claims, dict):
             raise TokenError("unsupported algorithm")
         self._check_signature(f"{head}.{body}".encode(), signature)
+        if claims.get("iss") == SECRET_ISSUER:
+            return _secret_claims(claims, self.issuer)
         if claims.get("iss") != self.issuer:
             raise TokenError("foreign issuer")
         return _claims(claims, now)
@@ -154,6 +180,17 @@ class TokenSigner:
             self._public.verify(pair, message, ec.ECDSA(hashes.SHA256()))
         except (InvalidSignature, ValueError) as problem:
             raise TokenError("bad signature") from problem
+
+
+def _secret_claims(claims: Json, audience: str) -> Claims:
+    names = ("namespace", "service-account.name", "service-account.uid", "secret.name")
+    namespace, account, uid, secret = (str(claims.get(SECRET_CLAIM + name) or "") for name in names)
+    if not (namespace and account and uid and secret):
+        raise TokenError("claims are incomplete")
+    if claims.get("sub") != f"system:serviceaccount:{namespace}:{account}":
+        raise TokenError("subject and claims differ")
+    binding = Binding("Secret", secret, "")
+    return Claims(namespace, account, uid, (audience,), float("inf"), "", binding, None, in_secret=True)
 
 
 def _claims(claims: Json, now: float) -> Claims:
