@@ -19,6 +19,7 @@ from portside.agent.sources import Sources
 Json = dict[str, Any]
 PROJECTED = ("configMap", "secret", "downwardAPI", "projected")
 SECRET = ("secret", "projected")
+LOCAL_PATH = "portside.io/local-path"  # the provisioner of folders on nodes
 NODE_PLUGINS = {
     "configMap": "configmap",
     "secret": "secret",
@@ -59,6 +60,14 @@ def _host_path(source: Json) -> Path:
     elif not path.exists():
         path.mkdir(mode=0o755, parents=True)
     return path
+
+
+def _open_folder(path: Path) -> None:
+    """A provisioned folder is its claim's alone: any user of the pod may write. Those above stay closed."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.mkdir(mode=0o777)
+        path.chmod(0o777)
 
 
 class Volumes:
@@ -150,6 +159,9 @@ class Volumes:
         found = await self._sources.volume(bound)
         spec = (found or {}).get("spec") or {}
         if source := spec.get("hostPath"):
+            made_for = ((found or {}).get("metadata") or {}).get("annotations") or {}
+            if made_for.get("pv.kubernetes.io/provisioned-by") == LOCAL_PATH:
+                _open_folder(Path(source["path"]))
             path = _host_path(source)
         elif source := spec.get("local"):
             path = Path(source["path"])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from portside.cli import storage
 from portside.cli.api import Api, Refused
 from portside.cli.manifests import Applier, Manifest, load, unready
 from portside.cli.steps import CliError, Steps, say
@@ -38,6 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=300.0,
         metavar="SECONDS",
         help="how long to wait for the manifests to be ready (default 300)",
+    )
+    parser.add_argument(
+        "--no-storage", action="store_true", help="a new cluster gets no storage class of its own (folders on the node)"
     )
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the manifests to be ready")
 
@@ -70,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
                 packages.ensure(steps)
             api = _control_plane(home, steps, facts)
             _node(home, steps, facts, api)
+            storage.ensure_class(home, facts, api, wanted=not options.no_storage)
     except BlockingIOError:
         raise CliError("another portside command works on this cluster", todo="wait for it to end", code=8) from None
     if manifests:
