@@ -255,7 +255,13 @@ async def write(context: Context, op: Op) -> Json:
         answer = await client.update(op.resource, op.body, subresource=op.subresource, **place)
     elif op.verb == "patch":
         answer = await client.patch(
-            op.resource, op.name, op.body, patch_type=op.patch_type, subresource=op.subresource, **place
+            op.resource,
+            op.name,
+            op.body,
+            patch_type=op.patch_type,
+            subresource=op.subresource,
+            force=op.patch_type == "apply",
+            **place,
         )
     else:
         answer = await client.delete(op.resource, op.name, options=op.body, **place)

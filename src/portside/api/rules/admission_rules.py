@@ -103,22 +103,6 @@ def match_problems(match: Json, at: str) -> Errors:
     return errors
 
 
-def condition_problems(conditions: list[Json], at: str) -> Errors:
-    """Names and presence; what expressions compile to is for the one who compiles them."""
-    errors: Errors = []
-    for i, condition in enumerate(conditions):
-        path, name = f"{at}[{i}]", condition.get("name") or ""
-        if not (condition.get("expression") or "").strip():
-            errors.append(required(f"{path}.expression"))
-        if not name:
-            errors.append(required(f"{path}.name"))
-        else:
-            errors += [invalid_value(f"{path}.name", name, p) for p in names.qualified_name(name)]
-            if any(c.get("name") == name for c in conditions[:i]):
-                errors.append(duplicate(f"{path}.name", name))
-    return errors
-
-
 def param_kind(kind: Json | None, at: str) -> Errors:
     if kind is None:
         return []

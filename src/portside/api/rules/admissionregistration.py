@@ -9,6 +9,13 @@ from portside.api import names
 from portside.api.field import FieldError, duplicate, invalid_value, not_supported, required
 from portside.api.kinds import BY_KIND
 from portside.api.rules import admission_rules as shared
+from portside.api.rules.admission_expressions import (
+    Scope,
+    annotation_problems,
+    condition_problems,
+    validation_problems,
+    variable_problems,
+)
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules
 from portside.api.selector import validate_object
 
@@ -129,7 +136,7 @@ def _hook(hook: Json, at: str) -> Errors:
         errors += validate_object(hook.get(field), f"{at}.{field}")
     errors += shared.one_of(hook.get("reinvocationPolicy"), shared.REINVOCATIONS, f"{at}.reinvocationPolicy")
     errors += _client(hook.get("clientConfig") or {}, f"{at}.clientConfig")
-    return errors + shared.condition_problems(hook.get("matchConditions") or [], f"{at}.matchConditions")
+    return errors + condition_problems(hook.get("matchConditions") or [], f"{at}.matchConditions")
 
 
 def validate_webhooks(obj: Json, ctx: Context) -> Errors:
@@ -153,31 +160,34 @@ def default_policy(obj: Json) -> None:
         obj.setdefault("status", {})
 
 
-def _expression(holder: Json | None, path: str) -> Errors:
-    return [] if ((holder or {}).get("expression") or "").strip() else [required(f"{path}.expression")]
+_PARTS = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
 
 
-def _mutation(mutation: Json, at: str) -> Errors:
+def _mutation(mutation: Json, scope: Scope, at: str) -> Errors:
     type_ = mutation.get("patchType") or ""
-    parts = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}
     if not type_:
         return [required(f"{at}.patchType")]
-    if type_ not in parts:
-        return [not_supported(f"{at}.patchType", type_, tuple(parts))]
-    own = parts[type_]
+    if type_ not in _PARTS:
+        return [not_supported(f"{at}.patchType", type_, tuple(_PARTS))]
+    own = _PARTS[type_]
     errors: Errors = []
     if mutation.get(own) is None:
         errors.append(required(f"{at}.{own}", f"must be specified when patchType is {type_}"))
     else:
-        errors += _expression(mutation[own], f"{at}.{own}")
-    for part in parts.values():
+        text, path = mutation[own].get("expression") or "", f"{at}.{own}.expression"
+        errors += scope.problems(text, type_, path) if text.strip() else [required(path)]
+    for part in _PARTS.values():
         if part != own and mutation.get(part) is not None:
             text = f"must not be specified when patchType is {type_}"
             errors.append(invalid_value(f"{at}.{part}", f"{{{part}}}", text))
     return errors
 
 
-def _policy(spec: Json) -> Errors:
+def _scope(spec: Json) -> Scope:
+    return Scope(params=spec.get("paramKind") is not None, composed=bool(spec.get("variables")))
+
+
+def _policy(spec: Json, scope: Scope) -> Errors:
     errors = shared.one_of(spec.get("failurePolicy"), shared.FAILURES, "spec.failurePolicy")
     errors += shared.param_kind(spec.get("paramKind"), "spec.paramKind")
     match = spec.get("matchConstraints")
@@ -187,40 +197,40 @@ def _policy(spec: Json) -> Errors:
         errors += shared.match_problems(match, "spec.matchConstraints")
         if not match.get("resourceRules"):
             errors.append(required("spec.matchConstraints.resourceRules"))
-    errors += shared.condition_problems(spec.get("matchConditions") or [], "spec.matchConditions")
-    for i, variable in enumerate(spec.get("variables") or ()):
-        at = f"spec.variables[{i}]"
-        if not variable.get("name"):
-            errors.append(required(f"{at}.name", "name is not set"))
-        errors += [] if variable.get("expression") else [required(f"{at}.expression", "expression is not specified")]
-    return errors
+    errors += condition_problems(spec.get("matchConditions") or [], "spec.matchConditions", params=scope.params)
+    return errors + variable_problems(spec.get("variables") or [], scope, "spec.variables")
 
 
 def validate_policy(obj: Json, ctx: Context) -> Errors:
-    spec = obj.get("spec") or {}
-    errors = _policy(spec)
+    spec, name = obj.get("spec") or {}, obj["metadata"].get("name") or ""
+    scope = _scope(spec)
+    errors = _policy(spec, scope)
     checks, notes = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not checks and not notes:
-        text = "validations or auditAnnotations must be non-empty"
-        errors.append(required("spec.validations", f"{text}"))
-    for i, check in enumerate(checks):
-        if not (check.get("expression") or "").strip():
-            errors.append(required(f"spec.validations[{i}].expression", "expression is not specified"))
-        message = check.get("message") or ""
-        if "\n" in message:
-            errors.append(
-                invalid_value(f"spec.validations[{i}].message", message, "message must not contain line breaks")
-            )
-    return errors
+        text = "validations or auditAnnotations must contain at least one item"
+        return [*errors, required("spec.validations", text), required("spec.auditAnnotations", text)]
+    errors += validation_problems(checks, scope, "spec.validations")
+    return errors + annotation_problems(notes, name, scope, "spec.auditAnnotations")
+
+
+_MUTABLE = ("*", "CONNECT", "CREATE", "UPDATE")
+
+
+def _operations(match: Json | None) -> Errors:
+    """A mutating policy can't be about deletions: there is no object to change."""
+    found = (o for rule in (match or {}).get("resourceRules") or () for o in rule.get("operations") or ())
+    path = "spec.matchConstraints.resourceRules.operations"
+    return [not_supported(path, o, _MUTABLE) for o in found if o == "DELETE"]
 
 
 def validate_mutating(obj: Json, ctx: Context) -> Errors:
     spec = obj.get("spec") or {}
-    errors, mutations = _policy(spec), spec.get("mutations") or []
+    scope, mutations = _scope(spec), spec.get("mutations") or []
+    errors = _policy(spec, scope) + _operations(spec.get("matchConstraints"))
     if not mutations:
         errors.append(required("spec.mutations", "mutations must contain at least one item"))
     for i, mutation in enumerate(mutations):
-        errors += _mutation(mutation, f"spec.mutations[{i}]")
+        errors += _mutation(mutation, scope, f"spec.mutations[{i}]")
     again = spec.get("reinvocationPolicy") or ""
     if not again:
         errors.append(required("spec.reinvocationPolicy"))

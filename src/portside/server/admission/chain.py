@@ -16,6 +16,7 @@ from portside.server.admission import (
     default_classes,
     default_toleration_seconds,
     limit_ranger,
+    mutating_policies,
     namespace_lifecycle,
     node_restriction,
     pod_security,
@@ -27,6 +28,7 @@ from portside.server.admission import (
     storage_protection,
     taint_nodes_by_condition,
     topology_labels,
+    validating_policies,
     volume_claim_resize,
     webhooks,
 )
@@ -95,6 +97,7 @@ MUTATING: tuple[Entry, ...] = (
     Entry(runtime_class.mutate, _PODS, ("CREATE",)),
     Entry(default_classes.ingress_class, ("networking.k8s.io/ingresses",), ("CREATE",)),
     Entry(default_classes.storage_class, ("/persistentvolumeclaims",), ("CREATE",)),
+    Entry(mutating_policies.mutate, ("**",), _EVERY, dynamic=True),
     Entry(webhooks.mutate, ("**",), _EVERY, dynamic=True),
     Entry(
         role_escalation.mutate,
@@ -117,6 +120,7 @@ VALIDATING: tuple[Entry, ...] = (
     Entry(certificates.signing, (f"{_CERTS}/certificatesigningrequests/status",), ("UPDATE",)),
     Entry(certificates.attest, (f"{_CERTS}/clustertrustbundles",), _WRITE),
     Entry(certificates.subject, (f"{_CERTS}/certificatesigningrequests",), ("CREATE",)),
+    Entry(validating_policies.validate, ("**",), _EVERY, dynamic=True),
     Entry(webhooks.validate, ("**",), _EVERY, dynamic=True),
     Entry(resource_quota.validate, ("*",), ("CREATE",)),
     Entry(resource_quota.validate, ("/pods/resize", "/services", "/persistentvolumeclaims"), ("UPDATE",)),

@@ -103,7 +103,8 @@ class Policy:
         from portside.server.admission.expressions import Expression
 
         params = self.param_kind is not None
-        return Expression(text, result, params=params, authorizer=authorizer, variables=self.variables)
+        variables = self.variables if self.spec.get("variables") else None
+        return Expression(text, result, params=params, authorizer=authorizer, variables=variables)
 
     @cached_property
     def validations(self) -> tuple[tuple[Json, Expression, Expression | None], ...]:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from portside.api.kinds import Kind
+from portside.api.schema import schema_of
 from portside.api.status import ApiError, not_found
 from portside.server.admission.review import Review
 from portside.server.scale import scale_of, scale_to
 
 if TYPE_CHECKING:
+    from portside.api.schema import Schema
     from portside.server.request import Request
 
 Json = dict[str, Any]
@@ -137,6 +139,16 @@ class Subject:
         resource = self.review.server.resource(kind)
         resource.schema.decode(made)
         resource.rules.default(made)
+
+    def schema(self, gvr: Gvr) -> Schema | None:
+        """The schema of the object in the version of ``gvr``."""
+        own, kind = self.kind_as(gvr), self.review.server.kind_of(*gvr)
+        if kind is not None and kind.kind == own.kind and (kind.group, kind.version) == (own.group, own.version):
+            return self.review.server.resource(kind).schema
+        try:
+            return schema_of(own.group, own.version, own.kind)
+        except KeyError:
+            return None
 
     # --- around the request --------------------------------------------------------------------------------------------
 
