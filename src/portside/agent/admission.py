@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
+from portside.agent.eviction import CRITICAL
 from portside.agent.fit import shortage
+from portside.agent.resources import qos_class
 
 Json = dict[str, Any]
 # Namespaced, and unable to disturb other pods: allowed without being asked (Kubernetes' list of safe sysctls).
@@ -49,10 +52,31 @@ def labels_problem(pod: Json, labels: Mapping[str, str]) -> str:
     return ""
 
 
+def pressure_problem(pod: Json, pressing: Sequence[str]) -> str:
+    """Whether the node is too short of something to take the pod: memory matters to BestEffort only, disk to all."""
+    spec = pod["spec"]
+    if int(spec.get("priority") or 0) >= CRITICAL:
+        return ""
+    tolerated = {t.get("key") for t in spec.get("tolerations") or () if t.get("effect") in (None, "", "NoSchedule")}
+    held = [c for c in pressing if c != "MemoryPressure" or _feels_memory(pod, tolerated)]
+    return f"The node had condition: [{' '.join(held)}]. " if held else ""
+
+
+def _feels_memory(pod: Json, tolerated: AbstractSet[str | None]) -> bool:
+    return qos_class(pod) == "BestEffort" and "node.kubernetes.io/memory-pressure" not in tolerated
+
+
 def refusal(
-    pod: Json, others: Iterable[Json], *, allocatable: Mapping[str, str], labels: Mapping[str, str]
+    pod: Json,
+    others: Iterable[Json],
+    *,
+    allocatable: Mapping[str, str],
+    labels: Mapping[str, str],
+    pressing: Sequence[str] = (),
 ) -> tuple[str, str] | None:
     """(reason, message) of a pod this node will not run; None when it is admitted."""
+    if problem := pressure_problem(pod, pressing):
+        return "Evicted", problem
     if problem := sysctl_problem(pod):
         return "SysctlForbidden", problem
     if problem := labels_problem(pod, labels):

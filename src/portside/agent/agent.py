@@ -9,11 +9,15 @@ from typing import Any
 
 from portside.agent.cgroups import Cgroups
 from portside.agent.context import NodeContext, Settings, host_files
-from portside.agent.images import Images
+from portside.agent.imagegc import ImageCollector
+from portside.agent.images import Images, image_names
+from portside.agent.logrotation import LogRotation
 from portside.agent.node import NodeKeeper, until_answered
+from portside.agent.pressure import Pressure
 from portside.agent.projection import Projector
-from portside.agent.runtime import ContainerRuntime, RuntimeFailure, Sandbox
+from portside.agent.runtime import Container, ContainerRuntime, RuntimeFailure, Sandbox
 from portside.agent.sources import Sources
+from portside.agent.staticpods import StaticPods
 from portside.agent.status import NodeFacts
 from portside.agent.volumes import Volumes
 from portside.agent.worker import PodWorker
@@ -46,8 +50,8 @@ class Agent:
         cgroups: Cgroups | None = None,
     ) -> None:
         self.settings, self.client, self.runtime, self.clock = settings, client, runtime, clock
-        self.keeper = NodeKeeper(settings, client, runtime, clock=clock)
         self.recorder = EventRecorder(client, clock)
+        self.keeper = NodeKeeper(settings, client, runtime, clock=clock, events=self.recorder)
         self.pods = Informer(client, PODS, field_selector=f"spec.nodeName={settings.node_name}")
         self.services = Informer(client, SERVICES)
         sources = Sources(client, settings.node_name, clock=clock)
@@ -80,6 +84,31 @@ class Agent:
         self.tasks = Tasks(clock)
         self.ready = asyncio.Event()
 
+    def _keep_house(self) -> None:
+        """What keeps the node itself healthy: short logs, room for images, evictions."""
+        images = ImageCollector(self.runtime, self._wanted_images, self.keeper.say, clock=self.clock)
+        self.tasks.keep("images", images.run)
+        self.tasks.keep("logs", LogRotation(self.runtime, self._running, clock=self.clock).run)
+        self.tasks.keep("pressure", Pressure(self, images).run)
+        static = StaticPods(
+            self.settings.manifests,
+            self.client,
+            self.settings.node_name,
+            node_uid=lambda: self.keeper.uid,
+            present=lambda: list(self.pods.cache.objects.values()),
+            say=self.keeper.say,
+            clock=self.clock,
+        )
+        self.tasks.keep("static pods", static.run)
+
+    def _running(self) -> list[Container]:
+        return [container for worker in self.workers.values() for container in worker.view.running]
+
+    def _wanted_images(self) -> set[str]:
+        """Images that pods here name, though their containers may not exist at this moment."""
+        pods = [worker.pod for worker in self.workers.values()]
+        return {name for pod in pods for name in image_names(pod)}
+
     def _pods_here(self) -> Iterable[Json]:
         return [w.current_pod() for w in self.workers.values() if w.admitted]
 
@@ -104,6 +133,7 @@ class Agent:
             self.tasks.keep("runtime events", self._events)
             await self.pods.synced.wait()
             await self._orphans()
+            self._keep_house()
             self.ready.set()
             await self._relists()
         finally:

@@ -46,6 +46,11 @@ class Settings:
         return self.home / "pods"
 
     @property
+    def manifests(self) -> Path:
+        """Static pods' files."""
+        return self.home / "manifests"
+
+    @property
     def logs(self) -> Path:
         return self.home / "pod-logs"
 

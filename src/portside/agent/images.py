@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,6 +47,19 @@ def normal_name(image: str) -> str:
     if ":" not in rest.rsplit("/", 1)[-1] and not at:
         rest += ":latest"
     return f"{first}/{rest}{at}{digest}"
+
+
+def image_names(pod: Json) -> set[str]:
+    """Full references of every image the pod's containers and volumes name; what is no reference is left out."""
+    spec = pod["spec"]
+    families = ("initContainers", "containers", "ephemeralContainers")
+    named = [c["image"] for family in families for c in spec.get(family) or ()]
+    named += [(v.get("image") or {}).get("reference", "") for v in spec.get("volumes") or ()]
+    found = set()
+    for name in named:
+        with contextlib.suppress(ValueError):
+            found.add(normal_name(name))
+    return found
 
 
 def pull_policy(container: Json) -> str:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from portside.agent.context import Settings
+from portside.agent.context import Recorder, Settings
+from portside.agent.pressure import MEMORY_LEFT, meminfo, signals
+from portside.agent.pressure import conditions as pressing_now
 from portside.agent.runtime import ContainerRuntime, Image, RuntimeFailure, Version
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339, rfc3339_micro
@@ -29,21 +31,12 @@ REPORT_EVERY = 300.0  # seconds between heartbeats in the status itself
 VERSION = "v1.37.0"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MAX_IMAGES = 50
-MEMORY_PRESSURE, DISK_PRESSURE, PID_PRESSURE = 100 << 20, 0.10, 0.05
+PID_PRESSURE = 0.05
 
 
-def memory_total(meminfo: str = "/proc/meminfo") -> int:
+def memory_total(path: str = "/proc/meminfo") -> int:
     """Bytes of memory this machine has."""
-    return _meminfo(meminfo)["MemTotal"]
-
-
-def _meminfo(path: str = "/proc/meminfo") -> dict[str, int]:
-    found = {}
-    for line in Path(path).read_text().splitlines():
-        key, _, rest = line.partition(":")
-        words = rest.split()
-        found[key] = int(words[0]) * (1024 if len(words) > 1 else 1)
-    return found
+    return meminfo(path)["MemTotal"]
 
 
 def own_addresses() -> list[str]:
@@ -76,7 +69,7 @@ def capacity(settings: Settings) -> dict[str, str]:
 
 def allocatable(total: dict[str, str]) -> dict[str, str]:
     """What pods may have: memory less the eviction threshold, nine tenths of the disk in bytes."""
-    memory = int(total["memory"][:-2]) - MEMORY_PRESSURE // 1024
+    memory = int(total["memory"][:-2]) - MEMORY_LEFT // 1024
     disk = int(total["ephemeral-storage"][:-2]) * 1024 * 9 // 10
     return total | {"memory": f"{max(0, memory)}Ki", "ephemeral-storage": str(disk)}
 
@@ -124,9 +117,8 @@ def conditions(
     settings: Settings, old: Sequence[Json], *, ready: tuple[bool, str], now: float, heartbeat: bool
 ) -> list[Json]:
     """MemoryPressure, DiskPressure, PIDPressure, Ready. Others' conditions stay."""
-    memory = _meminfo()["MemAvailable"] < MEMORY_PRESSURE
-    disk = shutil.disk_usage(settings.home)
-    disk_low = disk.free < disk.total * DISK_PRESSURE and disk.free < 1 << 30
+    pressing = pressing_now(signals(settings.home))
+    memory, disk_low = "MemoryPressure" in pressing, "DiskPressure" in pressing
     limit = int(_read("/proc/sys/kernel/pid_max") or 32768)
     running = int((_read("/proc/loadavg").split() or ["", "", "", "0/0"])[3].partition("/")[2] or 0)
     pids = running > limit * (1 - PID_PRESSURE)
@@ -176,15 +168,24 @@ class NodeKeeper:
         *,
         clock: Clock = SYSTEM,
         lost: Callable[[], None] = lambda: None,
+        events: Recorder | None = None,
     ) -> None:
         self.settings, self._client, self._runtime, self._clock = settings, client, runtime, clock
         self._lost = lost
+        self.events = events
         self._reported = 0.0
         self._lease: Json | None = None
-        self._uid = ""
+        self.uid = ""
         self.labels: dict[str, str] = {}  # the Node's, as last seen
         self.capacity = capacity(settings)
         self.allocatable = allocatable(self.capacity)
+
+    def say(self, kind: str, reason: str, message: str) -> None:
+        """Record an event about the node itself; like the kubelet, with the node's name in place of its uid."""
+        if self.events is not None:
+            meta = {"name": self.settings.node_name, "uid": self.settings.node_name}
+            about = {"apiVersion": "v1", "kind": "Node", "metadata": meta}
+            self.events.emit(about, kind, reason, message, "kubelet", self.settings.node_name)
 
     def _fresh(self) -> Json:
         name = self.settings.node_name
@@ -212,7 +213,7 @@ class NodeKeeper:
             fresh = self._fresh()
             fresh["status"] = await self._status({}, heartbeat=True)
             node = await self._client.create(NODES, fresh)
-        self._uid = node["metadata"].get("uid", "")
+        self.uid = node["metadata"].get("uid", "")
         await self.report(node, heartbeat=True)
         return node
 
@@ -297,8 +298,8 @@ class NodeKeeper:
                 if error.code != 404:
                     raise
                 meta: Json = {"name": name, "namespace": LEASE_NAMESPACE}
-                if self._uid:
-                    owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": self._uid}
+                if self.uid:
+                    owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": self.uid}
                     meta["ownerReferences"] = [owner]
                 spec = {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": stamp}
                 body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}

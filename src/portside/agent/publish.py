@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from portside.agent.status import OWNED
+from portside.agent.status import DISRUPTION, OWNED
 from portside.api.status import ApiError
 from portside.client.protocol import Client
 
@@ -106,7 +106,7 @@ def _conditions(before: Sequence[Json], now: Sequence[Json]) -> list[Json]:
     known = {c["type"]: c for c in before if c["type"] in OWNED}
     body = []
     for condition in now:
-        if condition["type"] in OWNED:
+        if condition["type"] in (*OWNED, DISRUPTION):
             old = known.pop(condition["type"], {})
             body.append(dict.fromkeys((k for k in ("reason", "message") if old.get(k)), None) | condition)
     return [*body, *({"type": kind, "$patch": "delete"} for kind in known)]

@@ -57,6 +57,7 @@ class PodRecord:
     again: set[str] = field(default_factory=set)  # the View's
     ips: tuple[str, ...] = ()
     failed: tuple[str, str] = ("", "")  # reason, message of a pod ended by the node: DeadlineExceeded, Evicted …
+    disruption: str = ""  # why the node evicts it
     rejected: bool = False  # the node never took the pod
     killing: bool = False  # the pod is being ended: no container is started any more
     done: bool = False  # everything of it has ended for good

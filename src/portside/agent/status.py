@@ -16,6 +16,7 @@ from portside.agent.stamps import stamp
 
 Json = dict[str, Any]
 OWNED = (PENDING, IN_PROGRESS, "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+DISRUPTION = "DisruptionTarget"  # controllers write it too
 ENDED = ("Succeeded", "Failed")
 LOST: Json = {
     "exitCode": 137,
@@ -257,7 +258,8 @@ def _timed(conditions: list[Json], old: Sequence[Json], now: str, generation: in
         if generation is not None:
             condition.setdefault("observedGeneration", generation)
         result.append(condition)
-    return [*result, *(c for c in old if c["type"] not in OWNED)]
+    own = (*OWNED, *(c["type"] for c in conditions))
+    return [*result, *(c for c in old if c["type"] not in own)]
 
 
 def status(
@@ -290,6 +292,10 @@ def status(
         containers_ready,
         {"type": "PodScheduled", "status": "True"},
     ]
+    if record.disruption:
+        conditions.append(
+            {"type": DISRUPTION, "status": "True", "reason": "TerminationByKubelet", "message": record.disruption}
+        )
     generation = pod["metadata"].get("generation")
     when = stamp(now * 1e9)
     result: Json = {

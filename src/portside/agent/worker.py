@@ -17,6 +17,7 @@ from portside.agent.fit import active
 from portside.agent.launch import START_RETRY, Launcher, Refused
 from portside.agent.messages import termination_message
 from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of, successors
+from portside.agent.pressure import conditions, signals
 from portside.agent.probes import FAMILIES, ContainerProbes
 from portside.agent.projection import VolumeProblem
 from portside.agent.publish import Publisher
@@ -282,6 +283,11 @@ class PodWorker:
         self.context.say(self.pod, kind, reason, message)
         self.wake()
 
+    def evict(self, message: str) -> None:
+        """End the pod because the node has too little; upstream's reason and condition."""
+        self.record.disruption = message
+        self.end("Evicted", message, kind="Warning")
+
     def _refused(self, pod: Json) -> bool:
         """Whether the node does not take a pod that is new to it; the pod then ends here and now."""
         self._resizing.admitted()
@@ -289,7 +295,8 @@ class PodWorker:
             return False
         context = self.context
         others = [p for p in context.neighbours() if p["metadata"]["uid"] != self.uid and active(p)]
-        found = refusal(pod, others, allocatable=context.allocatable, labels=context.labels)
+        pressing = conditions(signals(context.settings.home))
+        found = refusal(pod, others, allocatable=context.allocatable, labels=context.labels, pressing=pressing)
         if found is None:
             return False
         self.record.rejected = True

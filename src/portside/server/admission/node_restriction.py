@@ -89,8 +89,8 @@ def _create_pod(review: Review, node: str) -> None:
 def _check_owner(review: Review, node: str, owner: Json) -> None:
     if owner.get("apiVersion") != "v1" or owner.get("kind") != "Node" or owner.get("name") != node:
         raise review.refuse(f'node "{node}" can only create pods with an owner reference set to itself')
-    if owner.get("controller"):
-        raise review.refuse(f'node "{node}" cannot create pods with an owner reference set to controller')
+    if not owner.get("controller"):
+        raise review.refuse(f'node "{node}" can only create pods with a controller owner reference set to itself')
     if owner.get("blockOwnerDeletion"):
         raise review.refuse(f'node "{node}" must not set blockOwnerDeletion on an owner reference')
     held = review.server.live.of("nodes").get(node)
