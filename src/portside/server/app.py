@@ -21,7 +21,7 @@ from portside.server.aggregation.aggregator import Aggregator
 from portside.server.attributes import ANONYMOUS, Attributes, User
 from portside.server.documents import Documents
 from portside.server.hosting import Hosting
-from portside.server.negotiate import Wanted, encode, error_media, negotiate, reencode
+from portside.server.negotiate import PLAIN, Wanted, encode, error_media, negotiate, offers_of, reencode
 from portside.server.options import check_export, check_request_timeout
 from portside.server.request import Request, Response
 from portside.server.resource import Resource
@@ -197,9 +197,10 @@ class ApiServer(Hosting):
         if verb == "patch":
             patches.patch_media(request)
         if verb == "watch":
-            return await reads.watch(request, resource, route, self._stream_form(request))
+            return await reads.watch(request, resource, route, self._stream_form(request, resource.kind))
         tables = route.sub is None or (route.kind.plural, route.sub.name) not in NO_TABLE
-        wanted = negotiate(request.header("accept"), forms=True, tables=tables)
+        accept = request.header("accept")
+        wanted = negotiate(accept, forms=True, tables=tables, offers=offers_of(resource.kind)) if accept else PLAIN
         if verb == "get":
             check_export(request)
             return reads.get(request, resource, route, wanted)
@@ -218,10 +219,10 @@ class ApiServer(Hosting):
             return await self._collection_gone(request, resource, route, wanted)
         raise not_allowed()
 
-    def _stream_form(self, request: Request) -> Wanted:
+    def _stream_form(self, request: Request, kind: Kind) -> Wanted:
         accept = request.header("accept")
         try:
-            wanted = negotiate(accept, forms=True)
+            wanted = negotiate(accept, forms=True, offers=offers_of(kind))
         except ApiError as error:
             if error.details is not None:
                 raise ApiError(
@@ -231,7 +232,7 @@ class ApiServer(Hosting):
                     details={},
                 ) from None
             raise
-        if wanted.media != "application/json":
+        if wanted.media == "application/yaml":
             raise ApiError(
                 406,
                 "NotAcceptable",
@@ -244,7 +245,8 @@ class ApiServer(Hosting):
         """The answer to a write: the object, in the wanted form."""
         code = 201 if done.created else 200
         if wanted.form:
-            return Response(code, encode(forms.object_form(resource.kind, done.obj, wanted, request), wanted.media))
+            made = forms.object_form(resource.kind, done.obj, wanted, request)
+            return Response(code, encode(made, wanted.media), wanted.media)
         raw = done.raw if done.raw is not None else orjson.dumps(done.obj)
         return Response(code, reencode(raw, wanted.media), wanted.media)
 

@@ -160,3 +160,34 @@ class ConvertedForm:
             meta["annotations"] = INITIAL_END
         made = {"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": meta}
         return TYPES["BOOKMARK"] + orjson.dumps(made) + b"}\n"
+
+
+class ProtobufForm:
+    """Watch events in protobuf: framed by their length, each object in its envelope."""
+
+    def __init__(self, kind: Kind, served: Served, partial_version: str = "") -> None:
+        self.then: Form | None = None
+        self.key: Hashable = ("protobuf", kind.api_version, kind.kind, partial_version)
+        self._kind, self._served, self._partial = kind, served, partial_version
+
+    def event(self, kind: str, obj: CachedObject) -> bytes:
+        from portside.api.protobuf_encode import encode, encode_event
+
+        shown = self._served(obj)
+        return encode_event(kind, encode(partial(shown, self._partial) if self._partial else shown))
+
+    def bookmark(self, revision: int, initial_end: bool) -> bytes:
+        from portside.api.protobuf_encode import encode, encode_event
+
+        meta: Json = {"resourceVersion": str(revision)}
+        if initial_end:
+            meta["annotations"] = INITIAL_END
+        made = {"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": meta}
+        return encode_event("BOOKMARK", encode(partial(made, self._partial) if self._partial else made))
+
+
+def protobuf_error(error: ApiError) -> bytes:
+    """The ERROR event that ends a watch in protobuf."""
+    from portside.api.protobuf_encode import encode, encode_event
+
+    return encode_event("ERROR", encode(error.status))

@@ -12,14 +12,15 @@ from typing import Any
 
 import orjson
 
+from portside.api.kinds import BY_KIND, Kind
 from portside.api.status import ApiError
 
 JSON = "application/json"
 YAML = "application/yaml"
 YAML_WIDTH = 80  # texts are folded at the next space behind it
-OFFERED = (JSON, YAML, "application/vnd.kubernetes.protobuf")
-# What is written; protobuf is named in refusals as upstream names it, and its clients fall back to JSON.
-WRITTEN = (JSON, YAML)
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+OFFERED = (JSON, YAML, PROTOBUF)
+TEXTS = (JSON, YAML)
 FORMS = {
     ("Table", "meta.k8s.io"),
     ("PartialObjectMetadata", "meta.k8s.io"),
@@ -69,6 +70,11 @@ def _matches(media: str, offered: str) -> bool:
     return media.endswith("/*") and media == offered.partition("/")[0] + "/*" and media != "application/*"
 
 
+def offers_of(kind: Kind) -> tuple[str, ...]:
+    """The media types of a kind: protobuf is there for built-in ones alone."""
+    return OFFERED if BY_KIND.get((kind.group, kind.version, kind.kind)) is kind else TEXTS
+
+
 def not_acceptable() -> ApiError:
     """The filter's words, for types that nothing here could write."""
     return ApiError(
@@ -85,14 +91,14 @@ def _no_form(streamed: bool) -> ApiError:
 
 
 @lru_cache(512)
-def negotiate(accept: str, *, forms: bool = False, tables: bool = True) -> Wanted:
-    """The form of the answer. ``forms`` says whether the metadata forms are offered here, ``tables`` whether a Table is.
-    Raises 406."""
+def negotiate(accept: str, *, forms: bool = False, tables: bool = True, offers: tuple[str, ...] = OFFERED) -> Wanted:
+    """The form of the answer. ``forms`` says whether the metadata forms are offered here, ``tables`` whether a Table is;
+    ``offers`` are the media types. Raises 406."""
     if not accept or accept == JSON or accept == "*/*":
         return PLAIN
     known = False
     for media, params in _clauses(accept):
-        for offered in WRITTEN:
+        for offered in offers:
             if not _matches(media, offered):
                 continue
             known = True
@@ -100,25 +106,26 @@ def negotiate(accept: str, *, forms: bool = False, tables: bool = True) -> Wante
             form, group, version = given.get("as", ""), given.get("g", ""), given.get("v", "")
             if not form:
                 return Wanted(offered, pretty=given.get("pretty") == "1")
-            offers = forms and (tables or form != "Table")
-            if offers and (form, group) in FORMS and version in ("v1", "v1beta1"):
+            shows = forms and (form != "Table" or (tables and offered != PROTOBUF))
+            if shows and (form, group) in FORMS and version in ("v1", "v1beta1"):
                 return Wanted(offered, form, version)
-            if form == "APIGroupDiscoveryList" and group == "apidiscovery.k8s.io" and version == "v2":
+            if (
+                form == "APIGroupDiscoveryList"
+                and offered != PROTOBUF
+                and group == "apidiscovery.k8s.io"
+                and version == "v2"
+            ):
                 return Wanted(offered, form, version, given.get("profile", ""))
             break
-    if any(_matches(media, OFFERED[2]) for media, _ in _clauses(accept)) and not known:
-        raise not_acceptable()
-    if known:
-        raise _no_form(False)
-    raise not_acceptable()
+    raise _no_form(False) if known else not_acceptable()
 
 
 def error_media(accept: str) -> str:
-    """How an error is written: YAML when that is what is asked for first, else JSON."""
+    """How an error is written: in the first type that is asked for and offered, else JSON."""
     if not accept or accept == JSON:
         return JSON
     for media, params in _clauses(accept):
-        for offered in WRITTEN:
+        for offered in OFFERED:
             if _matches(media, offered) and not dict(params).get("as"):
                 return offered
     return JSON
@@ -137,12 +144,16 @@ def dump_yaml(value: Any) -> bytes:
 
 def encode(value: Any, media: str = JSON) -> bytes:
     """A document in a negotiated media type."""
+    if media == PROTOBUF:
+        from portside.api.protobuf_encode import encode as encode_protobuf
+
+        return encode_protobuf(value)
     return dump_yaml(value) if media == YAML else orjson.dumps(value)
 
 
 def reencode(raw: bytes, media: str) -> bytes:
     """Ready JSON bytes in the negotiated media type."""
-    return raw if media == JSON else dump_yaml(orjson.loads(raw))
+    return raw if media == JSON else encode(orjson.loads(raw), media)
 
 
 def body_media(content_type: str) -> str:

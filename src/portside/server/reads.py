@@ -13,7 +13,7 @@ import orjson
 from portside.api.selector import parse_fields, parse_labels
 from portside.api.status import ApiError, bad_request, not_found
 from portside.server import forms
-from portside.server.negotiate import JSON, Wanted, encode, reencode
+from portside.server.negotiate import JSON, PROTOBUF, Wanted, encode, reencode
 from portside.server.options import ListOptions, list_options, parse_revision
 from portside.server.request import Request, Response
 from portside.server.resource import Resource
@@ -66,7 +66,8 @@ def get(request: Request, resource: Resource, route: Route, wanted: Wanted) -> R
     if found is None:
         raise not_found(kind.plural, attributes.name, kind.group)
     if wanted.form:
-        return Response(200, encode(forms.object_form(kind, resource.served(found), wanted, request), wanted.media))
+        made = forms.object_form(kind, resource.served(found), wanted, request)
+        return Response(200, encode(made, wanted.media), wanted.media)
     return Response(200, reencode(resource.full(found), wanted.media), wanted.media)
 
 
@@ -205,7 +206,9 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
         objects = (
             [o.view for o in page.objects] if not resource.converts else [resource.served(o) for o in page.objects]
         )
-        return Response(200, encode(forms.table(kind, objects, meta, wanted.version, include), wanted.media))
+        return Response(
+            200, encode(forms.table(kind, objects, meta, wanted.version, include), wanted.media), wanted.media
+        )
     if wanted.form:
         items = [forms.partial(resource.served(o), wanted.version) for o in page.objects]
         made = {
@@ -214,7 +217,12 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
             "metadata": meta,
             "items": items,
         }
-        return Response(200, encode(made, wanted.media))
+        return Response(200, encode(made, wanted.media), wanted.media)
+    if wanted.media == PROTOBUF:
+        from portside.api.protobuf_encode import encode_list
+
+        served = (resource.served(o) for o in page.objects)
+        return Response(200, encode_list(kind.api_version, kind.kind, meta, served), PROTOBUF)
     return Response(200, reencode(list_body(resource, page, meta), wanted.media), wanted.media)
 
 
@@ -232,6 +240,8 @@ def list_body(resource: Resource, page: Listing, meta: Json) -> bytes:
 
 def _form(resource: Resource, request: Request, wanted: Wanted) -> Form:
     kind = resource.kind
+    if wanted.media == PROTOBUF:
+        return forms.ProtobufForm(kind, resource.served, wanted.version if wanted.form else "")
     if wanted.form == "Table":
         return forms.TableForm(kind, wanted.version, forms.include_object(request), resource.served)
     if wanted.form:
@@ -273,4 +283,7 @@ async def watch(request: Request, resource: Resource, route: Route, wanted: Want
         )
 
     started: Start = start
+    if wanted.media == PROTOBUF:
+        stream = WatchStream(started, seconds, failed=forms.protobuf_error)
+        return Response(200, content_type=f"{PROTOBUF};stream=watch", stream=stream)
     return Response(200, content_type=JSON, stream=WatchStream(started, seconds))

@@ -23,12 +23,12 @@ def error_event(error: ApiError) -> bytes:
 
 
 class WatchStream:
-    """``start(write, on_end)`` opens the watch at the cache; ``seconds`` ends it; ``prepare`` may wait before."""
+    """``start(write, on_end)`` opens the watch at the cache; ``seconds`` ends it; ``failed`` writes an ERROR event."""
 
-    def __init__(self, start: Start, seconds: float, *, prepare: Callable[[], object] | None = None) -> None:
+    def __init__(self, start: Start, seconds: float, *, failed: Callable[[ApiError], bytes] = error_event) -> None:
         self._start = start
         self._seconds = seconds
-        self._prepare = prepare
+        self._failed = failed
         self._watcher: Watcher | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._write: Callable[[bytes], None] = lambda data: None
@@ -77,7 +77,7 @@ class WatchStream:
         self.ended = True
         self._release()
         if error is not None:
-            self._write(error_event(error))
+            self._write(self._failed(error))
         self._done()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
