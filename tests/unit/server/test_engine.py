@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from portside.api.protobuf import decode as decode_protobuf
 from portside.base.pki import ensure_pki
 from portside.server.app import ApiServer
 from portside.server.attributes import User
@@ -147,8 +148,11 @@ async def test_paths_and_methods_that_are_not_served(call: Caller, method: str, 
     ],
 )
 async def test_the_accept_header_chooses_the_form(call: Caller, accept: str, code: int, kind: str) -> None:
-    answer, body = await call("GET", "/api/v1/namespaces", accept=accept)
-    assert (answer, body["kind"]) == (code, kind)
+    answer = await call.raw("GET", "/api/v1/namespaces", accept=accept)
+    protobuf = answer.content_type == "application/vnd.kubernetes.protobuf"
+    assert protobuf == accept.startswith("application/vnd.kubernetes.protobuf")
+    body = decode_protobuf(answer.body) if protobuf else orjson.loads(answer.body)
+    assert (answer.code, body["kind"]) == (code, kind)
 
 
 async def test_service_addresses_are_taken_once_and_given_back(call: Caller) -> None:
