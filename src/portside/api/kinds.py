@@ -44,6 +44,15 @@ class Kind:
     def singular(self) -> str:
         return self.kind.lower()
 
+    @property
+    def list_kind(self) -> str:
+        return self.kind + "List"
+
+    @property
+    def custom(self) -> bool:
+        """Whether a CustomResourceDefinition made it."""
+        return False
+
     def sub(self, name: str) -> Sub | None:
         return next((s for s in self.subs if s.name == name), None)
 

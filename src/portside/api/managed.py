@@ -58,7 +58,7 @@ def _change(schema: Schema, before: Json, after: Json, sub: str) -> Change:
     for name in ("added", "modified", "removed"):
         fields = getattr(change, name)
         if fields:
-            setattr(change, name, reset(fields, after, sub))
+            setattr(change, name, reset(schema, fields, after, sub))
     return change
 
 
@@ -195,7 +195,7 @@ def _applied(
     """The merged object and the conflicts; ``managers`` is changed in place."""
     top = shape(schema)
     merged = merge(top, live, patch)
-    own = reset(held(top, patch) or {}, patch, who.subresource)
+    own = reset(schema, held(top, patch) or {}, patch, who.subresource)
     previous = managers.get(who.key)
     managers[who.key] = Entry(
         who.manager, APPLY, who.api_version, who.subresource, previous.time if previous else "", own

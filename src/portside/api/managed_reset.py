@@ -6,10 +6,12 @@ from typing import Any
 
 from portside.api import managed_sets as sets
 from portside.api.managed_sets import Fields
+from portside.api.schema_tree import Schema
 
 Json = dict[str, Any]
 STATUS: Fields = {"f:status": {}}
 SPEC: Fields = {"f:spec": {}}
+CUSTOM_STATUS: Fields = {"f:spec": {}, "f:metadata": {}}
 _LABELS: Fields = {"f:spec": {}, "f:metadata": {"f:labels": {}}}
 
 
@@ -39,13 +41,17 @@ ONLY: dict[str, list[tuple[str, ...]]] = {
 """Subresources that own nothing but these."""
 
 
-def reset(fields: Fields, obj: Json, subresource: str) -> Fields:
+def reset(schema: Schema, fields: Fields, obj: Json, subresource: str) -> Fields:
     """``fields`` without what a write of ``obj`` through ``subresource`` ("" the object itself) never owns."""
     if not subresource:
+        if not schema.status_apart:
+            return fields
         never = ON_OBJECT.get(obj.get("kind", ""), STATUS)
         return sets.without(fields, never) if any(name in fields for name in never) else fields
     if subresource in ONLY:
         return sets.only(fields, ONLY[subresource])
     if subresource == "status":
+        if schema.form == "crd":
+            return sets.without(fields, CUSTOM_STATUS)
         return sets.without(fields, ON_STATUS.get(obj.get("kind", ""), SPEC))
     return fields

@@ -23,11 +23,13 @@ ABSENT: Any = object()
 class Shape:
     """How a type is owned. ``kind``: leaf, struct, map, keyed, set, or free (untyped: whatever the value is)."""
 
-    __slots__ = ("fields", "items", "keys", "kind", "schema", "values")
+    __slots__ = ("defaults", "fields", "items", "keys", "kind", "schema", "values")
 
     def __init__(self, schema: Schema | None) -> None:
         self.schema = schema
         self.kind, self.keys = _kind(schema)
+        own = schema.key_defaults if schema is not None else None
+        self.defaults = KEY_DEFAULTS if own is None else own
         self.fields: dict[str, tuple[str, Shape]] = {}
         self.items: Shape | None = None
         self.values: Shape | None = None
@@ -102,8 +104,8 @@ def element(at: Shape, item: Any) -> str:
     for key in sorted(keys):
         if key in item:
             named[key] = item[key]
-        elif key in KEY_DEFAULTS:
-            named[key] = KEY_DEFAULTS[key]
+        elif key in at.defaults:
+            named[key] = at.defaults[key]
         elif (own := at.item().schema) is not None and own.name == NAMELESS:
             named[key] = ""
     return "k:" + json.dumps(named, ensure_ascii=False, separators=(",", ":"))

@@ -44,11 +44,11 @@ def parse_yaml(raw: bytes) -> tuple[Any, list[str]]:
     return decode_yaml.parse_yaml(raw)
 
 
-def schema_from_crd(published: dict[str, Any]) -> Schema:
+def schema_from_crd(published: dict[str, Any], *, status_apart: bool = False) -> Schema:
     """See schema_custom; imported on first use."""
     from portside.api import schema_custom
 
-    return schema_custom.schema_from_crd(published)
+    return schema_custom.schema_from_crd(published, status_apart=status_apart)
 
 
 def schema_for(kind: Kind, *, list_ok: bool = False) -> Schema:

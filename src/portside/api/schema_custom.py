@@ -17,11 +17,14 @@ _FORMS = {"string": "string", "integer": "integer", "number": "number", "boolean
 _HEAD: Json = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
 
 
-def schema_from_crd(published: Json) -> Schema:
-    """The Schema of a custom resource from its openAPIV3Schema. apiVersion, kind and metadata are always part of it."""
+def schema_from_crd(published: Json, *, status_apart: bool = False) -> Schema:
+    """The Schema of a custom resource from its openAPIV3Schema. apiVersion, kind and metadata are always part of it;
+    ``status_apart`` says that status is written through its own subresource."""
     made = _node({**published, "type": "object", "properties": {**(published.get("properties") or {}), **_HEAD}})
     made.form = "crd"
-    made.fields["metadata"] = definition(META + "ObjectMeta")
+    made.preserve_unknown = bool(published.get("x-kubernetes-preserve-unknown-fields"))
+    made.status_apart = status_apart
+    made._fields = {**made.fields, "metadata": definition(META + "ObjectMeta")}
     return made
 
 
@@ -56,17 +59,27 @@ def _node(published: Json) -> Schema:
         made._values = _node(additional)
     if form == "array" and isinstance(published.get("items"), dict):
         made._items = _node(published["items"])
+        named = published["items"].get("properties") or {}
+        made.key_defaults = {
+            k: named[k]["default"] for k in made.list_keys if (named.get(k) or {}).get("default") is not None
+        }
     return made
 
 
 def prune(schema: Schema, obj: Json) -> list[str]:
-    """Drops in place what the schema does not name. Returns ``unknown field "spec.x"`` for each, in order of path."""
-    found: list[str] = []
-    _prune(schema, obj, "", found)
-    return [f'unknown field "{path}"' for path in sorted(found)]
+    """Drops in place what the schema does not name. Returns ``unknown field "spec.x"`` for each: those of the object's
+    own metadata, then all others by path, then those of embedded metadata by path."""
+    pruned: list[str] = []
+    embedded: list[str] = []
+    own: list[str] = []
+    if isinstance(obj.get("metadata"), dict):
+        own = [f"metadata.{_path(text)}" for text in schema.fields["metadata"].decode(obj["metadata"])]
+    _prune(schema, obj, "", pruned, embedded)
+    return [f'unknown field "{path}"' for path in (*own, *sorted(pruned), *sorted(embedded))]
 
 
-def _prune(schema: Schema | None, value: Any, path: str, found: list[str]) -> Any:
+def _prune(schema: Schema | None, value: Any, path: str, found: list[str], embedded: list[str]) -> Any:
+    """``schema`` None: everything below is kept."""
     if isinstance(value, float):
         return whole(value)
     if value.__class__ is int and not -INT64 - 1 <= value <= INT64:
@@ -74,28 +87,29 @@ def _prune(schema: Schema | None, value: Any, path: str, found: list[str]) -> An
     if isinstance(value, list):
         item = schema.items if schema is not None and schema.form == "array" else None
         for index, entry in enumerate(value):
-            value[index] = _prune(item, entry, f"{path}[{index}]", found)
+            value[index] = _prune(item, entry, f"{path}[{index}]", found, embedded)
     elif isinstance(value, dict):
-        _prune_map(schema, value, path, found)
+        _prune_map(schema, value, path, found, embedded)
     return value
 
 
-def _prune_map(schema: Schema | None, value: Json, path: str, found: list[str]) -> None:
+def _prune_map(schema: Schema | None, value: Json, path: str, found: list[str], embedded: list[str]) -> None:
     form = schema.form if schema is not None else "any"
     for key in list(value):
         here = f"{path}.{key}" if path else key
-        if schema is None or form not in ("struct", "crd", "map"):
-            value[key] = _prune(None, value[key], here, found)
+        if schema is None or form == "any":
+            value[key] = _prune(None, value[key], here, found, embedded)
         elif form == "map":
-            value[key] = _prune(schema.values, value[key], here, found)
-        elif key in schema.fields:
+            value[key] = _prune(schema.values, value[key], here, found, embedded)
+        elif form in ("struct", "crd") and key in schema.fields:
             child = schema.fields[key]
-            if child.name == META + "ObjectMeta" and isinstance(value[key], dict):
-                found += [f"{here}.{_path(text)}" for text in child.decode(value[key])]
+            if child.name == META + "ObjectMeta":
+                if path and isinstance(value[key], dict):
+                    embedded += [f"{here}.{_path(text)}" for text in child.decode(value[key])]
             else:
-                value[key] = _prune(child, value[key], here, found)
+                value[key] = _prune(child, value[key], here, found, embedded)
         elif schema.preserve_unknown:
-            value[key] = _prune(None, value[key], here, found)
+            value[key] = _prune(None, value[key], here, found, embedded)
         else:
             found.append(here)
             del value[key]

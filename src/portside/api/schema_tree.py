@@ -45,6 +45,7 @@ class Schema:
         "form",
         "format",
         "go_types",
+        "key_defaults",
         "list_keys",
         "list_type",
         "map_type",
@@ -54,6 +55,7 @@ class Schema:
         "patch_strategy",
         "preserve_unknown",
         "required",
+        "status_apart",
         "type",
     )
 
@@ -76,6 +78,8 @@ class Schema:
         self.patch_strategy: str = spec.get("ps", "")
         self.required: tuple[str, ...] = tuple(spec.get("q", ()))
         self.preserve_unknown = False
+        self.status_apart = True
+        self.key_defaults: Json | None = None
         self.flags: dict[str, str] = {}
         self.go_types: dict[str, str] = {}
         self._fields: dict[str, Schema] | None = None

@@ -6,35 +6,16 @@ A column is written ``Name[:type][/format][@priority]``; type is string when lef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
 
+from portside.api.kinds import Kind
+from portside.api.tables_column import Column
 from portside.api.tables_format import Now, epoch
 
 Json = Mapping[str, Any]
 Row = Callable[[Json, float], list[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column. ``priority`` 0 is always shown, 1 with ``-o wide``; ``format`` "name" marks the name."""
-
-    name: str
-    type: str = "string"
-    format: str = ""
-    priority: int = 0
-    description: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "type": self.type,
-            "format": self.format,
-            "description": self.description or f"{self.name} of the object.",
-            "priority": self.priority,
-        }
 
 
 # group/kind -> (module of the row function, columns). The function is ``row_`` + the kind in lower case, or the name given.
@@ -183,14 +164,23 @@ def row_of(group: str, kind: str) -> Row:
     return rows[kind]
 
 
-def columns(kind: Any) -> list[Column]:
-    """The columns of ``kind``: anything with ``group`` and ``kind``."""
+def columns(kind: Kind) -> list[Column]:
+    """The columns of ``kind``."""
+    if kind.custom:
+        from portside.api import tables_custom
+
+        return list(tables_custom.columns(kind))  # type: ignore[arg-type]
     return list(columns_of(kind.group, kind.kind))
 
 
-def cells(kind: Any, obj: Json, now: Now) -> list[Any]:
+def cells(kind: Kind, obj: Json, now: Now) -> list[Any]:
     """The cells of ``obj``; ``now`` as seconds since 1970, a datetime or an RFC 3339 time."""
-    return row_of(kind.group, kind.kind)(obj, now if isinstance(now, float) else epoch(now))
+    moment = now if isinstance(now, float) else epoch(now)
+    if kind.custom:
+        from portside.api import tables_custom
+
+        return tables_custom.cells(kind, obj, moment)  # type: ignore[arg-type]
+    return row_of(kind.group, kind.kind)(obj, moment)
 
 
 def conditions(kind: Any, obj: Json) -> list[dict[str, str]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
+from portside.api.customkind import CustomKind
 from portside.api.kinds import KINDS, Kind
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339
@@ -19,6 +20,9 @@ from portside.base.pki import Pki
 from portside.server import deletes, forms, patches, reads, writes
 from portside.server.aggregation.aggregator import Aggregator
 from portside.server.attributes import ANONYMOUS, Attributes, User
+from portside.server.custom import routes
+from portside.server.custom.keeper import Keeper
+from portside.server.custom.table import CustomTable, Key
 from portside.server.documents import Documents
 from portside.server.hosting import Hosting
 from portside.server.negotiate import PLAIN, Wanted, encode, error_media, negotiate, offers_of, reencode
@@ -29,6 +33,9 @@ from portside.server.routes import Route, attributes_of, not_allowed, resolve
 from portside.server.subresources import SUBRESOURCES
 from portside.server.watchcache_feed import WatchCaches
 from portside.store.backend import Backend
+
+if TYPE_CHECKING:
+    from portside.server.custom.resource import CustomResource
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -58,15 +65,20 @@ class ApiServer(Hosting):
         super().__init__(pki, clock, service_cidr)
         self.documents = Documents(self)
         self.aggregator = Aggregator(self, pki)
+        self.custom = CustomTable(self)
+        self.keeper = Keeper(self)
 
     async def start(self) -> None:
         """Load the state and begin to follow the store. Raises StoreError."""
         await self.backend.open()
         await self.caches.start()
         await self.follow()
+        self.custom.start()
+        self.keeper.start()
         self.aggregator.start()
 
     async def stop(self) -> None:
+        await self.keeper.stop()
         await self.webhooks.close()
         await self.caches.close()
         await self.backend.close()
@@ -77,6 +89,17 @@ class ApiServer(Hosting):
         if second != self._second:
             self._second, self._stamp = second, rfc3339(second)
         return self._stamp
+
+    def set_custom(self, kinds: dict[Key, CustomKind], resources: dict[Key, CustomResource]) -> None:
+        """Serve these custom resources, in this order, and no others."""
+        for key in [k for k, kind in self.table.items() if kind.custom]:
+            del self.table[key]
+            self._resources.pop(key, None)
+        for key, kind in kinds.items():
+            if key not in self.table:
+                self.table[key] = kind
+                self._resources[key] = resources[key]
+        self.documents.refresh()
 
     def register(self, group: str, plural: str, subresource: str, handler: Handler) -> None:
         """Let ``handler`` answer a subresource (or, with "", creations of a virtual kind) from now on."""
@@ -108,6 +131,8 @@ class ApiServer(Hosting):
             if not attributes.is_resource or not attributes.name or attributes.subresource:
                 return None
             if (attributes.group, attributes.resource) in DEPRECATED:
+                return None
+            if attributes.group in self.custom.groups:
                 return None
             route = resolve(request, attributes, self.table)
             if (route.kind.group, route.kind.plural, "") in self.handlers:
@@ -161,6 +186,12 @@ class ApiServer(Hosting):
             return await self.documents.answer(request)
         if not self.documents.discovery.has(attributes.group):
             return self.documents.nothing()
+        if attributes.group in self.custom.groups:
+            try:
+                route = routes.resolve(attributes, self.table)
+            except routes.NoSuchPath:
+                return self.documents.nothing()
+            return await self._of_route(request, route)
         told = DEPRECATED.get((attributes.group, attributes.resource))
         try:
             route = resolve(request, attributes, self.table)
@@ -170,8 +201,13 @@ class ApiServer(Hosting):
             raise
         if told is not None:
             request.warnings.append(told)
+        return await self._of_route(request, route)
+
+    async def _of_route(self, request: Request, route: Route) -> Response:
         check_request_timeout(request)
         resource = self.resource(route.kind)
+        if resource.warning:
+            request.warnings.append(resource.warning)
         sub = route.sub.name if route.sub else ""
         taken = self.handlers.get((route.kind.group, route.kind.plural, sub))
         if taken is None:
@@ -195,7 +231,7 @@ class ApiServer(Hosting):
         """The engine's answer for a stored kind."""
         verb = route.attributes.verb
         if verb == "patch":
-            patches.patch_media(request)
+            patches.patch_media(request, resource.kind)
         if verb == "watch":
             return await reads.watch(request, resource, route, self._stream_form(request, resource.kind))
         tables = route.sub is None or (route.kind.plural, route.sub.name) not in NO_TABLE
@@ -203,7 +239,7 @@ class ApiServer(Hosting):
         wanted = negotiate(accept, forms=True, tables=tables, offers=offers_of(resource.kind)) if accept else PLAIN
         if verb == "get":
             check_export(request)
-            return reads.get(request, resource, route, wanted)
+            return await reads.get(request, resource, route, wanted)
         if verb == "list":
             return await reads.list_(request, resource, route, wanted)
         if verb == "create":
@@ -259,11 +295,14 @@ class ApiServer(Hosting):
         items = await deletes.delete_collection(self, request, resource, route)
         kind = resource.kind
         meta: Json = {"resourceVersion": str(resource.cache.revision)}
+        if resource.continues and not wanted.form:
+            meta["continue"] = ""
         if wanted.form == "Table":
             made = forms.table(kind, items, meta, wanted.version, forms.include_object(request))
         else:
-            bare = [{k: v for k, v in item.items() if k not in ("apiVersion", "kind")} for item in items]
-            made = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta, "items": bare}
+            left = () if kind.custom else ("apiVersion", "kind")
+            bare = [{k: v for k, v in item.items() if k not in left} for item in items]
+            made = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": meta, "items": bare}
         return Response(200, encode(made, wanted.media), wanted.media)
 
 

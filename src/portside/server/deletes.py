@@ -94,7 +94,7 @@ async def delete_object(
         current = resource.cache.get(namespace, attributes.name)
         if current is None:
             raise not_found(kind.plural, attributes.name, kind.group)
-        old = resource.served(current)
+        old = await resource.load(current)
         _check_preconditions(resource, attributes.name, old, options)
         await server.admit_delete(replace(attributes, verb="delete"), old, options, request)
         new = orjson.loads(orjson.dumps(old))
@@ -122,7 +122,7 @@ async def delete_object(
                 return Deletion(old, False)
             if options.dry_run:
                 return Deletion(new, False)
-            value = encode(resource.to_stored(new))
+            value = encode(await resource.stored_form(new))
             result = await store(server, Write(current.key, value, current.revision, resource.durability))
             if isinstance(result, Committed):
                 new["metadata"]["resourceVersion"] = str(result.revision)
@@ -155,6 +155,8 @@ def plan_deletion(resource: Resource, obj: Json, options: DeleteOptions, now: st
     meta = obj["metadata"]
     if resource.kind.kind == "Namespace" and not resource.kind.group and (obj.get("spec") or {}).get("finalizers"):
         return _begin_namespace(resource, obj, options, now)
+    if resource.kind.kind == "CustomResourceDefinition" and not meta.get("deletionTimestamp"):
+        return _begin_definition(obj, now)
     graceful = False
     if resource.rules.graceful:
         if "deletionTimestamp" in meta and "deletionGracePeriodSeconds" in meta:
@@ -195,6 +197,21 @@ def _begin_namespace(resource: Resource, obj: Json, options: DeleteOptions, now:
         meta["finalizers"] = finalizers
     meta["deletionTimestamp"] = now
     obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+    return "store"
+
+
+def _begin_definition(obj: Json, now: str) -> str:
+    """A definition stays until its instances are gone, whatever the options say."""
+    from portside.api.rules.apiextensions import CLEANUP
+    from portside.api.rules.crd_status import set_condition
+
+    meta = obj["metadata"]
+    meta["deletionTimestamp"] = now
+    if CLEANUP not in (meta.get("finalizers") or ()):
+        meta["finalizers"] = [*(meta.get("finalizers") or ()), CLEANUP]
+    status = obj["status"] = dict(obj.get("status") or {})
+    told = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+    set_condition(status, "Terminating", "True", "InstanceDeletionPending", told, now)
     return "store"
 
 
@@ -269,5 +286,5 @@ async def delete_collection(server: ApiServer, request: Request, resource: Resou
             if error.code != 404:
                 raise
             continue
-        found.append(resource.served(item))
+        found.append(await resource.load(item))
     return found

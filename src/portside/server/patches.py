@@ -9,6 +9,7 @@ import orjson
 
 from portside.api import managed
 from portside.api.field import FieldError, invalid_value
+from portside.api.kinds import Kind
 from portside.api.patch import json_patch, merge_patch, strategic_merge
 from portside.api.patch_strategic import go_map
 from portside.api.schema import strict_text
@@ -30,13 +31,21 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 TYPES = (JSON_PATCH, MERGE, STRATEGIC, APPLY)
+CUSTOM_TYPES = (JSON_PATCH, MERGE, APPLY)
 MAX_OPERATIONS = 10_000
 IMMUTABLE = "field is immutable"
 
 
-def patch_media(request: Request) -> str:
+def patch_media(request: Request, kind: Kind | None = None) -> str:
     """The patch's type. Raises 415 before anything else is looked at."""
     media = body_media(request.header("content-type"))
+    if kind is not None and kind.custom and media not in CUSTOM_TYPES:
+        raise ApiError(
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: "
+            + ", ".join(CUSTOM_TYPES),
+        )
     if media not in TYPES or "content-type" not in request.headers:
         raise unsupported_patch()
     return media
@@ -44,7 +53,7 @@ def patch_media(request: Request) -> str:
 
 async def patch(server: ApiServer, request: Request, resource: Resource, route: Route) -> Written:
     """A patch of an object or of a subresource that is the object itself."""
-    media = patch_media(request)
+    media = patch_media(request, resource.kind)
     body.check_size(request)
     options = write_options(request, "PatchOptions", apply=media == APPLY)
     if media == APPLY:
@@ -119,7 +128,9 @@ def apply_change(
         new = strategic_merge(existing, change, schema)
     if not isinstance(new, dict):
         raise _invalid_patch(orjson.dumps(new).decode(), "json: cannot unmarshal into Go value")
-    if new.get("kind") != kind.kind or new.get("apiVersion") != kind.api_version:
+    if kind.custom:
+        new["kind"], new["apiVersion"] = new.get("kind") or kind.kind, new.get("apiVersion") or kind.api_version
+    elif new.get("kind") != kind.kind or new.get("apiVersion") != kind.api_version:
         if media == JSON_PATCH or new.get("kind") is None or new.get("apiVersion") is None:
             new["kind"], new["apiVersion"] = new.get("kind") or kind.kind, new.get("apiVersion") or kind.api_version
         try:

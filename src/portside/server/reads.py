@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from portside.api.customkind import CustomKind
 from portside.api.selector import parse_fields, parse_labels
 from portside.api.status import ApiError, bad_request, not_found
 from portside.server import forms
@@ -18,7 +19,7 @@ from portside.server.options import ListOptions, list_options, parse_revision
 from portside.server.request import Request, Response
 from portside.server.resource import Resource
 from portside.server.routes import Route
-from portside.server.watchcache import Filter, JsonForm, Listing, expired, join_items, too_large
+from portside.server.watchcache import Filter, JsonForm, Listing, expired, too_large
 from portside.server.watchcache_form import Form
 from portside.server.watchstream import Start, WatchStream
 from portside.store.backend import Compacted
@@ -55,7 +56,7 @@ ZERO_FIELDS: dict[tuple[str, str], str] = {
 }  # fmt: skip
 
 
-def get(request: Request, resource: Resource, route: Route, wanted: Wanted) -> Response:
+async def get(request: Request, resource: Resource, route: Route, wanted: Wanted) -> Response:
     """One object, as of now or at least as new as resourceVersion says."""
     attributes, kind = route.attributes, route.kind
     if request.query and "resourceVersion" in request.query:
@@ -66,9 +67,9 @@ def get(request: Request, resource: Resource, route: Route, wanted: Wanted) -> R
     if found is None:
         raise not_found(kind.plural, attributes.name, kind.group)
     if wanted.form:
-        made = forms.object_form(kind, resource.served(found), wanted, request)
+        made = forms.object_form(kind, await resource.load(found), wanted, request)
         return Response(200, encode(made, wanted.media), wanted.media)
-    return Response(200, reencode(resource.full(found), wanted.media), wanted.media)
+    return Response(200, reencode(await resource.full(found), wanted.media), wanted.media)
 
 
 @lru_cache(1024)
@@ -76,7 +77,10 @@ def _filter(resource: Resource, namespace: str, name: str, labels: str, fields: 
     """The cache's filter for the two selectors. Raises 400."""
     kind = resource.kind
     by_label = parse_labels(labels) if labels else None
-    by_field = parse_fields(fields, kind.group, kind.kind) if fields else None
+    custom = kind.selectable if isinstance(kind, CustomKind) else None
+    by_field = (
+        parse_fields(fields, kind.group, kind.kind, custom=custom, namespaced=kind.namespaced) if fields else None
+    )
     node: str | None = None
     rest = []
     for term in by_field.requirements if by_field else ():
@@ -197,20 +201,21 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
         )
     page = await select(resource, where, options)
     meta: Json = {"resourceVersion": str(page.revision)}
+    if resource.continues:
+        meta["continue"] = ""
     if page.next:
         meta["continue"] = make_token(page.revision, page.next)
         if page.remaining is not None:
             meta["remainingItemCount"] = page.remaining
     kind = resource.kind
     if wanted.form == "Table":
-        objects = (
-            [o.view for o in page.objects] if not resource.converts else [resource.served(o) for o in page.objects]
-        )
-        return Response(
-            200, encode(forms.table(kind, objects, meta, wanted.version, include), wanted.media), wanted.media
-        )
+        objects = await resource.views(page.objects)
+        meta = {k: v for k, v in meta.items() if v != ""}
+        made = forms.table(kind, objects, meta, wanted.version, include)
+        return Response(200, encode(made, wanted.media), wanted.media)
     if wanted.form:
-        items = [forms.partial(resource.served(o), wanted.version) for o in page.objects]
+        items = [forms.partial(o, wanted.version) for o in await resource.views(page.objects)]
+        meta = {k: v for k, v in meta.items() if v != ""}
         made = {
             "kind": "PartialObjectMetadataList",
             "apiVersion": f"meta.k8s.io/{wanted.version}",
@@ -221,20 +226,14 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
     if wanted.media == PROTOBUF:
         from portside.api.protobuf_encode import encode_list
 
-        served = (resource.served(o) for o in page.objects)
+        served = iter(await resource.views(page.objects))
         return Response(200, encode_list(kind.api_version, kind.kind, meta, served), PROTOBUF)
-    return Response(200, reencode(list_body(resource, page, meta), wanted.media), wanted.media)
+    return Response(200, reencode(await list_body(resource, page, meta), wanted.media), wanted.media)
 
 
-def list_body(resource: Resource, page: Listing, meta: Json) -> bytes:
-    """The list's bytes; items of built-in kinds carry neither apiVersion nor kind."""
-    if resource.converts:
-        items = [resource.served(o) for o in page.objects]
-        for item in items:
-            del item["apiVersion"], item["kind"]
-        joined = orjson.dumps(items)
-    else:
-        joined = join_items(page.objects)
+async def list_body(resource: Resource, page: Listing, meta: Json) -> bytes:
+    """The list's bytes."""
+    joined = await resource.items(page.objects)
     return b"".join((resource.list_head, orjson.dumps(meta), b',"items":', joined, b"}"))
 
 

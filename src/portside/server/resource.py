@@ -6,6 +6,7 @@ storage kind differs from the served one and objects are converted on the way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import orjson
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.rules.registry import Rules, rules_for
 from portside.api.schema import schema_for
-from portside.server.watchcache import WatchCache, durability_of
+from portside.server.watchcache import WatchCache, durability_of, join_items
 
 if TYPE_CHECKING:
     from portside.api.schema import Schema
@@ -43,7 +44,15 @@ def encode(obj: Json) -> bytes:
 
 
 class Resource:
-    """A row of the table of kinds, brought to life for one server."""
+    """A row of the table of kinds, brought to life for one server.
+
+    What is async may ask a conversion webhook; for built-in kinds it never waits.
+    """
+
+    warning = ""
+    """What every request is told, for deprecated versions of custom resources."""
+    continues = False
+    """Whether a list says ``continue`` even when it is complete."""
 
     def __init__(self, kind: Kind, caches: WatchCaches) -> None:
         self.kind = kind
@@ -53,7 +62,7 @@ class Resource:
         self.cache: WatchCache = caches.of(self.stored.group, self.stored.plural)
         self.prefix = self.cache.prefix
         self.durability = durability_of(self.stored.group, self.stored.plural)
-        self.list_head = f'{{"kind":"{kind.kind}List","apiVersion":"{kind.api_version}","metadata":'.encode()
+        self.list_head = f'{{"kind":"{kind.list_kind}","apiVersion":"{kind.api_version}","metadata":'.encode()
 
     @cached_property
     def rules(self) -> Rules:
@@ -85,6 +94,44 @@ class Resource:
 
         return convert(obj, self.stored.api_version)
 
-    def full(self, obj: CachedObject) -> bytes:
+    def raw(self, obj: CachedObject) -> bytes | None:
+        """The bytes to send for a cached object, None when they have to be made."""
+        return None if self.converts else obj.full
+
+    async def full(self, obj: CachedObject) -> bytes:
         """The bytes to send for a cached object."""
-        return orjson.dumps(self.served(obj)) if self.converts else obj.full
+        raw = self.raw(obj)
+        return orjson.dumps(await self.load(obj)) if raw is None else raw
+
+    async def load(self, obj: CachedObject) -> Json:
+        """``served``, also where somebody else has to convert. Raises what conversion raises."""
+        return self.served(obj)
+
+    async def load_all(self, objects: Sequence[CachedObject]) -> list[Json]:
+        """``load`` of many at once."""
+        return [self.served(o) for o in objects]
+
+    async def views(self, objects: Sequence[CachedObject]) -> Sequence[Json]:
+        """Parsed objects in the served version, shared and not to be changed."""
+        return [self.served(o) for o in objects] if self.converts else [o.view for o in objects]
+
+    async def items(self, objects: list[CachedObject]) -> bytes:
+        """The items of a list; those of built-in kinds carry neither apiVersion nor kind."""
+        if not self.converts:
+            return join_items(objects)
+        items = [self.served(o) for o in objects]
+        for item in items:
+            del item["apiVersion"], item["kind"]
+        return orjson.dumps(items)
+
+    async def stored_form(self, obj: Json) -> Json:
+        """The object in the version that is stored."""
+        return self.to_stored(obj)
+
+    async def answer(self, obj: Json, stored: Json) -> Json:
+        """What a write of ``obj`` answers, ``stored`` being what was stored."""
+        return obj
+
+    def stored_alike(self, obj: CachedObject, form: Json) -> bool:
+        """Whether what is stored is already in the form it would be written in."""
+        return True

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from portside.api import managed
 from portside.api.field import FieldError, invalid_value
 from portside.api.rules.registry import Context
@@ -46,6 +48,12 @@ class Written:
     raw: bytes | None
     created: bool = False
     deleted: bool = False
+
+
+def copy_of(obj: Json) -> Json:
+    """A private copy."""
+    copied: Json = orjson.loads(orjson.dumps(obj))
+    return copied
 
 
 def context_of(server: ApiServer, attributes: Attributes, dry_run: bool) -> Context:
@@ -179,6 +187,7 @@ async def _create_named(
     kind, rules = resource.kind, resource.rules
     meta = obj["metadata"]
     errors = rules.before_create(obj, context)
+    request.warnings.extend(context.warnings)
     if errors:
         raise invalid(kind.kind, str(meta.get("name") or ""), errors, "" if kind.kind == "Event" else kind.group)
     undo, _ = server.allocate(resource, obj, None)
@@ -197,6 +206,8 @@ async def _create_named(
             if standing is not None:
                 raise _exists(resource, meta["name"], standing.full)
             undo()
+            if resource.kind.custom:
+                obj = await resource.answer(obj, await resource.stored_form(obj))
             return Written(obj, None, created=True)
         return await _commit_new(server, resource, namespace, obj)
     except BaseException:
@@ -213,12 +224,15 @@ def _exists(resource: Resource, name: str, standing: bytes | None) -> ApiError:
 
 async def _commit_new(server: ApiServer, resource: Resource, namespace: str, obj: Json) -> Written:
     name = obj["metadata"]["name"]
-    value = encode(resource.to_stored(obj))
+    stored = await resource.stored_form(obj)
+    value = encode(stored)
     result = await store(server, Write(resource.key(namespace, name), value, 0, resource.durability))
     if not isinstance(result, Committed):
         raise _exists(resource, name, result.current.value if result.current else None)
-    obj["metadata"]["resourceVersion"] = str(result.revision)
-    return Written(obj, None if resource.converts else splice(value, result.revision), created=True)
+    obj["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"] = str(result.revision)
+    if resource.converts:
+        return Written(await resource.answer(obj, stored), None, created=True)
+    return Written(obj, splice(value, result.revision), created=True)
 
 
 async def store(server: ApiServer, write: Write) -> Any:
@@ -332,9 +346,9 @@ async def _update_once(
     """One attempt; None when somebody else was faster."""
     kind, rules = resource.kind, resource.rules
     context = context_of(server, attributes, options.dry_run)
-    old = resource.served(current)
+    old = await resource.load(current)
     rules.default(old)
-    new = await transform(old if put else resource.served(current))
+    new = await transform(old if put else copy_of(old) if kind.custom else resource.served(current))
     meta = new["metadata"]
     if put and (uid := meta.get("uid")) and uid != old["metadata"].get("uid"):
         raise _wrong_uid(resource, attributes.namespace, attributes.name, uid, old["metadata"].get("uid", ""))
@@ -361,6 +375,7 @@ async def _update_once(
         if sub and sub != "scale"
         else rules.before_update(new, old, context)
     )
+    request.warnings.extend(context.warnings)
     if errors:
         raise invalid(kind.kind, attributes.name, errors, "" if kind.kind == "Event" else kind.group)
     if sub == "resize":
@@ -414,16 +429,19 @@ async def _commit_update(
         and not new_meta.get("deletionGracePeriodSeconds")
         and _held(resource, old)
     )
+    form = await resource.stored_form(new) if not options.dry_run or resource.kind.custom else new
     if options.dry_run:
-        return Written(new, None, deleted=gone)
-    if not gone and new == old:
-        return Written(new, resource.full(current))
-    stored = encode(resource.to_stored(new))
+        return Written(await resource.answer(new, form), None, deleted=gone)
+    if not gone and new == old and resource.stored_alike(current, form):
+        return Written(new, await resource.full(current))
+    stored = encode(form)
     write = Write(current.key, None if gone else stored, current.revision, resource.durability)
     result = await store(server, write)
     if not isinstance(result, Committed):
         return None
     if gone:
         server.released(resource, old)
-    new_meta["resourceVersion"] = str(result.revision)
-    return Written(new, None if resource.converts else splice(stored, result.revision), deleted=gone)
+    new_meta["resourceVersion"] = form["metadata"]["resourceVersion"] = str(result.revision)
+    if resource.converts:
+        return Written(await resource.answer(new, form), None, deleted=gone)
+    return Written(new, splice(stored, result.revision), deleted=gone)

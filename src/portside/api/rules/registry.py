@@ -20,13 +20,15 @@ Errors = list[FieldError]
 
 @dataclass(slots=True)
 class Context:
-    """The request's facts that rules may read. ``now`` is RFC 3339 in whole seconds."""
+    """The request's facts that rules may read. ``now`` is RFC 3339 in whole seconds; ``warnings`` are told whatever
+    becomes of the request."""
 
     now: str = ""
     user: str = ""
     dry_run: bool = False
     namespace: str = ""
     subresource: str = ""
+    warnings: list[str] = field(default_factory=list)
 
 
 def _nothing(obj: Json) -> None:

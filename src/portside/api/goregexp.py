@@ -1,0 +1,247 @@
+"""Regular expressions as Go reads them (RE2 syntax), turned into Python's; what Go refuses is refused in its words.
+
+Differences that matter: ``$`` is the very end of the text, classes are ASCII, and what needs backtracking (look-around,
+back references, possessive repeats) does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_POSIX = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "ascii": "\\x00-\\x7F",
+    "blank": "\\t ",
+    "cntrl": "\\x00-\\x1F\\x7F",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": "!-/:-@\\[-`{-~",
+    "space": "\\t\\n\\v\\f\\r ",
+    "upper": "A-Z",
+    "word": "0-9A-Za-z_",
+    "xdigit": "0-9A-Fa-f",
+}
+_PROPERTIES = {
+    "L": "^\\W\\d_",
+    "Lu": "A-ZÀ-ÖØ-Þ",
+    "Ll": "a-zß-öø-ÿ",
+    "N": "0-9",
+    "Nd": "0-9",
+    "Latin": "A-Za-zªºÀ-ÖØ-öø-ʸ",
+}
+_ESCAPES = frozenset("abBdDfnrsStvwWx")
+_PUNCTUATION = frozenset("\\.+*?()|[]{}^$-/#&~!\"%',:;<=>@_` ")
+_REPEAT = re.compile(r"\{\d+(,\d*)?\}")
+_GROUP = re.compile(r"\(\?(?:P?<([A-Za-z_]\w*)>|([imsU]*(?:-[imsU]+)?)([:)]))")
+
+
+class RegexpError(ValueError):
+    """A pattern that Go refuses; the text is its ``error parsing regexp: …``."""
+
+    def __init__(self, problem: str, part: str) -> None:
+        super().__init__(f"error parsing regexp: {problem}: `{part}`")
+
+
+class _Reader:
+    """One pass over a pattern, writing Python's form."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern, self.at, self.depth = pattern, 0, 0
+        self.out: list[str] = []
+        self.repeatable, self.repeated = False, ""
+        self.multiline = [False]
+
+    def read(self) -> str:
+        while self.at < len(self.pattern):
+            self.step(self.pattern[self.at])
+        if self.depth:
+            raise RegexpError("missing closing )", self.pattern)
+        return "".join(self.out)
+
+    def put(self, text: str, size: int, *, repeatable: bool = True) -> None:
+        self.out.append(text)
+        self.at += size
+        self.repeatable, self.repeated = repeatable, ""
+
+    def step(self, char: str) -> None:
+        if char == "\\":
+            self.escape()
+        elif char == "[":
+            self.char_class()
+        elif char == "(":
+            self.group()
+        elif char == ")":
+            if not self.depth:
+                raise RegexpError("unexpected )", self.pattern)
+            self.depth -= 1
+            self.multiline.pop()
+            self.put(")", 1)
+        elif char in "*+?":
+            self.repeat(char)
+        elif char == "{" and (found := _REPEAT.match(self.pattern, self.at)):
+            self.repeat(found[0])
+        elif char == "$":
+            self.put("$" if self.multiline[-1] else r"\Z", 1)
+        elif char == "|":
+            self.put("|", 1, repeatable=False)
+        elif char == "{":
+            self.put(r"\{", 1)
+        else:
+            self.put(char, 1)
+
+    def repeat(self, text: str) -> None:
+        if self.repeated:
+            if text == "?" and not self.repeated.endswith("?"):
+                self.out.append("?")
+                self.at += 1
+                self.repeated += "?"
+                return
+            raise RegexpError("invalid nested repetition operator", self.repeated + text)
+        if not self.repeatable:
+            raise RegexpError("missing argument to repetition operator", text)
+        if text[0] == "{":
+            bounds = [int(n) for n in re.findall(r"\d+", text)]
+            if max(bounds) > 1000 or (len(bounds) == 2 and bounds[0] > bounds[1]):
+                raise RegexpError("invalid repeat count", text)
+        self.put(text, len(text))
+        self.repeated = text
+
+    def group(self) -> None:
+        if self.pattern[self.at + 1 : self.at + 2] != "?":
+            self.depth += 1
+            self.multiline.append(self.multiline[-1])
+            self.put("(", 1, repeatable=False)
+            return
+        found = _GROUP.match(self.pattern, self.at)
+        if not found:
+            rest = self.pattern[self.at :]
+            part = rest[:4] if rest[:3] == "(?<" else rest[:3]
+            raise RegexpError("invalid or unsupported Perl syntax", part)
+        if found[1]:
+            text, opens = f"(?P<{found[1]}>", True
+        else:
+            flags, opens = found[2].replace("U", ""), found[3] == ":"
+            if opens:
+                text = f"(?{flags}:"
+            elif not flags:
+                text = ""
+            else:  # until the end of the group: Python wants it to be a group of its own
+                self.flags_onward(flags, len(found[0]))
+                return
+        if opens:
+            self.depth += 1
+            self.multiline.append(self.multiline[-1] or (not found[1] and "m" in found[2].partition("-")[0]))
+        self.put(text, len(found[0]), repeatable=False)
+
+    def flags_onward(self, flags: str, size: int) -> None:
+        start = self.at + size
+        level, end = 0, start
+        while end < len(self.pattern):
+            char = self.pattern[end]
+            if char == "\\":
+                end += 1
+            elif char == "(":
+                level += 1
+            elif char == ")":
+                if not level:
+                    break
+                level -= 1
+            end += 1
+        inner = _Reader(self.pattern[start:end])
+        inner.multiline = [self.multiline[-1] or "m" in flags.partition("-")[0]]
+        self.put(f"(?{flags}:{inner.read()})", end - self.at)
+
+    def escape(self) -> None:
+        rest = self.pattern[self.at :]
+        if len(rest) < 2:
+            raise RegexpError("trailing backslash at end of expression", "")
+        char = rest[1]
+        if char == "Q":
+            end = rest.find("\\E")
+            quoted = rest[2:end] if end >= 0 else rest[2:]
+            self.put(re.escape(quoted), len(rest) if end < 0 else end + 2)
+        elif char == "A":
+            self.put(r"\A", 2)
+        elif char == "z":
+            self.put(r"\Z", 2)
+        else:
+            text, size = _escaped(rest)
+            self.put(text if char not in "pP" else f"[{text}]", size)
+
+    def char_class(self) -> None:
+        pattern, start = self.pattern, self.at
+        at = start + 1
+        out = ["["]
+        if pattern[at : at + 1] == "^":
+            out.append("^")
+            at += 1
+        first = True
+        while True:
+            if at >= len(pattern):
+                raise RegexpError("missing closing ]", pattern[start:])
+            char = pattern[at]
+            if char == "]" and not first:
+                break
+            first = False
+            if pattern.startswith("[:", at) and (end := pattern.find(":]", at)) > 0:
+                name = pattern[at + 2 : end]
+                if name.removeprefix("^") not in _POSIX:
+                    raise RegexpError("invalid character class range", pattern[at : end + 2])
+                out.append(_POSIX[name.removeprefix("^")])
+                at = end + 2
+                continue
+            if char == "\\":
+                text, size = _escaped(pattern[at:]) if at + 1 < len(pattern) else ("", 1)
+                out.append(text)
+                at += size
+                continue
+            out.append("\\" + char if char in "[]&~|" else char)
+            at += 1
+        out.append("]")
+        text = "".join(out)
+        try:
+            re.compile(text)
+        except re.error:
+            bad = re.search(r"bad character range (.*?) at", _why(text))
+            raise RegexpError("invalid character class range", bad[1] if bad else pattern[start : at + 1]) from None
+        self.put(text, at + 1 - start)
+
+
+def _why(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        return str(error)
+    return ""
+
+
+def _escaped(rest: str) -> tuple[str, int]:
+    """Python's form of an escape that may stand within a class too, and its length."""
+    char = rest[1]
+    if char in "pP":
+        found = re.match(r"\\[pP](?:\{(\^?)(\w+)\}|(\w))", rest)
+        name = (found[2] or found[3]) if found else ""
+        if not found or name not in _PROPERTIES:
+            raise RegexpError("invalid character class range", found[0] if found else rest[:2])
+        return _PROPERTIES[name], len(found[0])
+    if char == "x":
+        found = re.match(r"\\x(?:\{([0-9a-fA-F]{1,6})\}|([0-9a-fA-F]{2}))", rest)
+        if not found:
+            raise RegexpError("invalid escape sequence", rest[:2])
+        return re.escape(chr(int(found[1] or found[2], 16))), len(found[0])
+    if char in _ESCAPES or char in _PUNCTUATION:
+        return (re.escape(char) if char in _PUNCTUATION else "\\" + char), 2
+    raise RegexpError("invalid escape sequence", rest[:2])
+
+
+@lru_cache(maxsize=2048)
+def go_regexp(pattern: str) -> re.Pattern[str]:
+    """The compiled pattern; use ``search``, as Go's MatchString does. Raises RegexpError."""
+    try:
+        return re.compile(_Reader(pattern).read(), re.ASCII)
+    except re.error:
+        raise RegexpError("invalid or unsupported Perl syntax", pattern) from None

@@ -1,0 +1,110 @@
+"""Conversion between versions of a custom resource: by changing apiVersion alone, or by asking a webhook.
+
+A webhook gets all objects of one request at once (ConversionReview v1 or v1beta1, whichever the definition names first).
+It may change anything but metadata, of which it may change labels and annotations. What it answers is checked here, and
+every refusal is a 500 that names the definition.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import orjson
+
+from portside.api.status import ApiError
+from portside.server.custom.hook import Hook, HookError, Resolve
+
+Json = dict[str, Any]
+REVIEWS = ("v1", "v1beta1")
+
+
+class Converter:
+    """``hook`` is None when conversion is no more than another apiVersion."""
+
+    def __init__(self, spec: Json, resolve: Resolve) -> None:
+        conversion = spec.get("conversion") or {}
+        self.name = f"{spec['group']}/{spec['names']['kind']}"
+        self.hook: Hook | None = None
+        self.review = "v1"
+        if conversion.get("strategy") == "Webhook":
+            webhook = conversion.get("webhook") or {}
+            self.hook = Hook(webhook.get("clientConfig") or {}, resolve)
+            known = [v for v in webhook.get("conversionReviewVersions") or () if v in REVIEWS]
+            self.review = known[0] if known else "v1"
+        self._kind = spec["names"]["kind"]
+        self._group = spec["group"]
+
+    async def convert(self, objects: list[Json], api_version: str) -> list[Json]:
+        """The objects in ``api_version``; those that are in it already come back as they are. Raises ApiError 500."""
+        if self.hook is None:
+            for obj in objects:
+                obj["apiVersion"] = api_version
+            return objects
+        asked = [obj for obj in objects if obj["apiVersion"] != api_version]
+        if not asked:
+            return objects
+        answered = iter(await self._ask(asked, api_version))
+        return [obj if obj["apiVersion"] == api_version else next(answered) for obj in objects]
+
+    async def _ask(self, objects: list[Json], api_version: str) -> list[Json]:
+        assert self.hook is not None
+        uid = str(uuid.uuid4())
+        version = f"apiextensions.k8s.io/{self.review}"
+        request = {"uid": uid, "desiredAPIVersion": api_version, "objects": objects}
+        body = orjson.dumps({"kind": "ConversionReview", "apiVersion": version, "request": request, "response": None})
+        what = f"{objects[0]['apiVersion']}, Kind={self._kind}"
+        try:
+            review = await self.hook.post(body)
+        except HookError as error:
+            raise _failed(f"conversion webhook for {what} failed: {error}") from None
+        response = review.get("response")
+        if review.get("apiVersion") != version or review.get("kind") != "ConversionReview":
+            said = f"{review.get('apiVersion', '')}, Kind={review.get('kind', '')}"
+            raise _failed(f"invalid conversion review response: expected {version}, Kind=ConversionReview, got {said}")
+        if not isinstance(response, dict):
+            raise _failed(f"conversion webhook for {what} failed: no response provided")
+        if response.get("uid") != uid:
+            said = response.get("uid", "")
+            raise _failed(f'conversion webhook for {what} failed: expected response.uid="{uid}", got "{said}"')
+        result = response.get("result") or {}
+        if result.get("status") != "Success":
+            why = result.get("message") or "<unknown reason>"
+            raise _failed(f"conversion webhook for {what} failed: {why}")
+        converted = response.get("convertedObjects") or []
+        if len(converted) != len(objects):
+            raise _failed(f"conversion webhook for {what} returned {len(converted)} objects, expected {len(objects)}")
+        return [
+            self._checked(before, after, api_version, at, what)
+            for at, (before, after) in enumerate(zip(objects, converted, strict=True))
+        ]
+
+    def _checked(self, before: Json, after: Any, api_version: str, at: int, what: str) -> Json:
+        """The converted object with the metadata it may have. Raises ApiError."""
+        where = f"conversion webhook for {what} returned invalid converted object at index {at}:"
+        if not isinstance(after, dict):
+            raise _failed(f"{where} not an object")
+        if after.get("apiVersion") != api_version:
+            said = f"invalid groupVersion (expected {api_version}, received {after.get('apiVersion', '')})"
+            raise _failed(f"{where} {said}")
+        if after.get("kind") != before.get("kind"):
+            said = f"invalid kind (expected {before.get('kind')}, received {after.get('kind', '')})"
+            raise _failed(f"{where} {said}")
+        old, new = before["metadata"], after.get("metadata")
+        if not isinstance(new, dict):
+            raise _failed(f"{where} missing metadata in converted object")
+        for field in ("name", "namespace", "uid"):
+            if (new.get(field) or "") != (old.get(field) or ""):
+                raise _failed(
+                    f"conversion webhook for {what} returned invalid metadata: metadata.{field}: Invalid value: "
+                    f'"{new.get(field) or ""}": must be equal to the original value "{old.get(field) or ""}"'
+                )
+        kept = {k: v for k, v in old.items() if k not in ("labels", "annotations")}
+        for field in ("labels", "annotations"):
+            if new.get(field):
+                kept[field] = new[field]
+        return after | {"metadata": kept}
+
+
+def _failed(text: str) -> ApiError:
+    return ApiError(500, "", text)

@@ -1,0 +1,232 @@
+"""A served version of a custom resource: objects as bytes where they can be sent as they are stored, else converted,
+pruned and defaulted by the schemas of now.
+
+An object can be sent as stored when it has the served version and was written since the schemas last changed; of others
+it is remembered once looked at. A definition's change makes new resources and retires the old ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from portside.api.custom import Custom
+from portside.api.customkind import CustomKind
+from portside.api.rules.registry import Rules
+from portside.api.schema import Schema
+from portside.api.status import ApiError
+from portside.server.custom.conversion import Converter
+from portside.server.custom.hook import Resolve
+from portside.server.resource import Resource
+from portside.server.watchcache_form import TYPES, JsonForm
+
+if TYPE_CHECKING:
+    from portside.server.watchcache_feed import WatchCaches
+    from portside.server.watchcache_object import CachedObject
+
+Json = dict[str, Any]
+REMEMBERED = 20_000
+"""Objects of one version whose bytes are known to be good, or kept converted."""
+
+
+class Versions:
+    """The compiled versions of one definition, shared by its resources."""
+
+    def __init__(self, kinds: Sequence[CustomKind], definition: Callable[[], Json], resolve: Resolve) -> None:
+        self._resolve = resolve
+        self.kinds = {k.api_version: k for k in kinds}
+        self._definition = definition
+        self._made: dict[str, Custom] = {}
+
+    @cached_property
+    def spec(self) -> Json:
+        found: Json = self._definition()["spec"]
+        return found
+
+    @cached_property
+    def storage(self) -> str:
+        """The stored apiVersion."""
+        version = next(v["name"] for v in self.spec["versions"] if v.get("storage"))
+        return f"{self.spec['group']}/{version}"
+
+    @cached_property
+    def converter(self) -> Converter:
+        return Converter(self.spec, self._resolve)
+
+    def of(self, api_version: str) -> Custom | None:
+        """A compiled version, served or not; None when the definition does not have it."""
+        found = self._made.get(api_version)
+        if found is None:
+            version = next(
+                (v for v in self.spec["versions"] if f"{self.spec['group']}/{v['name']}" == api_version), None
+            )
+            if version is None:
+                return None
+            published = (version.get("schema") or {}).get("openAPIV3Schema") or {
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": True,
+            }
+            kind = self.kinds.get(api_version) or next(iter(self.kinds.values()))
+            found = self._made[api_version] = Custom(kind, published)
+        return found
+
+
+class CustomResource(Resource):
+    """One version. ``since`` is the revision of the definition's state that it was made for."""
+
+    continues = True
+
+    def __init__(self, kind: CustomKind, caches: WatchCaches, versions: Versions, since: int) -> None:
+        super().__init__(kind, caches)
+        self.versions = versions
+        self.since = since
+        self.retired = False
+        self.warning = kind.warning
+        self.converts = True
+        self._head = f'{{"apiVersion":"{kind.api_version}","kind":"{kind.kind}",'.encode()
+        self._seen: dict[str, tuple[int, bytes | None]] = {}
+
+    @cached_property
+    def custom(self) -> Custom:
+        found = self.versions.of(self.kind.api_version)
+        assert found is not None
+        return found
+
+    @property
+    def rules(self) -> Rules:  # type: ignore[override]
+        return self.custom.rules
+
+    @property
+    def schema(self) -> Schema:  # type: ignore[override]
+        return self.custom.schema
+
+    @property
+    def asks(self) -> bool:
+        """Whether another version's objects are converted by somebody else."""
+        return self.versions.converter.hook is not None
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def raw(self, obj: CachedObject) -> bytes | None:
+        if obj.head == self._head and obj.revision > self.since:
+            return obj.full
+        seen = self._seen.get(obj.key)
+        if seen is not None and seen[0] == obj.revision:
+            return seen[1] or obj.full
+        if obj.head != self._head and self.asks:
+            return None
+        return self._look(obj)
+
+    def _look(self, obj: CachedObject) -> bytes:
+        before: Json = orjson.loads(obj.full)
+        after = self.to_served(orjson.loads(obj.full))
+        made = None if before == after else orjson.dumps(after)
+        if len(self._seen) >= REMEMBERED:
+            self._seen.clear()
+        self._seen[obj.key] = (obj.revision, made)
+        return made or obj.full
+
+    def last_state(self, obj: CachedObject) -> bytes:
+        """The bytes of a deleted object, whose revision says nothing about when its content was written."""
+        if obj.head == self._head and obj.created > self.since:
+            return obj.full
+        return orjson.dumps(self.to_served(orjson.loads(obj.full)))
+
+    def served(self, obj: CachedObject) -> Json:
+        parsed: Json = orjson.loads(obj.full)
+        if obj.head == self._head and obj.revision > self.since:
+            return parsed
+        return self.to_served(parsed)
+
+    def to_served(self, obj: Json) -> Json:
+        """Pruned and defaulted by the stored version's schema, then in the served version, pruned by its schema."""
+        self._refresh(obj)
+        if obj["apiVersion"] != self.kind.api_version:
+            obj["apiVersion"] = self.kind.api_version
+            self.custom.coerce(obj)
+        return obj
+
+    def _refresh(self, obj: Json) -> None:
+        stored = self.versions.of(obj["apiVersion"])
+        if stored is not None:
+            stored.coerce(obj)
+            stored.fill(obj)
+        if not obj["metadata"].get("generation"):
+            obj["metadata"]["generation"] = 1
+
+    async def load(self, obj: CachedObject) -> Json:
+        return (await self.load_all((obj,)))[0]
+
+    async def load_all(self, objects: Sequence[CachedObject]) -> list[Json]:
+        if not self.asks:
+            return [self.served(o) for o in objects]
+        made = []
+        for obj in objects:
+            parsed: Json = orjson.loads(obj.full)
+            self._refresh(parsed)
+            made.append(parsed)
+        return await self.convert(made, self.kind.api_version)
+
+    async def views(self, objects: Sequence[CachedObject]) -> list[Json]:
+        return await self.load_all(objects)
+
+    async def items(self, objects: list[CachedObject]) -> bytes:
+        if self.asks and any(o.head != self._head for o in objects):
+            return orjson.dumps(await self.load_all(objects))
+        return b"[" + b",".join([self.raw(o) or b"" for o in objects]) + b"]"
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def convert(self, objects: list[Json], api_version: str) -> list[Json]:
+        """Objects of any versions in one version, pruned by its schema."""
+        target = self.versions.of(api_version)
+        done = await self.versions.converter.convert(objects, api_version)
+        for before, after in zip(objects, done, strict=True):
+            if target is not None and (after is not before or before["apiVersion"] != api_version):
+                target.coerce(after)
+        return done
+
+    async def stored_form(self, obj: Json) -> Json:
+        if self.retired:
+            raise ApiError(
+                429,
+                "TooManyRequests",
+                "storage is (re)initializing",
+                details={"retryAfterSeconds": 1},
+                headers={"Retry-After": "1"},
+            )
+        copied: Json = orjson.loads(orjson.dumps(obj))
+        if copied["apiVersion"] == self.versions.storage:
+            return copied
+        return (await self.convert([copied], self.versions.storage))[0]
+
+    async def answer(self, obj: Json, stored: Json) -> Json:
+        if stored["apiVersion"] == self.kind.api_version:
+            return obj
+        copied: Json = orjson.loads(orjson.dumps(stored))
+        self._refresh(copied)
+        return (await self.convert([copied], self.kind.api_version))[0]
+
+    def stored_alike(self, obj: CachedObject, form: Json) -> bool:
+        stored: Json = orjson.loads(obj.full)
+        revision = stored["metadata"].pop("resourceVersion", None)
+        meta = {k: v for k, v in form["metadata"].items() if k != "resourceVersion"}
+        return revision is not None and stored == form | {"metadata": meta}
+
+
+class CustomForm(JsonForm):
+    """Watch events of a custom resource that converts without asking."""
+
+    __slots__ = ("_resource",)
+
+    def __init__(self, resource: CustomResource) -> None:
+        super().__init__(resource.kind.api_version, resource.kind.kind)
+        self.key = ("custom", resource.kind.api_version, resource.kind.kind, id(resource))
+        self._resource = resource
+
+    def event(self, kind: str, obj: CachedObject) -> bytes:
+        raw = self._resource.last_state(obj) if kind == "DELETED" else self._resource.raw(obj)
+        return TYPES[kind] + (raw or b"{}") + b"}\n"
