@@ -86,6 +86,7 @@ class Custom:
             subresources={"status": SubRules(self._only_status, self._validate_status)} if self.status_apart else {},
             status=self.status_apart,
             unconditional_update=False,
+            any_finalizer=True,
         )
 
     def coerce(self, obj: Json) -> list[str]:

@@ -19,8 +19,8 @@ _VERSION = re.compile(r"v([1-9]\d*)(?:(alpha|beta)([1-9]\d*))?\Z")
 @dataclass(frozen=True, slots=True)
 class CustomKind(Kind):
     """``selectable`` are the paths that field selectors may name, without leading dots; ``scale`` the three paths of
-    the scale subresource; ``warning`` what every request to a deprecated version is told; ``generation`` that of the
-    definition, which makes rows of different states different."""
+    the scale subresource; ``warning`` what every request to a deprecated version is told; ``uid`` and ``generation`` are
+    those of the definition, which makes rows of different states different."""
 
     one: str = ""
     many: str = ""
@@ -30,6 +30,7 @@ class CustomKind(Kind):
     scale: tuple[str, str, str] | None = None
     columns: tuple[tuple[str, str, str, str, int, str], ...] | None = None
     warning: str = ""
+    uid: str = ""
     generation: int = 0
 
     @property
@@ -131,6 +132,7 @@ def kinds_of(crd: Json) -> list[CustomKind]:
                 scale=None if scale is None else _scale_paths(scale),
                 columns=_columns(version),
                 warning=_warning(crd, version, kind),
+                uid=crd["metadata"].get("uid", ""),
                 generation=int(crd["metadata"].get("generation") or 0),
             )
         )

@@ -33,7 +33,7 @@ def allowed_conflicts(
         last = orjson.loads(text)
     except orjson.JSONDecodeError:
         return conflicts
-    if not isinstance(last, dict):
+    if not isinstance(last, dict) or not last.get("kind"):
         return conflicts
     allowed = held(shape(schema), last) or {}
     return [(entry, left) for entry, fields in conflicts if (left := sets.difference(fields, allowed))]

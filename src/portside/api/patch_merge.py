@@ -25,6 +25,9 @@ def merge_patch(obj: Json, patch: Any) -> Json:
 
 
 def _merged(target: Any, patch: Any) -> Any:
+    if isinstance(patch, list):
+        # Within a list, members stay null; fields of its objects do not.
+        return [_merged(None, entry) if isinstance(entry, (dict, list)) else entry for entry in patch]
     if not isinstance(patch, dict):
         return patch
     out = dict(target) if isinstance(target, dict) else {}

@@ -78,6 +78,11 @@ def prune(schema: Schema, obj: Json) -> list[str]:
     return [f'unknown field "{path}"' for path in (*own, *sorted(pruned), *sorted(embedded))]
 
 
+def prune_value(published: Json, value: Any, *, root: bool) -> Any:
+    """``value`` without what a schema does not name; ``root``: it is a whole resource."""
+    return _prune(schema_from_crd(published) if root else _node(published), value, "", [], [])
+
+
 def _prune(schema: Schema | None, value: Any, path: str, found: list[str], embedded: list[str]) -> Any:
     """``schema`` None: everything below is kept."""
     if isinstance(value, float):
@@ -120,7 +125,8 @@ def _path(text: str) -> str:
 
 
 def whole(number: float) -> int | float:
-    """The number Go's JSON would write and read again: whole below 1e21 without a fraction, -0.0 as 0."""
-    if not number.is_integer() or abs(number) >= 1e21:
+    """The number Go's JSON would write and read again: whole ones without a fraction, -0.0 as 0; the largest stay as
+    they are, which is the same number in other digits."""
+    if not number.is_integer() or not -INT64 - 1 <= number < 2**64:
         return number
     return int(Decimal(repr(number)))

@@ -90,8 +90,8 @@ class ApiServer(Hosting):
             self._second, self._stamp = second, rfc3339(second)
         return self._stamp
 
-    def set_custom(self, kinds: dict[Key, CustomKind], resources: dict[Key, CustomResource]) -> None:
-        """Serve these custom resources, in this order, and no others."""
+    def set_custom(self, kinds: dict[Key, CustomKind], resources: dict[Key, CustomResource], documents: Any) -> None:
+        """Serve these custom resources, in this order, and no others; ``documents`` publishes them."""
         for key in [k for k, kind in self.table.items() if kind.custom]:
             del self.table[key]
             self._resources.pop(key, None)
@@ -99,7 +99,7 @@ class ApiServer(Hosting):
             if key not in self.table:
                 self.table[key] = kind
                 self._resources[key] = resources[key]
-        self.documents.refresh()
+        self.documents.refresh(documents)
 
     def register(self, group: str, plural: str, subresource: str, handler: Handler) -> None:
         """Let ``handler`` answer a subresource (or, with "", creations of a virtual kind) from now on."""
@@ -132,7 +132,7 @@ class ApiServer(Hosting):
                 return None
             if (attributes.group, attributes.resource) in DEPRECATED:
                 return None
-            if attributes.group in self.custom.groups:
+            if attributes.group in self.custom.groups or not self.documents.discovery.has(attributes.group):
                 return None
             route = resolve(request, attributes, self.table)
             if (route.kind.group, route.kind.plural, "") in self.handlers:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from portside.api.customkind import CustomKind
 from portside.api.kinds import Kind, Sub
 
 Json = dict[str, Any]
@@ -81,7 +82,8 @@ def _legacy_entries(kind: Kind) -> Iterable[Json]:
         entry["shortNames"] = list(kind.short)
     if kind.categories:
         entry["categories"] = list(kind.categories)
-    if "list" in kind.verbs and "create" in kind.verbs:
+    kept = not isinstance(kind, CustomKind) or kind.storage
+    if "list" in kind.verbs and "create" in kind.verbs and kept:
         entry["storageVersionHash"] = storage_hash(kind)
     yield entry
     for sub in kind.subs:

@@ -27,12 +27,16 @@ class Documents:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
         self._started = time.time()
+        self._openapi: Any = None
+        self._custom: Any = None
         self.refresh()
 
-    def refresh(self) -> None:
-        """The table of kinds has changed."""
+    def refresh(self, custom: Any = None) -> None:
+        """The table of kinds has changed; ``custom`` makes the OpenAPI of its custom resources."""
         self.discovery = Discovery(self._server.table.values())
-        self._openapi: Any = None
+        self._custom = custom
+        if self._openapi is not None:
+            self._openapi.set_custom(custom)
 
     def nothing(self) -> Response:
         return Response(404, b"404 page not found\n", health.TEXT)
@@ -110,6 +114,8 @@ class Documents:
             return self._document(request, found.group(group))
         if len(parts) == 3 and found.has(group, parts[2]):
             return self._document(request, found.resources(group, parts[2]))
+        if group in self._server.custom.groups:
+            return self.nothing()
         raise not_found()
 
     def _document(self, request: Request, body: Json) -> Response:
@@ -122,7 +128,8 @@ class Documents:
         from portside.server.openapi import OpenApi
 
         if self._openapi is None:
-            self._openapi = OpenApi(self._server.table.values())
+            self._openapi = OpenApi(k for k in self._server.table.values() if not k.custom)
+            self._openapi.set_custom(self._custom)
         # Documents take a second to make the first time: the loop goes on meanwhile.
         made: Response | None = await asyncio.to_thread(self._openapi.answer, request, parts)
         return made or self.nothing()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -57,7 +57,8 @@ def _plain(node: Any, prefix: str) -> Any:
     return node
 
 
-def _parameters(verb: str, v2: bool) -> list[Json]:
+def parameters(verb: str, v2: bool) -> list[Json]:
+    """The query of an operation."""
     names: dict[str, tuple[str, str]] = {}
     if verb in ("create", "update", "patch"):
         names = {
@@ -95,12 +96,43 @@ METHODS = {"get": "get", "list": "get", "create": "post", "update": "put", "patc
 ACTIONS = {"create": "post", "update": "put", "deletecollection": "deletecollection"}
 
 
+def plain_definitions(names: list[str], prefix: str) -> Json:
+    """Published definitions and all they refer to, with references under ``prefix``; names that are none are left out."""
+    queue, found, definitions = list(names), {}, all_definitions()
+    while queue:
+        name = queue.pop()
+        if name in found or name not in definitions:
+            continue
+        raw = definitions[name]
+        found[name] = _plain(raw, prefix)
+        queue += [m.decode() for m in REF.findall(orjson.dumps(raw))]
+    return dict(sorted(found.items()))
+
+
+class Custom(Protocol):
+    """The part of the documents that comes from custom resources."""
+
+    def places(self) -> dict[str, str]: ...
+
+    def document(self, place: str) -> bytes | None: ...
+
+    def v2(self) -> tuple[bytes, bytes]: ...
+
+
 class OpenApi:
-    """Documents for one table of kinds."""
+    """Documents for the built-in kinds, and what ``set_custom`` adds to them."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
         self._kinds = list(kinds)
         self._documents: dict[str, bytes] = {}
+        self._parts: tuple[bytes, bytes] | None = None
+        self._protobuf: bytes | None = None
+        self.set_custom(None)
+
+    def set_custom(self, custom: Custom | None) -> None:
+        """From now on these custom resources; what is made of built-in kinds stays."""
+        self._custom = custom
+        self._custom_documents: dict[str, bytes] = {}
         self._index: bytes | None = None
         self._v2: bytes | None = None
         self._v2_protobuf: bytes | None = None
@@ -112,18 +144,35 @@ class OpenApi:
         if parts[1:] == ["v2"]:
             return self._v2_in_form(request)
         place = "/".join(parts[2:])
-        if len(parts) > 2 and parts[1] == "v3" and place in self.places():
-            return self._with_etag(request, self.document(place))
+        if len(parts) > 2 and parts[1] == "v3":
+            if place in self.places():
+                return self._with_etag(request, self.document(place))
+            if (made := self._custom_document(place)) is not None:
+                return self._with_etag(request, made)
         return None
+
+    def _custom_document(self, place: str) -> bytes | None:
+        made = self._custom_documents.get(place)
+        if made is None and self._custom is not None and (made := self._custom.document(place)) is not None:
+            self._custom_documents[place] = made
+        return made
+
+    def _in_protobuf(self) -> bytes:
+        """Fields of a message may come in parts: what custom resources add is put behind the rest."""
+        from portside.server.openapi_protobuf import encode, more_definitions
+
+        if self._protobuf is None:
+            paths, definitions = self._built_in_v2()
+            self._protobuf = encode(_v2_document(paths, definitions))
+        more = self._custom.v2()[1] if self._custom is not None else b""
+        return self._protobuf + more_definitions(b"{" + more + b"}") if more else self._protobuf
 
     def _v2_in_form(self, request: Request) -> Response:
         """JSON, or the protobuf form that Go clients ask for."""
         if OPENAPI_V2 not in request.header("accept").replace("@", "."):
             return self._with_etag(request, self.v2())
         if self._v2_protobuf is None:
-            from portside.server.openapi_protobuf import encode
-
-            self._v2_protobuf = encode(self.v2())
+            self._v2_protobuf = self._in_protobuf()
         return self._with_etag(request, self._v2_protobuf, OPENAPI_V2)
 
     def _with_etag(self, request: Request, raw: bytes, media: str = "application/json") -> Response:
@@ -148,6 +197,8 @@ class OpenApi:
             for place in self.places():
                 stamp = hashlib.sha256(repr([k for k in self._kinds if self._place(k) == place]).encode()).hexdigest()
                 paths[place] = {"serverRelativeURL": f"/openapi/v3/{place}?hash={stamp.upper()[:128]}"}
+            for place, stamp in (self._custom.places() if self._custom is not None else {}).items():
+                paths.setdefault(place, {"serverRelativeURL": f"/openapi/v3/{place}?hash={stamp}"})
             self._index = orjson.dumps({"paths": paths})
         return self._index
 
@@ -168,14 +219,19 @@ class OpenApi:
 
     def v2(self) -> bytes:
         if self._v2 is None:
-            body = {
-                "swagger": "2.0",
-                "info": {"title": "Kubernetes", "version": "v1.37.2"},
-                "paths": self._paths(self._kinds, v2=True),
-                "definitions": self._schemas(self._kinds, "#/definitions/"),
-            }
-            self._v2 = orjson.dumps(body)
+            paths, definitions = self._built_in_v2()
+            if self._custom is not None:
+                more_paths, more = self._custom.v2()
+                paths, definitions = b",".join(filter(None, (paths, more_paths))), definitions + b"," + more
+            self._v2 = _v2_document(paths, definitions)
         return self._v2
+
+    def _built_in_v2(self) -> tuple[bytes, bytes]:
+        """Members of paths and definitions, without braces."""
+        if self._parts is None:
+            schemas = self._schemas(self._kinds, "#/definitions/")
+            self._parts = orjson.dumps(self._paths(self._kinds, v2=True))[1:-1], orjson.dumps(schemas)[1:-1]
+        return self._parts
 
     def _schemas(self, kinds: list[Kind], prefix: str) -> Json:
         queue = [definition_name(k.group, k.version, n) for k in kinds for n in (k.kind, k.kind + "List")]
@@ -184,16 +240,7 @@ class OpenApi:
             "io.k8s.apimachinery.pkg.apis.meta.v1." + n
             for n in ("DeleteOptions", "Status", "Patch", "WatchEvent", "APIResourceList")
         ]
-        found: Json = {}
-        definitions = all_definitions()
-        while queue:
-            name = queue.pop()
-            if name in found or name not in definitions:
-                continue
-            raw = definitions[name]
-            found[name] = _plain(raw, prefix)
-            queue += [m.decode() for m in REF.findall(orjson.dumps(raw))]
-        return dict(sorted(found.items()))
+        return plain_definitions(queue, prefix)
 
     def _paths(self, kinds: list[Kind], *, v2: bool) -> Json:
         paths: Json = {}
@@ -238,7 +285,7 @@ class OpenApi:
         made: Json = {
             "description": f"{verb} {kind.kind}{' ' + sub if sub else ''}",
             "operationId": f"{verb}{kind.group.replace('.', '')}{kind.version}{kind.plural}{sub}",
-            "parameters": _parameters(verb, v2),
+            "parameters": parameters(verb, v2),
             "responses": {"200": answer, "401": {"description": "Unauthorized"}},
             "x-kubernetes-action": ACTIONS.get(verb, verb),
             "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
@@ -255,3 +302,8 @@ class OpenApi:
             else:
                 made["requestBody"] = {"required": True, "content": {m: {"schema": sent} for m in types}}
         return made
+
+
+def _v2_document(paths: bytes, definitions: bytes) -> bytes:
+    head = b'{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1.37.2"},"paths":{'
+    return head + paths + b'},"definitions":{' + definitions + b"}}"

@@ -72,3 +72,9 @@ def encode(document: bytes) -> bytes:
     info = _text(1, body["info"]["title"]) + _text(2, body["info"]["version"])
     definitions = b"".join(_named(1, name, _schema(schema)) for name, schema in body["definitions"].items())
     return _text(SWAGGER, body["swagger"]) + _field(INFO, info) + _field(PATHS, b"") + _field(DEFINITIONS, definitions)
+
+
+def more_definitions(document: bytes) -> bytes:
+    """Definitions given as a JSON object, to be put behind an encoded document."""
+    found = orjson.loads(document)
+    return _field(DEFINITIONS, b"".join(_named(1, name, _schema(schema)) for name, schema in found.items()))

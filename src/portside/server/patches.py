@@ -176,6 +176,8 @@ async def _apply(
             request.warnings.extend(problems)
 
     async def applied(existing: Json) -> Json:
+        if existing:
+            resource.check_managers(existing)
         merged = _merged(server, resource, existing or None, value, attributes.subresource, options)
         _check_name(merged, attributes.name)
         check_namespace(resource, merged, attributes)

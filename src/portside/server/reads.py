@@ -177,7 +177,10 @@ async def select(resource: Resource, where: Filter, options: ListOptions) -> Lis
             return await cache.list_at(where, revision=revision, limit=limit, start=start)
         except Compacted:
             raise ExpiredContinue(make_token(-1, start)) from None
-    asked = parse_revision(options.revision, 400)
+    try:
+        asked = parse_revision(options.revision, 400)
+    except ApiError as error:
+        raise bad_request(f"invalid resource version: {error.message}") if resource.kind.custom else error from None
     if options.revision in ("", "0"):
         return cache.list(where, limit=0 if options.revision == "0" else limit)
     if options.match == "Exact" or (not options.match and limit):

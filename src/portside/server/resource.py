@@ -135,3 +135,6 @@ class Resource:
     def stored_alike(self, obj: CachedObject, form: Json) -> bool:
         """Whether what is stored is already in the form it would be written in."""
         return True
+
+    def check_managers(self, live: Json) -> None:
+        """Before an apply: whether ``live`` can be read in the versions of all its managers. Raises ApiError 500."""

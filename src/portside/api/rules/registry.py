@@ -107,6 +107,8 @@ class Rules:
     returns_object_on_delete: bool = False
     graceful: bool = False
     meta_first: bool = True
+    any_finalizer: bool = False
+    """Whether finalizers without a domain are welcome, as they are outside of the core kinds."""
 
     def before_create(self, obj: Json, ctx: Context) -> Errors:
         """Prepares ``obj`` (defaults applied, name given) for storing and tells what is wrong with it."""
@@ -116,11 +118,14 @@ class Rules:
         if self.generation:
             obj["metadata"]["generation"] = 1
         own = self.validate(obj, ctx)
-        of_meta = meta.validate(obj, self.kind.namespaced, self.name)
+        of_meta = self._of_meta(meta.validate(obj, self.kind.namespaced, self.name))
         errors = of_meta + own if self.meta_first else own + of_meta
         if not errors:
             self.canonicalize(obj)
         return errors
+
+    def _of_meta(self, errors: Errors) -> Errors:
+        return [e for e in errors if not e.field.startswith("metadata.finalizers[")] if self.any_finalizer else errors
 
     def before_update(self, obj: Json, old: Json, ctx: Context) -> Errors:
         """Prepares a replacement of ``old`` and tells what is wrong; an error of metadata comes once."""
@@ -136,7 +141,7 @@ class Rules:
         ):
             obj["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
         meta.keep_identity(obj, old)
-        errors = meta.validate_update(obj, old)
+        errors = self._of_meta(meta.validate_update(obj, old))
         errors += [e for e in self.validate_update(obj, old, ctx) if e not in errors]
         if not errors:
             self.canonicalize(obj)
@@ -148,7 +153,7 @@ class Rules:
         meta.keep_generation(obj, old)
         rules.prepare_update(obj, old, ctx)
         meta.keep_identity(obj, old)
-        errors = meta.validate_update(obj, old)
+        errors = self._of_meta(meta.validate_update(obj, old))
         return errors + [e for e in rules.validate_update(obj, old, ctx) if e not in errors]
 
 

@@ -15,6 +15,8 @@ import orjson
 
 from portside.api.custom import Custom
 from portside.api.customkind import CustomKind
+from portside.api.managed_merge import problems
+from portside.api.managed_tree import shape
 from portside.api.rules.registry import Rules
 from portside.api.schema import Schema
 from portside.api.status import ApiError
@@ -183,10 +185,11 @@ class CustomResource(Resource):
     async def convert(self, objects: list[Json], api_version: str) -> list[Json]:
         """Objects of any versions in one version, pruned by its schema."""
         target = self.versions.of(api_version)
+        others = [obj["apiVersion"] != api_version for obj in objects]
         done = await self.versions.converter.convert(objects, api_version)
-        for before, after in zip(objects, done, strict=True):
-            if target is not None and (after is not before or before["apiVersion"] != api_version):
-                target.coerce(after)
+        for obj, other in zip(done, others, strict=True):
+            if other and target is not None:
+                target.coerce(obj)
         return done
 
     async def stored_form(self, obj: Json) -> Json:
@@ -201,7 +204,10 @@ class CustomResource(Resource):
         copied: Json = orjson.loads(orjson.dumps(obj))
         if copied["apiVersion"] == self.versions.storage:
             return copied
-        return (await self.convert([copied], self.versions.storage))[0]
+        # Defaults of the stored version come with the first read at the latest; here they need no second look.
+        form = (await self.convert([copied], self.versions.storage))[0]
+        self._refresh(form)
+        return form
 
     async def answer(self, obj: Json, stored: Json) -> Json:
         if stored["apiVersion"] == self.kind.api_version:
@@ -215,6 +221,21 @@ class CustomResource(Resource):
         revision = stored["metadata"].pop("resourceVersion", None)
         meta = {k: v for k, v in form["metadata"].items() if k != "resourceVersion"}
         return revision is not None and stored == form | {"metadata": meta}
+
+    def check_managers(self, live: Json) -> None:
+        """The object as it is must be typed in the version of every manager; managers of versions that are gone go."""
+        entries = live["metadata"].get("managedFields") or []
+        known = [e for e in entries if self.versions.of(e.get("apiVersion", "")) is not None]
+        if len(known) != len(entries):
+            live["metadata"]["managedFields"] = known
+        if self.asks:
+            return
+        for version in {e["apiVersion"] for e in known} - {self.kind.api_version}:
+            custom = self.versions.of(version)
+            found = problems(shape(custom.schema), live) if custom is not None else []
+            if found:
+                text = found[0] if len(found) == 1 else "errors:\n" + "\n".join(f"  {line}" for line in found)
+                raise ApiError(500, "", text)
 
 
 class CustomForm(JsonForm):

@@ -45,6 +45,7 @@ class CustomTable:
         self.definitions: dict[str, Definition] = {}
         self.groups: frozenset[str] = frozenset()
         self._listeners: list[Callable[[str], None]] = []
+        self._pieces: dict[Any, bytes] = {}
 
     def on_change(self, listener: Callable[[str], None]) -> None:
         """Call ``listener(name)`` after a definition or an object of a custom resource that is going has changed."""
@@ -122,8 +123,21 @@ class CustomTable:
         server = self._server
         custom = in_preference(k for d in self.definitions.values() for k in d.kinds)
         by_key: dict[Key, CustomResource] = {_key(r.kind): r for d in self.definitions.values() for r in d.resources}
-        server.set_custom({_key(k): k for k in custom}, by_key)
+        documents = None
+        if custom:
+            from portside.server.custom.openapi import CustomDocuments
+
+            documents = CustomDocuments(custom, self._schema, self._pieces)
+        server.set_custom({_key(k): k for k in custom}, by_key, documents)
         self.groups = frozenset(k.group for k in custom)
+
+    def _schema(self, kind: CustomKind) -> Json:
+        """The published schema of a version, read from the definition each time: nothing parsed is kept."""
+        cached = self._server.caches.of(GROUP, PLURAL).at(f"{PREFIX}{kind.plural}.{kind.group}")
+        versions: list[Json] = orjson.loads(cached.full)["spec"]["versions"] if cached is not None else []
+        version: Json = next((v for v in versions if v["name"] == kind.version), {})
+        found: Json = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        return found
 
     def resolve(self, service: Json) -> str:
         """The address of a Service as a webhook's clientConfig names it. Raises HookError."""
