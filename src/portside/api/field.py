@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -21,12 +23,13 @@ class FieldError:
 
 
 def go_value(value: Any) -> str:
-    """A value as upstream prints it in a field error: strings quoted, objects as JSON, None as null."""
+    """A value as upstream prints it in a field error: strings quoted, objects as Go's JSON (``<`` is ``\\u003c``), None as null."""
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if value is None:
         return "null"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.translate(_HTML) if isinstance(value, dict | list) else text
 
 
 def _with(text: str, detail: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from portside.api.cel import costs, stdlib
+from portside.api.cel import costs, patterns, stdlib
+from portside.api.cel.comparison import appended
 from portside.api.cel.functions import Overload, library
 from portside.api.cel.syntax import Call
 from portside.api.cel.types import Type
@@ -35,6 +36,7 @@ _CLASSES: dict[str, type] = {
     "null_type": type(None),
     "map": dict,
 }
+_PATTERNS = frozenset(("matches", "find", "findAll"))
 CONVERSIONS = frozenset(("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"))
 
 
@@ -95,6 +97,8 @@ def make(node: Call, args: list[Closure]) -> Closure:
     function, overloads = node.function, node.overloads
     if len(overloads) == 1 and overloads[0].run is not None and _static(node, overloads[0]):
         run = overloads[0].run
+        if overloads[0].id == "add_list" and node.args[0].type.list_type:
+            run = appended(node.args[0].type)
         if function in _OPERATORS and len(args) == 2:
             quick = _quick(overloads[0].id, args[0], args[1])
             if quick is not None:
@@ -103,6 +107,8 @@ def make(node: Call, args: list[Closure]) -> Closure:
         run = dispatch(_candidates(function, node.target is not None), function)
     if function in CONVERSIONS and type(args[0]) is Constant:
         return Constant(run(args[0].value))
+    if function in _PATTERNS and isinstance(pattern := args[1], Constant):
+        patterns.compiled(pattern.value)  # a bad one is told before it is used
     cost = costs.of_call(function, overloads[0].id if len(overloads) == 1 else "")
     if function == "@in" and type(args[1]) is Constant and args[1].value.__class__ is list:
         cost = costs.nothing

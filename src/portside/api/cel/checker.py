@@ -99,7 +99,7 @@ class _Checker:
     def ident(self, node: Ident) -> Type:
         found = self.lookup(node.name)
         if found is None:
-            self.undeclared(node, node.name.removeprefix("."))
+            self.undeclared(node, node.name)
             return t.ERROR
         node.resolved = node.name.removeprefix(".")
         return found
@@ -186,6 +186,9 @@ class _Checker:
             self.report(node, f"found no matching overload for '{name}' applied to '{shown}'")
             return t.ERROR
         node.overloads = tuple(chosen)
+        if name == "_+_" and args[0].list_type and result.kind == "list":
+            result = t.list_of(result.params[0])
+            result.list_type, result.keys = args[0].list_type, args[0].keys
         return result
 
     def logical(self, node: Call, args: list[Type]) -> Type:

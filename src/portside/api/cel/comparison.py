@@ -16,8 +16,11 @@ def equality(first: Type, second: Type) -> Same:
     """How values of two types that may be compared are compared."""
     if first.kind == second.kind and first.kind in _NATIVE and first.kind != "bool":
         return _native
-    chosen = first if _special(first, ()) else second
-    return _by_type(chosen) if _special(chosen, ()) else equal
+    if _special(first, ()):
+        return _by_type(first)
+    if not _special(second, ()):
+        return equal
+    return _ordered(_by_type(second.params[0])) if second.kind == "list" else _by_type(second)
 
 
 def _native(a: Any, b: Any) -> bool:
@@ -67,11 +70,12 @@ def _structs(type_: Type) -> Same:
     return same
 
 
+def _ordered(item: Same) -> Same:
+    return lambda a, b: len(a) == len(b) and all(map(item, a, b))
+
+
 def _lists(type_: Type) -> Same:
     item = _by_type(type_.params[0])
-
-    def ordered(a: Any, b: Any) -> bool:
-        return len(a) == len(b) and all(map(item, a, b))
 
     def as_set(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(any(item(x, y) for y in b) for x in a)
@@ -88,4 +92,34 @@ def _lists(type_: Type) -> Same:
             return all((other := found.get(tuple(x.get(k) for k in keys))) is not None and item(x, other) for x in a)
 
         return keyed
-    return ordered
+    return _ordered(item)
+
+
+def appended(type_: Type) -> Callable[[Any, Any], list[Any]]:
+    """``a + b`` of a list that is a set or a map by key: what is there already is not added again, or is replaced."""
+    item = _by_type(type_.params[0])
+    if type_.list_type == "set":
+
+        def union(a: list[Any], b: list[Any]) -> list[Any]:
+            made = list(a)
+            for value in b:
+                if not any(item(value, have) for have in made):
+                    made.append(value)
+            return made
+
+        return union
+    keys = type_.keys
+
+    def merge(a: list[Any], b: list[Any]) -> list[Any]:
+        made = list(a)
+        at = {tuple(v.get(k) for k in keys): i for i, v in enumerate(made)}
+        for value in b:
+            key = tuple(value.get(k) for k in keys)
+            if key in at:
+                made[at[key]] = value
+            else:
+                at[key] = len(made)
+                made.append(value)
+        return made
+
+    return merge

@@ -128,7 +128,6 @@ _BY_FUNCTION: dict[str, Cost] = {
     **dict.fromkeys(
         ("distinct", "sort", "@sortByAssociatedKeys"), lambda values, result: LIST_CALL + 2 * size(values[0]) ** 2
     ),
-    "includes": lambda values, result: _traversal(values[0]),
     "validate": _validated,
 }
 _UNIT = frozenset(("in_map", "add_int64", "add_uint64", "add_double", "add_list", "string_to_string", "bytes_to_bytes"))

@@ -62,6 +62,12 @@ def from_schema(schema: Json, *, root: bool = False, name: str = "object") -> Ty
     return found[0] if found else None
 
 
+def smallest(schema: Json, *, root: bool = False) -> int:
+    """The least bytes that a value of the schema takes as JSON."""
+    found = _Reader().read(schema, root, "object", 0)
+    return found[1] if found else 0
+
+
 class _Reader:
     """Returns types with the smallest size of their JSON text, which bounds how many of them fit into a request."""
 
@@ -80,7 +86,7 @@ class _Reader:
         items = schema.get("items")
         if not isinstance(items, Mapping):
             return None
-        child = self.read(items, bool(items.get("x-kubernetes-embedded-resource")), f"{name}.@items", depth + 1)
+        child = self.read(items, bool(items.get("x-kubernetes-embedded-resource")), f"{name}.@idx", depth + 1)
         if child is None:
             return None
         limit = schema.get("maxItems")
@@ -114,7 +120,7 @@ class _Reader:
         return types.struct(name, fields), smallest
 
     def map(self, schema: Json, more: Json, name: str, depth: int) -> tuple[Type, int] | None:
-        child = self.read(more, bool(more.get("x-kubernetes-embedded-resource")), f"{name}.@values", depth + 1)
+        child = self.read(more, bool(more.get("x-kubernetes-embedded-resource")), f"{name}.@elem", depth + 1)
         if child is None:
             return None
         limit = schema.get("maxProperties")
@@ -178,23 +184,28 @@ def _bytes(value: Any) -> Any:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        raise CelRuntimeError(f"Invalid base64 encoded string: {value}") from None
+        at = next((i for i, c in enumerate(value) if not (c.isalnum() or c in "+/=")), len(value) - len(value) % 4)
+        text = f"Invalid byte formatted string {value}: illegal base64 data at input byte {at}"
+        raise CelRuntimeError(text) from None
 
 
-def _converter(parse: Callable[[str], Any], what: str) -> Callable[[Any], Any]:
+def _converter(parse: Callable[[str], Any], what: str, layout: str) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         if not isinstance(value, str):
             return value
         made = parse(value)
         if made is None:
-            raise CelRuntimeError(f"Invalid {what} {value}")
+            why = f'parsing time "{value}" as "{layout}": cannot parse "{value}" as "{layout[:4]}"'
+            if not layout:
+                why = f'time: invalid duration "{value}"'
+            raise CelRuntimeError(f"Invalid {what} formatted string {value}: {why}")
         return made
 
     return convert
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {
-    "duration": _converter(stdlib_time.parse_duration, "duration"),
-    "date": _converter(stdlib_time.parse_date, "date"),
-    "date-time": _converter(stdlib_time.parse_timestamp, "date-time"),
+    "duration": _converter(stdlib_time.parse_duration, "duration", ""),
+    "date": _converter(stdlib_time.parse_date, "date", "2006-01-02"),
+    "date-time": _converter(stdlib_time.parse_timestamp, "date-time", "2006-01-02T15:04:05Z07:00"),
 }

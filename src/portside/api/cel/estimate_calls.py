@@ -157,7 +157,7 @@ def _subject(node: Call) -> tuple[Node | None, Node | None]:
 
 
 def _validated(estimator: Estimator, node: Call) -> Found | None:
-    text = scale(add(estimator.known(node.args[0]), _ONE), TRAVERSAL)
+    text = scale(estimator.known(node.args[0]), TRAVERSAL)
     return times(text, fixed(scale_one(128, PATTERN))), None
 
 
@@ -208,10 +208,6 @@ def _range(estimator: Estimator, node: Call) -> Found | None:
     count = _literal_int(node.args[0])
     size = (0, MOST) if count is None else fixed(max(count, 0))
     return add(size, fixed(LIST_CALL)), size
-
-
-def _included(estimator: Estimator, node: Call) -> Found | None:
-    return (estimator.known(node.target), None) if node.target is not None else None
 
 
 def _nominal(estimator: Estimator, node: Call) -> Found | None:
@@ -284,7 +280,6 @@ _BY_FUNCTION: dict[str, Rule] = {
     ),
     "slice": _sliced,
     "lists.range": _range,
-    "includes": _included,
 }
 
 

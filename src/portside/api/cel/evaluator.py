@@ -85,11 +85,12 @@ class Compiler:
         if target.kind == "struct":
             known = target.fields[node.field]
             field, convert = known.source, known.type.convert
+        fixed = target.kind == "struct"
         if node.test:
-            return _tested(operand, field)
+            return _tested(operand, field, fixed)
         if node.optional or declared.is_optional:
-            return _optional_field(operand, field, convert)
-        return _field(operand, field, convert) if convert else _plain_field(operand, field)
+            return _optional_field(operand, field, convert, fixed)
+        return _struct_field(operand, field, convert) if fixed else _plain_field(operand, field)
 
     def attribute(self, node: Node) -> Closure:
         """What is selected from or indexed: reading it is one more step unless it is itself a name, a field or a member."""
@@ -328,28 +329,34 @@ def _plain_field(operand: Closure, field: str) -> Closure:
     return read
 
 
-def _field(operand: Closure, field: str, convert: Callable[[Any], Any]) -> Closure:
+def _struct_field(operand: Closure, field: str, convert: Callable[[Any], Any] | None) -> Closure:
+    """A field of an object with a declared type. Null counts as absent there."""
+
     def read(frame: Frame) -> Any:
         value = operand(frame)
         frame[SPENT] += 1
-        found = value[field] if value.__class__ is dict and field in value else read_field(value, field)
-        return found if found is None else convert(found)
+        found = value.get(field) if value.__class__ is dict else read_field(value, field)
+        if found is None:
+            raise CelRuntimeError(f"no such key: {field}")
+        return found if convert is None else convert(found)
 
     return read
 
 
-def _optional_field(operand: Closure, field: str, convert: Callable[[Any], Any] | None) -> Closure:
+def _optional_field(operand: Closure, field: str, convert: Callable[[Any], Any] | None, fixed: bool) -> Closure:
     def read(frame: Frame) -> Any:
         found = optional_field(operand(frame), field)
+        if fixed and found.value is None:
+            return Optional.NONE
         frame[SPENT] += found.present
-        if convert is not None and found.present and found.value is not None:
+        if convert is not None and found.value is not None:
             return Optional(convert(found.value))
         return found
 
     return read
 
 
-def _tested(operand: Closure, field: str) -> Closure:
+def _tested(operand: Closure, field: str, fixed: bool) -> Closure:
     def test(frame: Frame) -> Any:
         value = operand(frame)
         if value.__class__ is Optional:
@@ -357,7 +364,7 @@ def _tested(operand: Closure, field: str) -> Closure:
         mapping = _mapping(value)
         if mapping is None:
             raise CelRuntimeError(f"no such key: {field}")
-        return field in mapping
+        return field in mapping and not (fixed and mapping[field] is None)
 
     return test
 

@@ -103,7 +103,7 @@ def declare(text: str, implementations: Mapping[str, Callable[..., Any]]) -> lis
 
 @cache
 def library() -> dict[str, tuple[Overload, ...]]:
-    """All functions of the Kubernetes 1.37 environment."""
+    """All functions that new expressions may use in Kubernetes 1.37 (those of 1.36; ``includes`` comes a release later)."""
     from portside.api.cel import (
         lib_addresses,
         lib_authorizer,

@@ -21,7 +21,6 @@ list_first: list(V) :: first() -> optional(V)
 list_last: list(V) :: last() -> optional(V)
 list_flatten: list(list(T)) :: flatten() -> list(T)
 list_flatten_int: list(dyn) :: flatten(int) -> list(dyn)
-list_includes_dyn_dyn: dyn :: includes(dyn) -> bool
 list_reverse: list(T) :: reverse() -> list(T)
 list_slice: list(T) :: slice(int, int) -> list(T)
 lists_range: lists.range(int) -> list(int)
@@ -139,10 +138,6 @@ def _sort_by_keys(values: list[Any], keys: list[Any]) -> list[Any]:
     return [values[i] for i in sorted(range(len(values)), key=lambda i: _KEY(keys[i]))]
 
 
-def _includes(container: Any, item: Any) -> bool:
-    return container.__class__ is list and stdlib.contained(item, container)
-
-
 def _contains(values: list[Any], part: list[Any]) -> bool:
     return all(stdlib.contained(v, values) for v in part)
 
@@ -159,7 +154,6 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "list_last": lambda values: Optional(values[-1]) if values else Optional.NONE,
     "list_flatten": _flatten,
     "list_flatten_int": _flatten,
-    "list_includes_dyn_dyn": _includes,
     "list_reverse": lambda values: values[::-1],
     "list_slice": _slice,
     "lists_range": _range,

@@ -284,4 +284,4 @@ class _Parser:
         called = self.take("(")
         if called is not None:
             return macros.expand(called.pos, name, None, self.arguments(), self.report)
-        return Ident((dot or token).pos, name)
+        return Ident(token.pos, name)

@@ -74,6 +74,9 @@ class Program:
             value = self._run(frame)
         except RecursionError:
             raise CelRuntimeError("expression is nested too deeply to evaluate") from None
+        except (TypeError, AttributeError, ValueError, LookupError, ArithmeticError):
+            # a value that is not what its declared type says, such as an object stored under another schema
+            raise CelRuntimeError("no such overload") from None
         finally:
             self.spent = frame[SPENT]  # type: ignore[assignment]
         if self.spent > frame[ALLOWED]:  # type: ignore[operator]

@@ -56,8 +56,7 @@ def tokenize(text: str) -> tuple[list[Token], list[Issue]]:
         if found is None:
             half = _HALF.match(text, at)
             stop = min((half.end() if half else at) + 1, size)
-            shown = text[at:stop].replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
-            issues.append(Issue(at, f"Syntax error: token recognition error at: '{shown}'"))
+            issues.append(Issue(at, f"Syntax error: token recognition error at: '{text[at:stop]}'"))
             at = stop
             continue
         kind = found.lastgroup or ""
