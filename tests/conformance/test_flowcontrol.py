@@ -1,0 +1,90 @@
+"""Conformance: the API of priority and fairness, with the real kubectl."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.conftest import Cluster
+
+Json = dict[str, Any]
+API = "flowcontrol.apiserver.k8s.io/v1"
+LIMITED = {"type": "Limited", "limited": {"nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}}}
+SUBJECT = {"kind": "User", "user": {"name": "example-e2e-non-existent-user"}}
+SCHEMA = {
+    "matchingPrecedence": 9999,
+    "priorityLevelConfiguration": {"name": "global-default"},
+    "distinguisherMethod": {"type": "ByUser"},
+    "rules": [{"subjects": [SUBJECT], "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]}],
+}
+KINDS = [
+    ("FlowSchema", "flowschemas", SCHEMA, {"matchingPrecedence": 9998}),
+    (
+        "PriorityLevelConfiguration",
+        "prioritylevelconfigurations",
+        LIMITED,
+        {"limited": {"nominalConcurrencyShares": 4}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "plural", "spec", "change"), KINDS, ids=[k[0] for k in KINDS])
+def test_every_verb_and_the_status(simulated: Cluster, kind: str, plural: str, spec: Json, change: Json) -> None:
+    k, mark = simulated.kubectl, f"t-{uuid.uuid4().hex[:8]}"
+
+    def get(*words: str) -> Json:
+        found: Json = json.loads(k("get", plural, *words, "-o", "json"))
+        return found
+
+    groups = json.loads(k("get", "--raw", "/apis"))["groups"]
+    assert any(g["name"] == "flowcontrol.apiserver.k8s.io" for g in groups)
+    names = [f"{mark}-{n}" for n in range(3)]
+    for name in names:
+        body = {"apiVersion": API, "kind": kind, "metadata": {"name": name, "labels": {"mark": mark}}, "spec": spec}
+        k("create", "-f", "-", stdin=json.dumps(body))
+    assert [i["metadata"]["name"] for i in get("-l", f"mark={mark}")["items"]] == names
+    raw = f"/apis/{API}/{plural}?watch=1&timeoutSeconds=1&labelSelector=mark={mark}"
+    seen = [json.loads(line) for line in k("get", "--raw", raw).splitlines()]
+    assert [e["object"]["metadata"]["name"] for e in seen if e["type"] == "ADDED"] == names
+    first = names[0]
+    k(
+        "patch",
+        plural,
+        first,
+        "--type=merge",
+        "-p",
+        json.dumps({"spec": change, "metadata": {"annotations": {"p": "1"}}}),
+    )
+    got = get(first)
+    assert got["metadata"]["generation"] == 2 and got["metadata"]["annotations"] == {"p": "1"}
+    got["metadata"]["annotations"]["u"] = "2"
+    k("replace", "-f", "-", stdin=json.dumps(got))
+    assert get(first)["metadata"]["annotations"] == {"p": "1", "u": "2"}
+    condition = {
+        "type": "Tested",
+        "status": "True",
+        "reason": "Test",
+        "message": "m",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    k(
+        "patch",
+        plural,
+        first,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        json.dumps({"status": {"conditions": [condition]}}),
+    )
+    whole = get(first)
+    assert condition in whole["status"]["conditions"]
+    whole["status"]["conditions"] = [condition | {"message": "replaced"}]
+    k("replace", "--subresource=status", "-f", "-", stdin=json.dumps(whole))
+    assert any(c["message"] == "replaced" for c in get(first)["status"]["conditions"])
+    k("delete", plural, first)
+    assert [i["metadata"]["name"] for i in get("-l", f"mark={mark}")["items"]] == names[1:]
+    k("delete", plural, "-l", f"mark={mark}")
+    assert get("-l", f"mark={mark}")["items"] == []
