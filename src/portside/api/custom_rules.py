@@ -1,11 +1,12 @@
 """The place of CEL rules (x-kubernetes-validations) in the validation of custom resources and of their definitions.
 
-``compile_rules`` is called once per schema, ``validate_rules`` after every other check of an object, ``check_rules`` for
-every node of a definition's schema. What they answer is put where upstream puts it.
+``compile_rules`` is called once per schema, ``validate_rules`` after every other check of an object, ``check_rules`` after
+every other check of a definition's schema. The expression language is imported by the first schema that has a rule.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from portside.api.field import FieldError
@@ -27,14 +28,35 @@ def has_rules(schema: Any) -> bool:
 
 def compile_rules(schema: Json) -> Any:
     """The rules of a schema, ready to run; None when it has none."""
-    return schema if has_rules(schema) else None
+    if not has_rules(schema):
+        return None
+    from portside.api.schema_rules import compile_rules as compiled
+
+    return compiled(schema)
 
 
 def validate_rules(compiled: Any, new: Json, old: Json | None, path: str) -> tuple[Errors, list[str]]:
     """What the rules say of an object: errors, and warnings for those that an unchanged value is spared."""
-    return [], []
+    from portside.api.rule_evaluation import validate_rules as validate
+
+    return validate(compiled, new, old, path)
 
 
-def check_rules(schema: Json, path: str) -> Errors:
-    """What is wrong with the rules of one node of a definition's schema."""
-    return []
+def validate_default(schema: Json, default: Any, path: str, *, root: bool) -> Errors:
+    """What the rules say of a default value: it is held to transitions too, as its own old value."""
+    if not has_rules(schema):
+        return []
+    from portside.api.rule_evaluation import validate_rules as validate
+    from portside.api.schema_rules import compile_rules as compiled
+
+    place = compiled(schema, root=root)
+    return validate(place, default, default, path, ratchet=False)[0] if place is not None else []
+
+
+def check_rules(schema: Json, path: str, broken: Collection[str]) -> Errors:
+    """What is wrong with the rules of a definition's schema; ``broken`` are the places that have other errors."""
+    if not has_rules(schema):
+        return []
+    from portside.api.rules.crd_expressions import check_rules as check
+
+    return check(schema, path, broken)

@@ -98,11 +98,11 @@ def _child(schema: Json, name: str) -> Json:
 
 
 def validate_rules(
-    compiled: RulePlace, new: Any, old: Any, path: str = "", *, budget: int = OBJECT_BUDGET
+    compiled: RulePlace, new: Any, old: Any, path: str = "", *, budget: int = OBJECT_BUDGET, ratchet: bool = True
 ) -> tuple[Errors, list[str]]:
     """What the rules say of ``new``: errors, and warnings for what unchanged values are spared. ``old`` is None on creation."""
     walk = _Walk(budget)
-    pair = _Pair(new, old, compiled.schema) if old is not None else None
+    pair = _Pair(new, old, compiled.schema) if old is not None and ratchet else None
     with suppress(_Exhausted):
         walk.visit(compiled, new, old, path, pair, None)
     return walk.errors, walk.warnings

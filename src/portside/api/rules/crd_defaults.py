@@ -8,6 +8,7 @@ from typing import Any
 
 from portside.api.custom_embedded import embedded, head_errors
 from portside.api.custom_old import same
+from portside.api.custom_rules import validate_default
 from portside.api.custom_values import Validator
 from portside.api.field import FieldError, invalid_value
 
@@ -43,4 +44,5 @@ def _default(schema: Json, default: Any, path: str, root: bool) -> Errors:
     if isinstance(default, dict) and (root or schema.get("x-kubernetes-embedded-resource")):
         errors += head_errors(default, path)
     errors += embedded(schema, default, path)
-    return errors + Validator(schema).errors(default, None, path)
+    errors += Validator(schema).errors(default, None, path)
+    return errors or validate_default(schema, default, path, root=root)

@@ -63,8 +63,9 @@ def validate_schema(schema: Json, path: str, *, status: bool = False) -> Errors:
     if schema.get("nullable"):
         errors.append(forbidden_field(f"{path}.nullable", "nullable cannot be true at the root"))
     errors += _node(schema, path, root=True)
-    structural = validate_structure(schema, path)
-    return errors + (structural or validate_defaults(schema, path))
+    later = validate_structure(schema, path) or validate_defaults(schema, path)
+    broken = [path] if later else [e.field for e in errors]
+    return errors + check_rules(schema, path, broken) + later
 
 
 def unrecognized_formats(schema: Any) -> list[str]:
@@ -139,7 +140,7 @@ def _node(schema: Any, path: str, *, root: bool = False, no_default: str = "", i
         for at, child in enumerate(schema.get(field) or ()):
             errors += _node(child, f"{path}.{field}[{at}]", no_default=no_default, inside_meta=inside_meta)
     errors += _node(schema.get("items"), f"{path}.items", no_default=no_default, inside_meta=inside_meta)
-    return errors + _extensions(schema, path) + check_rules(schema, path)
+    return errors + _extensions(schema, path)
 
 
 def _of_type(schema: Json, path: str, wanted: str, extension: str) -> Errors:

@@ -30,6 +30,7 @@ _NARROWING = (
     ("x-kubernetes-list-map-keys", "empty"),
     ("x-kubernetes-list-type", "undefined"),
     ("x-kubernetes-map-type", "undefined"),
+    ("x-kubernetes-validations", "empty"),
 )
 
 
