@@ -377,3 +377,19 @@ def test_memory_over_the_limit_is_told(lab: Lab) -> None:
     lab.pod("oom", "tail /dev/zero", resources={"limits": {"memory": "16Mi"}})
     ended: Any = lab.phase("oom", "Failed")["containerStatuses"][0]["state"]["terminated"]
     assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137), json.dumps(ended)
+
+
+def test_a_pod_may_use_its_full_name(lab: Lab) -> None:
+    """setHostnameAsFQDN: what hostname prints."""
+    spec = {"hostname": "web", "subdomain": "front", "setHostnameAsFQDN": True}
+    assert lab.run("fqdn", "hostname", spec=spec) == f"web.front.{lab.namespace}.svc.cluster.local\n"
+
+
+def test_pod_level_resources_limit_the_whole_pod(lab: Lab) -> None:
+    """The pod's own figures are those of its group; the status repeats them."""
+    own = {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"cpu": "50m", "memory": "32Mi"}}
+    lab.pod("whole", "tail /dev/zero; sleep 1000", spec={"resources": own})
+    status = lab.phase("whole", "Failed", "Running")
+    assert (status["resources"], status["allocatedResources"]) == (own, own["requests"])
+    lab.until(lambda: lab.status("whole")["phase"] == "Failed", "killed at the pod's limit")
+    lab.delete("pods", "whole")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from portside.agent.eviction import CRITICAL
@@ -28,6 +30,39 @@ SAFE_SYSCTLS = frozenset(
         "net.ipv4.tcp_wmem",
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a node has for pods: room, labels, the conditions that press it, and what its runtime and kernel can do."""
+
+    allocatable: Mapping[str, str]
+    labels: Mapping[str, str]
+    pressing: Sequence[str] = ()
+    strict_groups: bool = False
+    apparmor: bool = False
+
+
+def has_apparmor(switch: Path = Path("/sys/module/apparmor/parameters/enabled")) -> bool:
+    """Whether the kernel confines processes by AppArmor profiles."""
+    try:
+        return switch.read_text().startswith("Y")
+    except OSError:
+        return False
+
+
+def confinement_problem(pod: Json, offer: Offer) -> tuple[str, str] | None:
+    """What the pod wants of its confinement and this node can't keep."""
+    spec = pod["spec"]
+    contexts = [spec.get("securityContext") or {}]
+    if contexts[0].get("supplementalGroupsPolicy") == "Strict" and not offer.strict_groups:
+        return "SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node"
+    for family in ("initContainers", "containers", "ephemeralContainers"):
+        contexts += [c.get("securityContext") or {} for c in spec.get(family) or ()]
+    profiles = {(c.get("appArmorProfile") or {}).get("type", "Unconfined") for c in contexts}
+    if profiles != {"Unconfined"} and not offer.apparmor:
+        return "AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"
+    return None
 
 
 def sysctl_problem(pod: Json) -> str:
@@ -69,18 +104,17 @@ def _feels_memory(pod: Json, tolerated: AbstractSet[str | None]) -> bool:
 def refusal(
     pod: Json,
     others: Iterable[Json],
-    *,
-    allocatable: Mapping[str, str],
-    labels: Mapping[str, str],
-    pressing: Sequence[str] = (),
+    offer: Offer,
 ) -> tuple[str, str] | None:
     """(reason, message) of a pod this node will not run; None when it is admitted."""
-    if problem := pressure_problem(pod, pressing):
+    if problem := pressure_problem(pod, offer.pressing):
         return "Evicted", problem
     if problem := sysctl_problem(pod):
         return "SysctlForbidden", problem
-    if problem := labels_problem(pod, labels):
+    if (found := confinement_problem(pod, offer)) is not None:
+        return found
+    if problem := labels_problem(pod, offer.labels):
         return "NodeAffinity", problem
-    if (lack := shortage(pod, others, allocatable)) is not None:
+    if (lack := shortage(pod, others, offer.allocatable)) is not None:
         return f"OutOf{lack.resource}", lack.text
     return None

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from portside.agent.admission import has_apparmor
 from portside.agent.cgroups import Cgroups
 from portside.agent.context import NodeContext, Settings, host_files
 from portside.agent.imagegc import ImageCollector
@@ -124,6 +125,8 @@ class Agent:
         try:
             self.tasks.keep("events", self.recorder.run)
             self.tasks.keep("services", self.services.run)
+            self.context.features = await self.runtime.features()
+            self.context.apparmor = has_apparmor()
             await until_answered(self.keeper.register, self.clock)
             self.tasks.keep("lease", self.keeper.keep_lease)
             self.tasks.keep("node status", self.keeper.keep_status)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from portside.agent import names
-from portside.agent.dns import Resolver, hostname
+from portside.agent.dns import Resolver, full_name, hostname
 from portside.agent.environment import ConfigProblem, expand
 from portside.agent.plan import spec_hash
 from portside.agent.resources import cgroup_parent, container_limits
@@ -36,6 +36,7 @@ MASKED = (
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 )
+MAX_NAME = 64  # the kernel's limit of a host name
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
@@ -45,11 +46,15 @@ def log_folder(root: Path, pod: Json) -> Path:
     return root / f"{meta['namespace']}_{meta['name']}_{meta['uid']}"
 
 
-def _profile(profile: Json | None, *, default: str) -> str:
+def _profile(profile: Json | None, *, default: str, root: Path | None = None) -> str:
+    """A profile for the runtime; those of type Localhost are files below ``root``, or names when there is none."""
     if not profile:
         return default
     kind = profile.get("type", "")
-    return f"Localhost:{profile.get('localhostProfile', '')}" if kind == "Localhost" else str(kind)
+    if kind != "Localhost":
+        return str(kind)
+    name = profile.get("localhostProfile", "")
+    return f"Localhost:{root / name if root is not None else name}"
 
 
 def _groups(pod: Json) -> tuple[int, ...]:
@@ -58,6 +63,19 @@ def _groups(pod: Json) -> tuple[int, ...]:
     if context.get("fsGroup") is not None:
         groups.append(context["fsGroup"])
     return tuple(groups)
+
+
+def own_name(pod: Json, domain: str) -> str:
+    """The name the pod calls itself: the short one, or with setHostnameAsFQDN the full one. Raises ConfigProblem."""
+    full = full_name(pod, domain)
+    if not (pod["spec"].get("setHostnameAsFQDN") and full):
+        return hostname(pod)
+    if len(full) > MAX_NAME:
+        raise ConfigProblem(
+            f"failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long "
+            f"({MAX_NAME} characters is the max, {len(full)} characters requested)"
+        )
+    return full
 
 
 def namespaces(pod: Json, target: str = "") -> Namespaces:
@@ -71,8 +89,10 @@ def namespaces(pod: Json, target: str = "") -> Namespaces:
     )
 
 
-def sandbox_spec(pod: Json, *, attempt: int, logs: Path, resolver: Resolver) -> SandboxSpec:
-    """The sandbox of a pod."""
+def sandbox_spec(
+    pod: Json, *, attempt: int, logs: Path, resolver: Resolver, profiles: Path | None = None, domain: str = ""
+) -> SandboxSpec:
+    """The sandbox of a pod. ``profiles``: the folder of seccomp profiles. Raises ConfigProblem."""
     meta, spec = pod["metadata"], pod["spec"]
     context = spec.get("securityContext") or {}
     everyone = (*spec["containers"], *(spec.get("initContainers") or ()))
@@ -89,7 +109,7 @@ def sandbox_spec(pod: Json, *, attempt: int, logs: Path, resolver: Resolver) -> 
         meta["namespace"],
         meta["uid"],
         attempt,
-        hostname="" if spec.get("hostNetwork") else hostname(pod),
+        hostname="" if spec.get("hostNetwork") else own_name(pod, domain),
         log_directory=str(log_folder(logs, pod)),
         labels=(meta.get("labels") or {}) | own,
         annotations=meta.get("annotations") or {},
@@ -103,14 +123,14 @@ def sandbox_spec(pod: Json, *, attempt: int, logs: Path, resolver: Resolver) -> 
             group=context.get("runAsGroup") if context.get("runAsUser") is not None else None,
             groups=_groups(pod),
             privileged=privileged,
-            seccomp=_profile(context.get("seccompProfile"), default="RuntimeDefault"),
+            seccomp=_profile(context.get("seccompProfile"), default="RuntimeDefault", root=profiles),
         ),
         sysctls={s["name"]: s["value"] for s in context.get("sysctls") or ()},
         ports=ports,
     )
 
 
-def security(pod: Json, container: Json, image: Image) -> Security:
+def security(pod: Json, container: Json, image: Image, profiles: Path | None = None) -> Security:
     """Effective identity and confinement. Raises ConfigProblem when runAsNonRoot can't be kept."""
     outer = pod["spec"].get("securityContext") or {}
     own = container.get("securityContext") or {}
@@ -146,7 +166,7 @@ def security(pod: Json, container: Json, image: Image) -> Security:
         no_new_privileges=own.get("allowPrivilegeEscalation") is False,
         add_capabilities=tuple(capabilities.get("add") or ()),
         drop_capabilities=tuple(capabilities.get("drop") or ()),
-        seccomp="" if privileged else _profile(pick("seccompProfile"), default="Unconfined"),
+        seccomp="" if privileged else _profile(pick("seccompProfile"), default="Unconfined", root=profiles),
         apparmor="" if privileged else _profile(pick("appArmorProfile"), default=""),
         masked_paths=() if unmasked else MASKED,
         readonly_paths=() if unmasked else READONLY,
@@ -164,6 +184,7 @@ def container_spec(
     mounts: Sequence[Mount],
     memory_capacity: int,
     target: str = "",
+    profiles: Path | None = None,
 ) -> ContainerSpec:
     """One container of a pod. Raises ConfigProblem."""
     meta, name = pod["metadata"], container["name"]
@@ -195,7 +216,7 @@ def container_spec(
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
         limits=container_limits(pod, container, memory_capacity),
-        security=security(pod, container, image),
+        security=security(pod, container, image, profiles),
         namespaces=namespaces(pod, target),
         image_name=container["image"],
     )

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from portside.agent.admission import Offer
 from portside.agent.cgroups import Cgroups
 from portside.agent.dns import Resolver, parse_resolv
 from portside.agent.environment import Place
 from portside.agent.images import Images
-from portside.agent.runtime import ContainerRuntime
+from portside.agent.pressure import conditions, signals
+from portside.agent.runtime import ContainerRuntime, Features
 from portside.agent.sources import Sources
 from portside.agent.status import NodeFacts
 from portside.agent.volumes import Volumes
@@ -51,6 +53,11 @@ class Settings:
         return self.home / "manifests"
 
     @property
+    def seccomp(self) -> Path:
+        """Where profiles of type Localhost lie."""
+        return self.home / "seccomp"
+
+    @property
     def logs(self) -> Path:
         return self.home / "pod-logs"
 
@@ -75,6 +82,13 @@ class NodeContext:
     cgroups: Cgroups | None = None
     neighbours: Callable[[], Iterable[Json]] = tuple
     labels: dict[str, str] = field(default_factory=dict)
+    features: Features = field(default_factory=Features)
+    apparmor: bool = False
+
+    def offer(self) -> Offer:
+        """What the node has for a pod at this moment."""
+        pressing = conditions(signals(self.settings.home))
+        return Offer(self.allocatable, self.labels, pressing, self.features.strict_groups, self.apparmor)
 
     def place(self, pod_ips: tuple[str, ...]) -> Place:
         ips = self.settings.ips

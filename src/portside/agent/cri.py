@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we start processes by exec only; read when grpc is loaded
@@ -15,12 +15,14 @@ import grpc.aio
 from cri_api.v1 import api_pb2
 
 from portside.agent import image_mounts
+from portside.agent.cri_events import event_id
 from portside.agent.runtime import (
     Container,
     ContainerSpec,
     Credentials,
     Disk,
     ExecResult,
+    Features,
     Image,
     Limits,
     Namespaces,
@@ -206,44 +208,6 @@ def _stats(message: Any) -> Stats:
     )
 
 
-def _fields(raw: bytes) -> Iterable[tuple[int, bytes]]:
-    """The length-delimited fields of a protobuf message; numbers are skipped. Enough to read an event's id."""
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = raw[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(raw):
-        key = varint()
-        if key & 7 == 0:
-            varint()
-        elif key & 7 == 2:
-            size = varint()
-            yield key >> 3, raw[at : at + size]
-            at += size
-        else:
-            at += 8 if key & 7 == 1 else 4
-
-
-def _event_id(envelope: bytes) -> str:
-    """The container id of a containerd task event (Envelope.event is Any: its value's first text is the id)."""
-    for number, value in _fields(envelope):
-        if number == 4:
-            body = dict(_fields(value)).get(2, b"")
-            for inner, text in _fields(body):
-                if inner == 1:
-                    return text.decode("utf-8", "replace")
-    return ""
-
-
 def _bytes_of(value: Any) -> bytes:
     return bytes(value)
 
@@ -309,6 +273,15 @@ class CriRuntime:
         answer = await self._call("Status", pb.StatusRequest())
         bad = [c for c in answer.status.conditions if not c.status]
         return not bad, ", ".join(f"{c.type}: {c.reason} {c.message}".strip() for c in bad)
+
+    async def features(self) -> Features:
+        answer = await self._call("Status", pb.StatusRequest())
+        handlers = {h.name: h.features for h in answer.runtime_handlers}
+        return Features(
+            bool(answer.features.supplemental_groups_policy),
+            frozenset(name for name, told in handlers.items() if told.user_namespaces),
+            frozenset(name for name, told in handlers.items() if told.recursive_read_only_mounts),
+        )
 
     async def run_sandbox(self, spec: SandboxSpec) -> str:
         request = pb.RunPodSandboxRequest(config=_sandbox_config(spec), runtime_handler=spec.handler)
@@ -477,7 +450,7 @@ class CriRuntime:
             request += b"\x0a" + bytes([len(text)]) + text
         try:
             async for envelope in subscribe(request, metadata=(("containerd-namespace", "k8s.io"),)):
-                yield _event_id(envelope)
+                yield event_id(envelope)
         except grpc.aio.AioRpcError as error:
             raise RuntimeFailure(error.details() or "event stream ended", error.code().name) from None
 

@@ -76,9 +76,8 @@ def hosts_file(pod: Json, ips: Sequence[str], *, host_text: str, domain: str) ->
         text = "# Kubernetes-managed hosts file (host network).\n" + host_text
     else:
         text = HOSTS_HEAD
-        name = hostname(pod)
-        subdomain = spec.get("subdomain")
-        full = f"{name}.{subdomain}.{pod['metadata']['namespace']}.svc.{domain}\t" if subdomain else ""
+        name, full = hostname(pod), full_name(pod, domain)
+        full = f"{full}\t" if full else ""
         for ip in ips:
             text += f"{ip}\t{full}{name}\n"
     if aliases := spec.get("hostAliases"):
@@ -86,6 +85,14 @@ def hosts_file(pod: Json, ips: Sequence[str], *, host_text: str, domain: str) ->
         for alias in aliases:
             text += "\t".join((alias["ip"], *(alias.get("hostnames") or ()))) + "\n"
     return text
+
+
+def full_name(pod: Json, domain: str) -> str:
+    """host.subdomain.namespace.svc.domain, "" for a pod without a subdomain."""
+    spec = pod["spec"]
+    if not spec.get("subdomain") or spec.get("hostnameOverride"):
+        return ""
+    return f"{hostname(pod)}.{spec['subdomain']}.{pod['metadata']['namespace']}.svc.{domain}"
 
 
 def hostname(pod: Json) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from portside.agent import probes
+from portside.agent import claims, probes
 from portside.agent.containers import container_spec, sandbox_spec
 from portside.agent.context import NodeContext, field_path, find_container
 from portside.agent.dns import hosts_file, resolver
@@ -52,18 +52,32 @@ class Launcher:
             cluster_dns=settings.cluster_dns,
             domain=settings.cluster_domain,
         )
-        return sandbox_spec(pod, attempt=attempt, logs=settings.logs, resolver=names)
+        return sandbox_spec(
+            pod,
+            attempt=attempt,
+            logs=settings.logs,
+            resolver=names,
+            profiles=settings.seccomp,
+            domain=settings.cluster_domain,
+        )
 
     async def start_sandbox(self, pod: Json, attempt: int) -> str:
-        """The sandbox and, meanwhile, the volumes. Raises RuntimeFailure; volume problems come up at the containers."""
-        spec = self.sandbox_spec(pod, attempt)
+        """The sandbox and, meanwhile, the volumes. Raises RuntimeFailure, ClaimProblem; volume problems come up at the containers."""
+        try:
+            spec = self.sandbox_spec(pod, attempt)
+            await claims.check(pod, self.context.sources)
+        except ConfigProblem as problem:
+            raise RuntimeFailure(str(problem), "") from None
         Path(spec.log_directory).mkdir(mode=0o755, parents=True, exist_ok=True)
         if wanted := pod["spec"].get("runtimeClassName"):
             found = await self.context.sources.runtime_class(wanted)
             if found is None:
                 text = f'failed to get RuntimeClass "{wanted}": runtimeclass.node.k8s.io "{wanted}" not found'
-                raise RuntimeFailure(text, "NOT_FOUND")
+                raise RuntimeFailure(text, "")
             spec = dataclasses.replace(spec, handler=found["handler"])
+        if pod["spec"].get("hostUsers") is False and spec.handler not in self.context.features.user_namespaces:
+            text = f'RuntimeClass handler "{spec.handler}" does not support user namespaces'
+            raise RuntimeFailure(text, "")
         if self.context.cgroups is not None:
             self.context.cgroups.apply_pod(pod)
         made, volumes = await asyncio.gather(
@@ -131,6 +145,7 @@ class Launcher:
                 mounts=mounts,
                 memory_capacity=self.context.settings.memory_capacity,
                 target=target,
+                profiles=self.context.settings.seccomp,
             )
         except (ConfigProblem, VolumeProblem, ApiError) as problem:
             say("Warning", "Failed", f"Error: {problem}")
@@ -201,6 +216,10 @@ class Launcher:
         for index, mount in enumerate(container.get("volumeMounts") or ()):
             host = paths[mount["name"]]
             sub = mount.get("subPath") or ""
+            if mount.get("recursiveReadOnly") == "Enabled":
+                raise ConfigProblem(
+                    f'volume "{mount["name"]}" requested recursive read-only mode, but it is not supported by the runtime'
+                )
             if expression := mount.get("subPathExpr"):
                 sub = expand(expression, env.get)
                 if "$(" in sub:

@@ -18,6 +18,7 @@ from portside.agent.runtime import (
     Credentials,
     Disk,
     ExecResult,
+    Features,
     Image,
     Limits,
     RuntimeFailure,
@@ -110,6 +111,9 @@ class MemoryRuntime:
 
     async def ready(self) -> tuple[bool, str]:
         return self.healthy, "" if self.healthy else "the runtime is down"
+
+    async def features(self) -> Features:
+        return Features()
 
     async def run_sandbox(self, spec: SandboxSpec) -> str:
         self._check()

@@ -222,6 +222,7 @@ class NodeKeeper:
         try:
             ready = await self._runtime.ready()
             version, images = await self._runtime.version(), await self._runtime.images()
+            features = await self._runtime.features()
         except RuntimeFailure as failure:
             ready = (False, f"container runtime is down: {failure.message}")
             return {
@@ -242,6 +243,7 @@ class NodeKeeper:
             "daemonEndpoints": {"kubeletEndpoint": {"Port": settings.port}},
             "nodeInfo": node_info(version),
             "images": image_list(images),
+            "features": {"supplementalGroupsPolicy": features.strict_groups},
         }
 
     async def report(self, node: Json, *, heartbeat: bool = False) -> None:

@@ -16,6 +16,7 @@ from portside.agent.resources import amount
 Json = dict[str, Any]
 Allocation = dict[str, Json]  # container -> its resources
 MUTABLE = ("cpu", "memory")
+POD = ""  # the pod's own figures, beside those of its containers
 FAMILIES = ("containers", "initContainers")
 PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 
@@ -41,8 +42,11 @@ class ResizeState:
 
 
 def asked(pod: Json) -> Allocation:
-    """The resources of every container that can be resized."""
-    return {c["name"]: c.get("resources") or {} for family in FAMILIES for c in pod["spec"].get(family) or ()}
+    """The resources of every container that can be resized, and the pod's own."""
+    found = {c["name"]: c.get("resources") or {} for family in FAMILIES for c in pod["spec"].get(family) or ()}
+    if pod["spec"].get("resources"):
+        found[POD] = pod["spec"]["resources"]
+    return found
 
 
 def changed(before: Json, after: Json) -> set[str]:
@@ -68,12 +72,16 @@ def with_allocation(pod: Json, allocation: Allocation | None) -> Json:
             spec[family] = [
                 {**c, "resources": allocation[c["name"]]} if c["name"] in allocation else c for c in spec[family] or ()
             ]
+    if POD in allocation:
+        spec["resources"] = allocation[POD]
     return {**pod, "spec": spec}
 
 
 def reported(pod: Json) -> tuple[Allocation, Allocation]:
     """(allocated, applied by container id) as the pod's status tells them, for an agent that was restarted."""
     allocated, applied = asked(pod), {}
+    if POD in allocated and (told := (pod.get("status") or {}).get("resources")):
+        allocated[POD] = told
     for family in ("containerStatuses", "initContainerStatuses"):
         for item in (pod.get("status") or {}).get(family) or ():
             if "resources" in item and "running" in (item.get("state") or {}):

@@ -142,7 +142,7 @@ class Resizing:
     def _tell(self, kind: str, reason: str, text: str, *, error: str = "") -> None:
         worker = self.worker
         shown: Json = {
-            "containers": [{"name": n, "resources": r} for n, r in resize.asked(worker.pod).items()],
+            "containers": [{"name": n, "resources": r} for n, r in resize.asked(worker.pod).items() if n != resize.POD],
             "generation": int(worker.pod["metadata"].get("generation") or 0),
         }
         if error:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class RuntimeFailure(Exception):
-    """The runtime refused or broke. ``code`` is the gRPC status name, e.g. NOT_FOUND or UNAVAILABLE."""
+    """The runtime refused or broke. ``code`` is the gRPC status name, e.g. NOT_FOUND or UNAVAILABLE; "" when it was not even asked."""
 
     def __init__(self, message: str, code: str = "UNKNOWN") -> None:
         super().__init__(message)
@@ -245,6 +245,15 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Features:
+    """What the runtime can do beyond the least; the last two per runtime handler ("": the default one)."""
+
+    strict_groups: bool = False
+    user_namespaces: frozenset[str] = frozenset()
+    recursive_read_only: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """Use of the image file system."""
 
@@ -261,6 +270,8 @@ class ContainerRuntime(Protocol):
     async def ready(self) -> tuple[bool, str]:
         """Whether runtime and pod network can run pods, with the reason when not."""
         ...
+
+    async def features(self) -> Features: ...
 
     async def run_sandbox(self, spec: SandboxSpec) -> str: ...
 

@@ -22,6 +22,7 @@ CLAIMS: Resource = ("", "v1", "persistentvolumeclaims")
 VOLUMES: Resource = ("", "v1", "persistentvolumes")
 ACCOUNTS: Resource = ("", "v1", "serviceaccounts")
 RUNTIME_CLASSES: Resource = ("node.k8s.io", "v1", "runtimeclasses")
+RESOURCE_CLAIMS: Resource = ("resource.k8s.io", "v1", "resourceclaims")
 REMEMBERED = 512  # objects; the oldest goes first
 
 
@@ -123,6 +124,9 @@ class Sources:
 
     async def volume(self, name: str) -> Json | None:
         return await self._get(VOLUMES, "", name)
+
+    async def resource_claim(self, namespace: str, name: str) -> Json | None:
+        return await self._get(RESOURCE_CLAIMS, namespace, name)
 
     async def runtime_class(self, name: str) -> Json | None:
         return await self._get(RUNTIME_CLASSES, "", name)

@@ -312,6 +312,8 @@ def status(
         init, extra = [], []
     if generation is not None:
         result["observedGeneration"] = generation
+    if own := spec.get("resources"):
+        result |= {"resources": own, "allocatedResources": own.get("requests") or {}}
     if record.failed[0]:
         result |= {"reason": record.failed[0], "message": record.failed[1]}
     ips = facts.ips if spec.get("hostNetwork") and sandbox else record.ips

@@ -153,6 +153,11 @@ class Volumes:
         claim = await self._sources.claim(meta["namespace"], name)
         if claim is None:
             raise VolumeProblem(f'persistentvolumeclaim "{name}" not found')
+        owners = claim["metadata"].get("ownerReferences") or ()
+        if "ephemeral" in volume and meta["uid"] not in {o["uid"] for o in owners if o.get("controller")}:
+            raise VolumeProblem(
+                f"PVC {meta['namespace']}/{name} was not created for pod {meta['name']} (pod is not owner)"
+            )
         bound = claim["spec"].get("volumeName")
         if not bound or (claim.get("status") or {}).get("phase") != "Bound":
             raise VolumeProblem(f'persistentvolumeclaim "{name}" is not bound')

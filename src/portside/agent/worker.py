@@ -10,6 +10,7 @@ from typing import Any
 
 from portside.agent import names
 from portside.agent.admission import refusal
+from portside.agent.claims import ClaimProblem
 from portside.agent.containers import log_folder
 from portside.agent.context import NodeContext, field_path, find_container
 from portside.agent.ending import Ending
@@ -17,7 +18,6 @@ from portside.agent.fit import active
 from portside.agent.launch import START_RETRY, Launcher, Refused
 from portside.agent.messages import termination_message
 from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of, successors
-from portside.agent.pressure import conditions, signals
 from portside.agent.probes import FAMILIES, ContainerProbes
 from portside.agent.projection import VolumeProblem
 from portside.agent.publish import Publisher
@@ -295,8 +295,7 @@ class PodWorker:
             return False
         context = self.context
         others = [p for p in context.neighbours() if p["metadata"]["uid"] != self.uid and active(p)]
-        pressing = conditions(signals(context.settings.home))
-        found = refusal(pod, others, allocatable=context.allocatable, labels=context.labels, pressing=pressing)
+        found = refusal(pod, others, context.offer())
         if found is None:
             return False
         self.record.rejected = True
@@ -319,8 +318,13 @@ class PodWorker:
             self._fresh = True  # known without another look
         except RuntimeFailure as failure:
             self.record.retry_at[""] = self.context.clock.now() + START_RETRY
-            text = f"Failed to create pod sandbox: rpc error: code = {failure.go_code} desc = {failure.message}"
+            code = f"rpc error: code = {failure.go_code} desc = " if failure.code else ""
+            text = f"Failed to create pod sandbox: {code}{failure.message}"
             self.context.say(pod, "Warning", "FailedCreatePodSandBox", text)
+        except ClaimProblem as problem:
+            self.record.retry_at[""] = self.context.clock.now() + START_RETRY
+            text = f"Failed to prepare dynamic resources: {problem}"
+            self.context.say(pod, "Warning", "FailedPrepareDynamicResources", text)
 
     async def _start(self, pod: Json, action: Start) -> None:
         sandbox = self.view.sandbox

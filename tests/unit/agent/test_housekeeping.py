@@ -11,7 +11,7 @@ from tests.unit.agent.cluster import eventually, pod
 from tests.unit.agent.node import BUSYBOX, Node
 
 from portside.agent import staticpods
-from portside.agent.admission import refusal
+from portside.agent.admission import Offer, refusal
 from portside.agent.eviction import Signal, Use, limited, local_limit, message, ranked, shown
 from portside.agent.imagegc import ImageCollector, Usage, doomed
 from portside.agent.logrotation import LogRotation, clean, rotated
@@ -149,7 +149,7 @@ def test_a_short_node_takes_no_new_pods() -> None:
     room = {"cpu": "4", "memory": "8Gi", "pods": "10", "ephemeral-storage": "1Gi"}
 
     def why(body: Json, pressing: str) -> Any:
-        return refusal(body, (), allocatable=room, labels={}, pressing=[pressing])
+        return refusal(body, (), Offer(room, {}, [pressing]))
 
     assert why(pod("p"), "MemoryPressure") == ("Evicted", "The node had condition: [MemoryPressure]. ")
     assert why(sized("1Mi"), "MemoryPressure") is None

@@ -11,7 +11,7 @@ from tests.unit.agent.cluster import FakeApi, eventually, pod
 from tests.unit.agent.node import Node
 
 from portside.agent import following
-from portside.agent.admission import refusal
+from portside.agent.admission import Offer, refusal
 from portside.agent.following import Following
 from portside.agent.podcert import make_key, request_body, verdict
 from portside.agent.sources import CONFIG_MAPS, shown
@@ -146,7 +146,7 @@ def test_a_node_refuses_what_it_can_not_run() -> None:
     room = {"cpu": "1", "memory": "1Gi", "pods": "2", "ephemeral-storage": "1Gi"}
 
     def why(body: Json, *others: Json) -> Any:
-        return refusal(body, others, allocatable=room, labels={"disk": "ssd"})
+        return refusal(body, others, Offer(room, {"disk": "ssd"}))
 
     unsafe = pod("p", securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]})
     assert why(unsafe) == ("SysctlForbidden", 'forbidden sysctl: "kernel.msgmax" not allowlisted')
@@ -157,6 +157,10 @@ def test_a_node_refuses_what_it_can_not_run() -> None:
     text = "Node didn't have enough resource: cpu, requested: 600, used: 600, capacity: 1000"
     assert why(pod("p", big), pod("q", big)) == ("OutOfcpu", text)
     assert why(pod("p"), pod("q"), pod("r"))[0] == "OutOfpods"
+    strict = pod("p", securityContext={"supplementalGroupsPolicy": "Strict"})
+    assert why(strict)[1] == "SupplementalGroupsPolicy=Strict is not supported in this node"
+    confined = pod("p", {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}})
+    assert why(confined) == ("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host")
 
 
 async def test_a_refused_pod_fails_with_the_reason(node: Node) -> None:
