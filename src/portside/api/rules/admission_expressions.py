@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from portside.api import names
-from portside.api.field import FieldError, duplicate, invalid_value, not_supported, required
+from portside.api.field import FieldError, duplicate, invalid_value, not_supported, required, too_many
 
 if TYPE_CHECKING:
     from portside.api.cel.types import Type
@@ -18,6 +18,7 @@ Json = dict[str, Any]
 Errors = list[FieldError]
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
 MOST_ANNOTATIONS = 20
+MOST_CONDITIONS = 64
 LONGEST_ANNOTATION = 5 * 1024
 
 
@@ -60,6 +61,8 @@ class Scope:
 def condition_problems(conditions: list[Json], at: str, *, params: bool = False) -> Errors:
     """matchConditions: names, presence, and what expressions compile to."""
     scope, errors = Scope(params=params), []
+    if len(conditions) > MOST_CONDITIONS:
+        errors.append(too_many(at, len(conditions), MOST_CONDITIONS))
     for i, condition in enumerate(conditions):
         path, name = f"{at}[{i}]", condition.get("name") or ""
         text = (condition.get("expression") or "").strip()

@@ -95,27 +95,37 @@ def match_problems(match: Json, at: str) -> Errors:
     for field in ("resourceRules", "excludeResourceRules"):
         for i, rule in enumerate(match.get(field) or ()):
             path = f"{at}.{field}[{i}]"
-            errors += rule_problems(rule, path)
             for j, name in enumerate(rule.get("resourceNames") or ()):
                 errors += [invalid_value(f"{path}.resourceNames[{j}]", name, p) for p in names.path_segment(name)]
                 if name in rule["resourceNames"][:j]:
                     errors.append(duplicate(f"{path}.resourceNames[{j}]", name))
+            errors += rule_problems(rule, path)
     return errors
 
 
 def param_kind(kind: Json | None, at: str) -> Errors:
     if kind is None:
         return []
-    version, errors = kind.get("apiVersion") or "", []
-    if not version:
-        errors.append(required(f"{at}.apiVersion"))
-    elif version.count("/") > 1:
-        errors.append(invalid_value(f"{at}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
+    said, errors = kind.get("apiVersion") or "", []
+    path = f"{at}.apiVersion"
+    if not said:
+        errors.append(required(path))
+    elif said.count("/") > 1:
+        errors.append(invalid_value(path, said, f"unexpected GroupVersion string: {said}"))
+    else:
+        group, _, version = said.rpartition("/")
+        if group and (found := names.is_subdomain(group)):
+            errors.append(invalid_value(path, group, ",".join(found)))
+        if not version:
+            errors.append(invalid_value(path, said, "version must be specified"))
+        elif found := names.is_label_1035(version):
+            errors.append(invalid_value(path, version, ",".join(found)))
     name = kind.get("kind") or ""
     if not name:
         errors.append(required(f"{at}.kind"))
-    else:
-        errors += [invalid_value(f"{at}.kind", name, f"{p}") for p in names.is_label_1035(name.lower())]
+    elif found := names.is_label_1035(name.lower()):
+        text = f"may have mixed case, but should otherwise match: {','.join(found)}"
+        errors.append(invalid_value(f"{at}.kind", name, text))
     return errors
 
 
@@ -123,16 +133,19 @@ def param_ref(ref: Json | None, at: str) -> Errors:
     if ref is None:
         return []
     name, selector, action = ref.get("name") or "", ref.get("selector"), ref.get("parameterNotFoundAction")
+    exclusive = "name and selector are mutually exclusive"
     errors: Errors = []
-    if name and selector is not None:
-        text = "name and selector are mutually exclusive"
-        errors += [forbidden_field(f"{at}.name", text), forbidden_field(f"{at}.selector", text)]
-    elif name:
+    if name:
         errors += [invalid_value(f"{at}.name", name, p) for p in names.path_segment(name)]
-    elif selector is not None:
+        if selector is not None:
+            errors.append(forbidden_field(f"{at}.name", exclusive))
+    if selector is not None:
         errors += validate_object(selector, f"{at}.selector")
-    else:
+        if name:
+            errors.append(forbidden_field(f"{at}.selector", exclusive))
+    if not name and selector is None:
         errors.append(required(at, "one of name or selector must be specified"))
-    if action is None:
-        errors.append(required(f"{at}.parameterNotFoundAction"))
-    return errors + one_of(action, ("Deny", "Allow"), f"{at}.parameterNotFoundAction")
+    path = f"{at}.parameterNotFoundAction"
+    if not action:
+        return [*errors, required(path)]
+    return errors + one_of(action, ("Deny", "Allow"), path)

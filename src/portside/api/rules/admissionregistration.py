@@ -16,7 +16,8 @@ from portside.api.rules.admission_expressions import (
     validation_problems,
     variable_problems,
 )
-from portside.api.rules.registry import STATUS_ONLY, Context, Rules
+from portside.api.rules.conditions import validate_conditions
+from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
 from portside.api.selector import validate_object
 
 Json = dict[str, Any]
@@ -187,7 +188,7 @@ def _scope(spec: Json) -> Scope:
     return Scope(params=spec.get("paramKind") is not None, composed=bool(spec.get("variables")))
 
 
-def _policy(spec: Json, scope: Scope) -> Errors:
+def _policy(spec: Json, scope: Scope, *, mutating: bool = False) -> Errors:
     errors = shared.one_of(spec.get("failurePolicy"), shared.FAILURES, "spec.failurePolicy")
     errors += shared.param_kind(spec.get("paramKind"), "spec.paramKind")
     match = spec.get("matchConstraints")
@@ -197,6 +198,7 @@ def _policy(spec: Json, scope: Scope) -> Errors:
         errors += shared.match_problems(match, "spec.matchConstraints")
         if not match.get("resourceRules"):
             errors.append(required("spec.matchConstraints.resourceRules"))
+        errors += _operations(match) if mutating else []
     errors += condition_problems(spec.get("matchConditions") or [], "spec.matchConditions", params=scope.params)
     return errors + variable_problems(spec.get("variables") or [], scope, "spec.variables")
 
@@ -216,9 +218,9 @@ def validate_policy(obj: Json, ctx: Context) -> Errors:
 _MUTABLE = ("*", "CONNECT", "CREATE", "UPDATE")
 
 
-def _operations(match: Json | None) -> Errors:
+def _operations(match: Json) -> Errors:
     """A mutating policy can't be about deletions: there is no object to change."""
-    found = (o for rule in (match or {}).get("resourceRules") or () for o in rule.get("operations") or ())
+    found = (o for rule in match.get("resourceRules") or () for o in rule.get("operations") or ())
     path = "spec.matchConstraints.resourceRules.operations"
     return [not_supported(path, o, _MUTABLE) for o in found if o == "DELETE"]
 
@@ -226,7 +228,7 @@ def _operations(match: Json | None) -> Errors:
 def validate_mutating(obj: Json, ctx: Context) -> Errors:
     spec = obj.get("spec") or {}
     scope, mutations = _scope(spec), spec.get("mutations") or []
-    errors = _policy(spec, scope) + _operations(spec.get("matchConstraints"))
+    errors = _policy(spec, scope, mutating=True)
     if not mutations:
         errors.append(required("spec.mutations", "mutations must contain at least one item"))
     for i, mutation in enumerate(mutations):
@@ -244,10 +246,12 @@ def default_binding(obj: Json) -> None:
 
 
 def _binding(spec: Json) -> Errors:
-    errors = [] if spec.get("policyName") else [required("spec.policyName")]
+    name, path = spec.get("policyName") or "", "spec.policyName"
+    errors = [invalid_value(path, name, p) for p in names.dns_subdomain(name)] if name else [required(path)]
     errors += shared.param_ref(spec.get("paramRef"), "spec.paramRef")
     match = spec.get("matchResources")
-    return errors + (shared.match_problems(match, "spec.matchResources") if match is not None else [])
+    # Upstream misspells the field in its errors.
+    return errors + (shared.match_problems(match, "spec.matchResouces") if match is not None else [])
 
 
 def validate_binding(obj: Json, ctx: Context) -> Errors:
@@ -258,7 +262,7 @@ def validate_binding(obj: Json, ctx: Context) -> Errors:
     for i, action in enumerate(actions):
         if action not in ACTIONS:
             errors.append(not_supported(f"{path}[{i}]", action, ACTIONS))
-        elif action in actions[:i]:
+        if action in actions[:i]:
             errors.append(duplicate(f"{path}[{i}]", action))
     if "Deny" in actions and "Warn" in actions:
         errors.append(invalid_value(path, actions, _BOTH))
@@ -275,6 +279,18 @@ def _clear(obj: Json, ctx: Context) -> None:
 
 def _keep(obj: Json, old: Json, ctx: Context) -> None:
     obj["status"] = old.get("status") or {}
+
+
+def validate_status(obj: Json, old: Json, ctx: Context) -> Errors:
+    """Warnings of the type check say what and where; conditions are as everywhere."""
+    status, errors = obj.get("status") or {}, []
+    for i, warning in enumerate((status.get("typeChecking") or {}).get("expressionWarnings") or ()):
+        path = f"status.typeChecking.expressionWarnings[{i}]"
+        errors += [required(f"{path}.{f}") for f in ("warning", "fieldRef") if not (warning.get(f) or "").strip()]
+    return errors + validate_conditions(status.get("conditions"), "status.conditions")
+
+
+_STATUS = SubRules(prepare_update=STATUS_ONLY.prepare_update, validate_update=validate_status)
 
 
 def _rules(kind: str, default: Any, validate: Any, **more: Any) -> tuple[tuple[str, str], Rules]:
@@ -302,7 +318,7 @@ RULES = dict(
             validate_policy,
             prepare_create=_clear,
             prepare_update=_keep,
-            subresources={"status": STATUS_ONLY},
+            subresources={"status": _STATUS},
         ),
         _rules("ValidatingAdmissionPolicyBinding", default_binding, validate_binding),
     )
