@@ -103,7 +103,7 @@ class Hosting:
 
     async def converted(self, obj: Json, source: Gvr, target: Gvr) -> Json:
         one, other = self.table[source], self.table[target]
-        return self.resource(other).to_served(self.resource(one).to_stored(orjson.loads(orjson.dumps(obj))))
+        return await self.resource(one).in_version_of(obj, self.resource(other))
 
     # --- objects -----------------------------------------------------------------------------------------------------
 

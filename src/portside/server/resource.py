@@ -128,6 +128,11 @@ class Resource:
         """The object in the version that is stored."""
         return self.to_stored(obj)
 
+    async def in_version_of(self, obj: Json, other: Resource) -> Json:
+        """A copy of an object of this version as ``other`` would serve it."""
+        copied: Json = orjson.loads(orjson.dumps(obj))
+        return other.to_served(self.to_stored(copied))
+
     async def answer(self, obj: Json, stored: Json) -> Json:
         """What a write of ``obj`` answers, ``stored`` being what was stored."""
         return obj

@@ -70,7 +70,7 @@ async def _by_binding(policy: Policy, binding: Binding, subject: Subject, gvr: G
     try:
         if not bound(binding, subject):
             return []
-        params = parameters(policy, binding, subject)
+        params = await parameters(policy, binding, subject)
     except Misconfigured as problem:
         return [(policy, binding, str(problem), "")]
     found: list[Problem] = []

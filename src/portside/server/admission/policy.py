@@ -6,7 +6,7 @@ Common to validating and mutating policies; what they make of their expressions 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +178,7 @@ def param_kind(policy: Policy, subject: Subject) -> Kind:
     return found
 
 
-def parameters(policy: Policy, binding: Binding, subject: Subject) -> list[Json | None]:
+async def parameters(policy: Policy, binding: Binding, subject: Subject) -> list[Json | None]:
     """The parameters to evaluate the policy with, one after the other: [None] without any, [] when that lets the request
     pass. Raises Misconfigured."""
     ref = binding.param_ref
@@ -194,19 +194,19 @@ def parameters(policy: Policy, binding: Binding, subject: Subject) -> list[Json 
             )
     elif space:
         raise Misconfigured("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
-    found: list[Json | None] = list(_found(kind, space, ref, subject))
+    try:
+        found: list[Json | None] = [*await _found(kind, space, ref, subject)]
+    except ApiError as error:
+        raise Misconfigured(error.message) from None
     if not found and ref.get("parameterNotFoundAction") == "Deny":
         raise Misconfigured("no params found for policy binding with `Deny` parameterNotFoundAction")
     return found
 
 
-def _found(kind: Kind, space: str, ref: Json, subject: Subject) -> Iterator[Json]:
+async def _found(kind: Kind, space: str, ref: Json, subject: Subject) -> list[Json]:
     resource = subject.review.server.resource(kind)
     if ref.get("name"):
         one = resource.cache.get(space, ref["name"])
-        if one is not None:
-            yield resource.served(one)
-        return
+        return [] if one is None else [await resource.load(one)]
     selector = from_object(ref.get("selector") or {})
-    for one in resource.cache.list(Filter(namespace=space, labels=selector.matches)).objects:
-        yield resource.served(one)
+    return await resource.load_all(resource.cache.list(Filter(namespace=space, labels=selector.matches)).objects)

@@ -79,7 +79,7 @@ async def _by_binding(policy: Policy, binding: Binding, subject: Subject, gvr: G
     try:
         if not bound(binding, subject):
             return []
-        params = parameters(policy, binding, subject)
+        params = await parameters(policy, binding, subject)
     except Misconfigured as problem:
         return [(Denial(str(problem)), True)] if policy.fails else []
     found: list[tuple[Denial, bool]] = []

@@ -209,6 +209,10 @@ class CustomResource(Resource):
         self._refresh(form)
         return form
 
+    async def in_version_of(self, obj: Json, other: Resource) -> Json:
+        copied: Json = orjson.loads(orjson.dumps(obj))
+        return (await self.convert([copied], other.kind.api_version))[0]
+
     async def answer(self, obj: Json, stored: Json) -> Json:
         if stored["apiVersion"] == self.kind.api_version:
             return obj
