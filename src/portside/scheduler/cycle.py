@@ -174,11 +174,16 @@ class Cycle:
         for name, run in self._filters:
             if found := run(pod, self.snapshot):
                 refusals.append(found)
-            if name == "NodeResourcesFit" and (pod.claims or pod.devices):
-                for _, filter_ in self.extra:
-                    if more := filter_(pod, self.snapshot):
-                        refusals.append(more)
-        return self._explain(refusals)
+            if name == "NodeResourcesFit":
+                refusals += self._asked(pod, last=False)
+        return self._explain(refusals + self._asked(pod, last=True))
+
+    def _asked(self, pod: PodInfo, *, last: bool) -> list[list[Refusal]]:
+        """What the filters of claims refuse; those of devices come after all others."""
+        if not (pod.claims or pod.devices):
+            return []
+        found = [f(pod, self.snapshot) for n, f in self.extra if (n == "DynamicResources") is last]
+        return [f for f in found if f]
 
     def _explain(self, refusals: list[list[Refusal]]) -> Unplaced:
         """Count each node for the first filter that refused it; a filter with several reasons counts each of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 10.0  # seconds, upstream's defaults
@@ -90,9 +91,12 @@ class Queue:
         else:
             heapq.heappush(self._backoff, (waiting.ready_at, key))
 
-    def cluster_changed(self, now: float) -> None:
-        """Something changed that could make room: every parked pod is tried again after its back-off."""
+    def cluster_changed(self, now: float, helps: Callable[[str], bool] | None = None) -> None:
+        """Something changed that could make room: parked pods that it ``helps`` (None: all) are tried again after their
+        back-off."""
         for key in list(self._parked):
+            if helps is not None and not helps(key):
+                continue
             self._parked.discard(key)
             if key in self._pods:
                 self._resume(self._pods[key], now)

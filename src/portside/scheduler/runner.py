@@ -12,14 +12,15 @@ from portside.base.clock import Clock
 from portside.client.informer import InformerSet
 from portside.client.protocol import Client, Json, Resource
 from portside.scheduler import preemption
-from portside.scheduler.cycle import Cycle, Placed, Unplaced
+from portside.scheduler.cycle import Cycle, Placed, Unplaced, tried
+from portside.scheduler.devices import CANNOT, Allocation, Devices
 from portside.scheduler.events import Recorder
 from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
-from portside.scheduler.volumes import Volumes
+from portside.scheduler.volumes import Binding, Volumes
 from portside.scheduler.writer import Writer
 
 log = logging.getLogger("portside.scheduler")
@@ -41,7 +42,12 @@ OWNERS: tuple[Resource, ...] = (
     ("apps", "v1", "replicasets"),
     ("apps", "v1", "statefulsets"),
 )
-BY_PLURAL = {resource[2]: resource for resource in (*STORAGE, *OWNERS, BUDGETS)}
+DEVICES: tuple[Resource, ...] = (
+    ("resource.k8s.io", "v1", "resourceclaims"),
+    ("resource.k8s.io", "v1", "resourceslices"),
+    ("resource.k8s.io", "v1", "deviceclasses"),
+)
+BY_PLURAL = {resource[2]: resource for resource in (*STORAGE, *OWNERS, *DEVICES, BUDGETS)}
 SLICE = 0.01  # seconds of decisions before the event loop gets its turn
 AHEAD = 512  # bindings under way beyond which decisions wait
 FEW_WRITES = 64  # with more bindings under way events are held back
@@ -99,11 +105,13 @@ class Scheduler:
         self.snapshot = Snapshot()
         self.informers = InformerSet(client)
         self.volumes = Volumes(self._read)
+        self.devices = Devices(self._read)
         extra = (
             ("VolumeRestrictions", self.volumes.restrictions),
             ("NodeVolumeLimits", self.volumes.limits),
             ("VolumeBinding", self.volumes.binding),
             ("VolumeZone", self.volumes.zones),
+            ("DynamicResources", self.devices.filter),
         )
         self.cycles = {p.name: Cycle(self.snapshot, rng, p, extra=extra) for p in profiles}
         self.owners = Owners(self._read, lambda n: self.informers.caches[SERVICES].by("namespace", n))
@@ -114,7 +122,8 @@ class Scheduler:
         self.assumed: dict[str, str] = {}
         self.nominated: dict[str, PodInfo] = {}
         self.wake = asyncio.Event()
-        self.moved = False
+        self.moved = False  # something may have made room
+        self.joined = False  # a pod came to a node: that helps those who look for company
         self.writes: set[asyncio.Task[None]] = set()
 
     def _read(self, plural: str) -> Mapping[str, Json]:
@@ -126,7 +135,7 @@ class Scheduler:
         handlers: list[tuple[Resource, Callable[[Json | None, Json | None], None] | None]] = [
             (NODES, self._node),
             (NAMESPACES, self._namespace),
-            *((r, self._other) for r in STORAGE),
+            *((r, self._other) for r in (*STORAGE, *DEVICES)),
             (BUDGETS, None),
             *((r, None) for r in OWNERS),
             (PODS, self._pod),
@@ -192,8 +201,12 @@ class Scheduler:
             held = self.snapshot.pods[uid][0]
             if held.labels == (meta.get("labels") or {}):
                 held.object = new
+                self._joined()
                 return  # counted when it was decided; the API only says so now
-        if old is None or not counts(old) or changed(old, new):
+        if old is None or not counts(old):
+            self.snapshot.set_pod(read_pod(new))
+            self._joined()
+        elif changed(old, new):
             self.snapshot.set_pod(read_pod(new))
             self._changed()
         elif uid in self.snapshot.pods:
@@ -235,6 +248,14 @@ class Scheduler:
         self.moved = True
         self.wake.set()
 
+    def _joined(self) -> None:
+        self.joined = True
+        self.wake.set()
+
+    def _looks_for_company(self, key: str) -> bool:
+        info = self.pending.get(key)
+        return info is None or bool(info.shape.affinity or info.shape.spread)
+
     # Deciding
 
     async def _loop(self) -> None:
@@ -255,7 +276,7 @@ class Scheduler:
                     end = now + SLICE
                     self._announce(now)
             self.wake.clear()
-            if self.moved:
+            if self.moved or self.joined:
                 continue
             self.events.hold = False
             due = self.queue.next_time()
@@ -269,10 +290,16 @@ class Scheduler:
 
     def _announce(self, now: float) -> None:
         if self.moved:
-            self.moved = False
+            self.moved = self.joined = False
             self.queue.cluster_changed(now)
+        elif self.joined:
+            self.joined = False
+            self.queue.cluster_changed(now, self._looks_for_company)
 
     def _place(self, info: PodInfo) -> None:
+        if info.devices and self.devices.unmade(info):
+            self.queue.failed(info.key, self.clock.monotonic(), park=True)
+            return  # its claims are still being made: nothing to tell
         cycle = self.cycles[info.scheduler]
         aside = self._set_aside(info)
         try:
@@ -289,8 +316,9 @@ class Scheduler:
         self.nominated.pop(info.uid, None)
         self.pending.pop(info.key, None)
         bindings = self.volumes.plan(info, self.snapshot, decision.node) if info.claims else []
+        allocations = self.devices.plan(info, self.snapshot, decision.node) if info.devices else []
         self.snapshot.set_pod(info)
-        self._write(self._bind(info, bindings))
+        self._write(self._bind(info, bindings, allocations))
 
     def _decide(self, info: PodInfo, cycle: Cycle) -> Placed | Unplaced:
         if not info.default_spread and not info.shape.spread:
@@ -299,6 +327,10 @@ class Scheduler:
             total = len(self.snapshot.row_of)
             text = f"0/{total} nodes are available: {why}."
             return Unplaced(f"{text} not found", {why: total}, 0, (), text, final=True)
+        if info.devices and (why := self.devices.problem(info)):
+            total = len(self.snapshot.row_of)
+            text = f"0/{total} nodes are available: {why}."
+            return Unplaced(text + tried(total, 0, total), {why: total}, 0, (), text)
         row = self.snapshot.row_of.get(info.nominated) if info.nominated else None
         if row is not None and cycle.fits_on(info, row):
             return Placed(info.nominated, 1)
@@ -330,7 +362,8 @@ class Scheduler:
         if not decision.final and "DefaultPreemption" not in cycle.profile.without:
             found = self._preempt(info, cycle, decision)
             if isinstance(found, str):
-                message = f"{decision.lead} preemption: {found}" if decision.lead else decision.message
+                also = " still not schedulable," if CANNOT in decision.reasons else ""
+                message = f"{decision.lead}{also} preemption: {found}"
             else:
                 message, victims = decision.lead, found
         self.queue.failed(info.key, now, park=True)
@@ -366,11 +399,14 @@ class Scheduler:
         self.writes.add(task)
         task.add_done_callback(self.writes.discard)
 
-    async def _bind(self, info: PodInfo, bindings: list[Any]) -> None:
+    async def _bind(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> None:
         problem = ""
         if bindings:
             problem = await self.writer.bind_volumes(bindings, self._read)
             self.volumes.forget(bindings)
+        if allocations and not problem:
+            problem = await self.writer.allocate(info, allocations, self._read)
+            self.devices.forget(allocations)
         problem = problem or await self.writer.bind(info)
         if problem:
             self._unbound(info, problem)
