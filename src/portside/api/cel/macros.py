@@ -14,8 +14,13 @@ Expander = Callable[[int, "Node | None", "list[Node]", Report], "Node | None"]
 NOT_A_NAME = "argument must be a simple name"
 
 
-def expand(pos: int, name: str, target: Node | None, args: list[Node], report: Report) -> Node:
-    """The call, or what the macro of that name, shape and number of arguments makes of it."""
+def expand(
+    pos: int, name: str, target: Node | None, args: list[Node], report: Report, *, bindings: bool = False
+) -> Node:
+    """The call, or what the macro of that name, shape and number of arguments makes of it. ``bindings``: cel.bind is one."""
+    if bindings and name == "bind" and len(args) == 3 and isinstance(target, Ident) and target.name == "cel":
+        variable = _name(args[0], report, "cel.bind() variable names must be simple identifiers")
+        return Literal(pos, None) if variable is None else _bind(pos, variable, args[1], args[2])
     expander = _MACROS.get((name, len(args), target is not None))
     if expander is not None:
         made = expander(pos, target, args, report)

@@ -42,13 +42,13 @@ class _SyntaxProblem(Exception):
     """The tokens do not follow the grammar; recovery says how."""
 
 
-def parse(text: str) -> Node:
-    """The syntax tree. Raises CompileFailure."""
+def parse(text: str, *, bindings: bool = False) -> Node:
+    """The syntax tree; with ``bindings`` cel.bind gives names to values. Raises CompileFailure."""
     if len(text) > MAX_CODE_POINTS:
         message = f"expression code point size exceeds limit: size: {len(text)}, limit {MAX_CODE_POINTS}"
         raise CompileFailure(text, [Issue(NO_PLACE, message)])
     tokens, issues = tokenize(text)
-    parser = _Parser(tokens)
+    parser = _Parser(tokens, bindings)
     try:
         node = parser.whole()
     except _SyntaxProblem:
@@ -62,8 +62,9 @@ def parse(text: str) -> Node:
 
 
 class _Parser:
-    def __init__(self, tokens: list[Token]) -> None:
+    def __init__(self, tokens: list[Token], bindings: bool = False) -> None:
         self.tokens = tokens
+        self.bindings = bindings
         self.at = 0
         self.depth = 0
         self.issues: list[Issue] = []
@@ -174,7 +175,7 @@ class _Parser:
         if opened is None:
             return Select(dot.pos, target, name)
         args = self.arguments()
-        return macros.expand(opened.pos, name, target, args, self.report)
+        return macros.expand(opened.pos, name, target, args, self.report, bindings=self.bindings)
 
     def field_name(self) -> tuple[str, bool]:
         """A field's name, and whether it is an ordinary identifier."""

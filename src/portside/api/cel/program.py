@@ -97,8 +97,10 @@ def compile_expression(
     result: tuple[Type, ...] | Type | None = None,
     types: Mapping[str, Type] | None = None,
     functions: Mapping[str, tuple[Overload, ...]] | None = None,
+    bindings: bool = False,
 ) -> Program:
-    """Parses, checks and compiles. ``types`` are object types that may be built by name, ``functions`` more functions.
+    """Parses, checks and compiles. ``types`` are object types that may be built by name, ``functions`` more functions;
+    ``bindings`` lets cel.bind name values.
 
     Raises CompileFailure with cel-go's text, ResultTypeFailure when the type is none of ``result`` (dyn is any),
     InstantiationFailure when a constant part fails.
@@ -106,7 +108,7 @@ def compile_expression(
     if sys.getrecursionlimit() < _FRAMES:
         sys.setrecursionlimit(_FRAMES)
     known = library() if functions is None else {**library(), **functions}
-    node = parse(text)
+    node = parse(text, bindings=bindings)
     issues = check(node, variables, known, types or {}) or literal_checks.check(node)
     if issues:
         raise CompileFailure(text, issues)

@@ -153,6 +153,20 @@ def test_a_class_may_not_pretend_to_be_a_standard_resource() -> None:
     assert errors[0] == 'spec.extendedResourceName: Invalid value: "requests.a/b": must not have "requests." prefix'
 
 
+@pytest.mark.parametrize(("expression", "refusal"), [
+    ('device.driver == "a" && device.attributes["a"].model == "x1"', ""),
+    ('device.capacity["a"].memory.compareTo(quantity("8Gi")) >= 0', ""),
+    ('cel.bind(own, device.attributes["a"], own.one && own.two)', ""),
+    ('device.attributes["a"].version.isGreaterThan(semver("1.0.0"))', ""),
+    ("device.driver", "must evaluate to bool or the unknown type, not string"),
+    ("device.colour == 1", "undefined field 'colour'"),
+    ('device.attributes.all(a, device.attributes["a"].all(b, device.attributes["a"].all(c, device.attributes["a"].all(d, true))))', "too complex, exceeds cost limit"),
+])  # fmt: skip
+def test_a_selector_is_compiled_before_it_is_stored(expression: str, refusal: str) -> None:
+    _, errors = _create("DeviceClass", {"selectors": [{"cel": {"expression": expression}}]})
+    assert errors == [] if not refusal else refusal in errors[0]
+
+
 def test_what_is_stored_is_not_checked_again() -> None:
     rules = rules_for("resource.k8s.io", "v1", "DeviceTaintRule")
     old, _ = _create("DeviceTaintRule", {"taint": {"key": "k", "effect": "NoSchedule"}})
