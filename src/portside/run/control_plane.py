@@ -162,7 +162,14 @@ class ControlPlane:
         server = self.server = ApiServer(make_backend(settings), pki, service_cidr=settings.service_cidr)
         server.address = f"{advertised}:{self.port}"
         await server.start()
-        place = Place(advertised, self.port, first, settings.service_cidr, settings.cluster_cidr)
+        place = Place(
+            advertised,
+            self.port,
+            first,
+            settings.service_cidr,
+            cluster_cidr=settings.cluster_cidr,
+            metrics=not settings.simulate,
+        )
         await bootstrap(server, place, pki)
         listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
         self._listener = listener

@@ -120,7 +120,7 @@ class ApiServer(Hosting):
         """GET of one object in plain JSON, answered without a task; None sends the request the long way."""
         if request.method != "GET" or request.query or not request.path.startswith("/api"):
             return None
-        if self.aggregator.remote:  # the path may be another server's
+        if self.aggregator.remote and self.aggregator.match(request.path) is not None:
             return None
         headers = request.headers
         accept = headers.get("accept", "")
@@ -180,7 +180,7 @@ class ApiServer(Hosting):
 
     async def _answer(self, request: Request) -> Response:
         attributes = self.identify(request)
-        if self.aggregator.remote and (answer := await self._elsewhere(request)) is not None:
+        if self.aggregator.remote and (answer := await self._elsewhere(request, attributes)) is not None:
             return answer
         if not attributes.is_resource:
             return await self.documents.answer(request)
@@ -220,12 +220,12 @@ class ApiServer(Hosting):
             raise not_allowed()
         return await self.generic(request, resource, route)
 
-    async def _elsewhere(self, request: Request) -> Response | None:
+    async def _elsewhere(self, request: Request, attributes: Attributes) -> Response | None:
         """What other servers answer, alone or together with this one."""
         remote = self.aggregator.match(request.path)
         if remote is not None:
             return await self.aggregator.proxy(request, remote)
-        return await self.aggregator.documents(request)
+        return None if attributes.is_resource else await self.aggregator.documents(request)
 
     async def generic(self, request: Request, resource: Resource, route: Route) -> Response:
         """The engine's answer for a stored kind."""

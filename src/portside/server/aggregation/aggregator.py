@@ -21,12 +21,14 @@ from portside.server.request import Request, Response
 from portside.server.watchcache_filter import Filter
 
 if TYPE_CHECKING:
+    from portside.server.aggregation.metrics import Metrics
     from portside.server.app import ApiServer
     from portside.server.forward import Target
     from portside.server.watchcache_object import CachedObject
 
 Json = dict[str, Any]
 PREFIX = f"/{GROUP}/{PLURAL}/"
+METRICS = "v1beta1.metrics.k8s.io"
 MOST_DOCUMENT = 16 << 20  # bytes of discovery or OpenAPI that another server may answer
 SELF = User("system:kube-aggregator", groups=("system:masters",))
 TEXT = "text/plain; charset=utf-8"
@@ -44,6 +46,7 @@ class Aggregator:
         self._server = server
         self._pki = pki
         self.remote: dict[tuple[str, str], Remote] = {}
+        self._metrics: Metrics | None = None
         self.changed: list[Any] = []  # called after each change of an APIService
 
     def start(self) -> None:
@@ -61,6 +64,9 @@ class Aggregator:
     def _take(self, name: str, cached: CachedObject | None) -> None:
         obj: Json | None = None if cached is None else orjson.loads(cached.full)
         version, _, group = name.partition(".")
+        if name == METRICS and obj is not None and (obj.get("spec") or {}).get("service") is None:
+            self.remote[group, version] = self._own_metrics(obj)
+            return
         if obj is None or (obj.get("spec") or {}).get("service") is None:
             self.remote.pop((group, version), None)
             return
@@ -69,6 +75,16 @@ class Aggregator:
             held.obj = obj
         else:
             self.remote[group, version] = Remote(obj)
+
+    def _own_metrics(self, obj: Json) -> Remote:
+        """metrics.k8s.io is served here when its APIService names no service."""
+        from portside.server.aggregation import metrics
+        from portside.server.aggregation.availability import from_resources
+
+        if self._metrics is None:
+            self._metrics = metrics.Metrics(self._server)
+        found = from_resources(metrics.VERSION, metrics.resources())
+        return Remote(obj, discovery=found, inner=self._metrics.answer)
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -90,6 +106,8 @@ class Aggregator:
 
     async def proxy(self, request: Request, remote: Remote) -> Response:
         """The other server's answer. Its redirects are not followed and not passed on."""
+        if remote.inner is not None:
+            return await remote.inner(request)
         if not remote.available:
             return _text(503, "service unavailable")
         try:
@@ -199,10 +217,10 @@ class Aggregator:
             body = orjson.loads(answer.body)
             for remote in self.remote.values():
                 place = "apis/" + "/".join(remote.group_version)
-                if remote.available:
+                if remote.available and remote.inner is None:
                     body["paths"].setdefault(place, {"serverRelativeURL": f"/openapi/v3/{place}"})
             answer.body = orjson.dumps(body)
             answer.headers = [(k, v) for k, v in answer.headers if k.lower() != "etag"]
             return answer
         found = self.match("/" + "/".join(parts[2:]))
-        return None if found is None or len(parts) != 5 else await self.proxy(request, found)
+        return None if found is None or found.inner is not None or len(parts) != 5 else await self.proxy(request, found)

@@ -91,7 +91,7 @@ class Availability:
         while True:
             self._news.clear()
             await self._custom()
-            checks = [self._check(remote) for remote in list(self._aggregator.remote.values())]
+            checks = [self._check(r) for r in list(self._aggregator.remote.values()) if r.inner is None]
             fine = all(await asyncio.gather(*checks))
             pause = (CHECK_SECONDS if fine else RETRY_SECONDS) if checks else None
             try:

@@ -69,6 +69,13 @@ def built_in(now: str) -> Iterator[Json]:
             yield _service(*key, rank, VERSION_RANKS.get(key, version_rank), ON_START, now)
 
 
+def metrics(now: str) -> Iterator[Json]:
+    """The APIService that lets this server answer metrics.k8s.io."""
+    made = _service("metrics.k8s.io", "v1beta1", 100, 100, "", now)
+    del made["metadata"]["labels"]
+    yield made
+
+
 def custom(definitions: Iterable[Json], now: str) -> dict[str, Json]:
     """By name, the APIServices of the versions that established definitions serve."""
     made: dict[str, Json] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 from portside.base.pki import Pki
 from portside.server.attributes import User
 from portside.server.forward import Target
+from portside.server.request import Request, Response
 
 Json = dict[str, Any]
 FRONT_PROXY = "front-proxy-client"
@@ -88,11 +89,13 @@ def locate(spec: Json, service: Json | None, slices: Iterable[Json]) -> tuple[st
 
 @dataclass(slots=True)
 class Remote:
-    """An APIService of another server, and what is known of it. ``tls`` is made at the first request."""
+    """An APIService of another server, and what is known of it. ``tls`` is made at the first request; ``inner`` answers
+    in place of another server."""
 
     obj: Json
     tls: ssl.SSLContext | None = None
     discovery: Json | None = None  # its version's entry in aggregated discovery
+    inner: Callable[[Request], Awaitable[Response]] | None = None
 
     @property
     def spec(self) -> Json:

@@ -32,6 +32,7 @@ class Place:
     port: int
     service_ip: str = "10.96.0.1"
     service_cidr: str = "10.96.0.0/12"
+    metrics: bool = False  # serve metrics.k8s.io: nodes are real
     cluster_cidr: str = ""
 
 
@@ -64,6 +65,7 @@ async def bootstrap(host: Host, place: Place, pki: Pki) -> None:
             _exact("", "configmaps", _trust(pki), ("data",)),
             *_joining(place, pki),
             *(_exact(local.GROUP, local.PLURAL, wanted, ("spec",)) for wanted in local.built_in(now)),
+            *(_kept(local.GROUP, local.PLURAL, wanted) for wanted in local.metrics(now) if place.metrics),
         ],
     )
 
