@@ -157,6 +157,25 @@ def _condition(kind: str, bad: bool, bad_reason: str, good_reason: str, noun: st
     }
 
 
+def fresh_node(name: str, pod_cidr: str = "") -> Json:
+    """A Node as it is registered: its name and what its labels tell of the machine."""
+    arch = ARCHITECTURES.get(platform.machine(), platform.machine())
+    labels = {
+        "beta.kubernetes.io/arch": arch,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": arch,
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+    }
+    spec: Json = {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def address_list(name: str, ips: Sequence[str]) -> list[Json]:
+    """The addresses a Node's status says."""
+    return [*({"type": "InternalIP", "address": ip} for ip in ips), {"type": "Hostname", "address": name}]
+
+
 class NodeKeeper:
     """Registers the node, renews its lease and writes its status."""
 
@@ -187,21 +206,6 @@ class NodeKeeper:
             about = {"apiVersion": "v1", "kind": "Node", "metadata": meta}
             self.events.emit(about, kind, reason, message, "kubelet", self.settings.node_name)
 
-    def _fresh(self) -> Json:
-        name = self.settings.node_name
-        arch = ARCHITECTURES.get(platform.machine(), platform.machine())
-        labels = {
-            "beta.kubernetes.io/arch": arch,
-            "beta.kubernetes.io/os": "linux",
-            "kubernetes.io/arch": arch,
-            "kubernetes.io/hostname": name,
-            "kubernetes.io/os": "linux",
-        }
-        spec: Json = {}
-        if self.settings.pod_cidr:
-            spec = {"podCIDR": self.settings.pod_cidr, "podCIDRs": [self.settings.pod_cidr]}
-        return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec}
-
     async def register(self) -> Json:
         """The Node, made when there is none; its status is written at once."""
         name = self.settings.node_name
@@ -210,7 +214,7 @@ class NodeKeeper:
         except ApiError as error:
             if error.code != 404:
                 raise
-            fresh = self._fresh()
+            fresh = fresh_node(name, self.settings.pod_cidr)
             fresh["status"] = await self._status({}, heartbeat=True)
             node = await self._client.create(NODES, fresh)
         self.uid = node["metadata"].get("uid", "")
@@ -231,10 +235,7 @@ class NodeKeeper:
                 )
             }
         return {
-            "addresses": [
-                *({"type": "InternalIP", "address": ip} for ip in settings.ips),
-                {"type": "Hostname", "address": settings.node_name},
-            ],
+            "addresses": address_list(settings.node_name, settings.ips),
             "capacity": self.capacity,
             "allocatable": self.allocatable,
             "conditions": conditions(

@@ -102,6 +102,8 @@ def ensure_node_client(pki: Pki, node: str, *, clock: Clock = SYSTEM) -> str:
 def ensure_node_server(pki: Pki, node: str, addresses: Sequence[str], *, clock: Clock = SYSTEM) -> str:
     """The node agent's serving certificate for its own HTTPS port (logs, exec, stats)."""
     name = f"node-{node}-server"
+    if not pki.key("ca").exists() and pki.certificate(name).exists():
+        return name  # a machine that joined: its certificate was given by the cluster, and is renewed there
     with _locked(pki):
         _ensure_server(pki, [node, *addresses], clock, name=name, user=f"system:node:{node}", group="system:nodes")
     return name

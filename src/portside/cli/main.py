@@ -57,6 +57,24 @@ VERBS: tuple[Verb, ...] = (
         "portside image build examples/guestbook/web\n  portside image list",
         "image",
     ),
+    Verb(
+        "token",
+        "make, list and delete what a machine needs to join",
+        "portside token create\n  portside token create --ttl 30m\n  portside token list\n  portside token delete abc123",
+        "token",
+    ),
+    Verb(
+        "join",
+        "make this machine a node of a cluster on another machine",
+        "portside join https://192.0.2.1:6443 --token abc123.0123456789abcdef --ca-hash sha256:…",
+        "join",
+    ),
+    Verb(
+        "node",
+        "list nodes, drain one, remove one",
+        "portside node list\n  portside node drain worker-1\n  portside node remove worker-1",
+        "node",
+    ),
     Verb("version", "the versions of Portside and of the API it serves", "portside version -o json", "version"),
 )
 

@@ -32,6 +32,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--simulate", type=int, metavar="N", help="simulated nodes instead of this machine's own (no root needed)"
     )
+    parser.add_argument(
+        "--listen", metavar="ADDRESS", help="address the API listens on (default: all with real nodes, else 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--advertise", metavar="ADDRESS", help="address that pods and other machines are told (default: this machine's)"
+    )
     parser.add_argument("--port", type=int, metavar="N", help="port of the API (chosen once and kept)")
     parser.add_argument(
         "--timeout",
@@ -67,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
         )
     try:
         with locked(home):
+            if home.cluster().get("joined"):
+                return _joined(home, steps, options)
             facts = _decide(home, options)
             if not facts["simulate"]:
                 from portside.cli import packages
@@ -80,6 +88,20 @@ def run(options: argparse.Namespace) -> int:
     if manifests:
         _apply(home, steps, api, manifests, options)
     _where_to_look(home, api, manifests)
+    return 0
+
+
+def _joined(home: Home, steps: Steps, options: argparse.Namespace) -> int:
+    """A machine that joined runs its node alone; manifests go to the first machine."""
+    from portside.cli.join import start_node
+
+    if options.files or options.simulate:
+        raise CliError(
+            f"this machine is a node of {home.cluster()['joined']}",
+            todo="apply manifests there, or start another cluster with --home DIR",
+            code=2,
+        )
+    start_node(home, steps)
     return 0
 
 
@@ -104,10 +126,20 @@ def _decide(home: Home, options: argparse.Namespace) -> dict[str, Any]:
             todo="run as root, or run the same cluster with simulated nodes: portside up --simulate 3",
             code=3,
         )
-    if options.port:
-        facts["port"] = options.port
+    for choice in ("port", "listen", "advertise"):
+        if (given := getattr(options, choice, None)) and facts.get(choice) != given:
+            _not_while_running(home, choice)
+            facts[choice] = given
     home.save_cluster(facts)
     return facts
+
+
+def _not_while_running(home: Home, choice: str) -> None:
+    record = home.record("control-plane")
+    if record is not None and record.alive:
+        raise CliError(
+            f"--{choice} can't change while the control plane runs", todo="stop it first: portside down", code=2
+        )
 
 
 def _ranges() -> dict[str, Any]:
@@ -150,9 +182,13 @@ def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
             words = ["--home", str(home.root)]
             if facts["simulate"]:
                 words += ["--simulate", str(facts["simulate"])]
+                words += ["--address", facts["listen"]] if facts.get("listen") else []
+                words += ["--advertise", facts["advertise"]] if facts.get("advertise") else []
             else:
                 _check_ranges(home, facts)
-                words += ["--address", "0.0.0.0", "--advertise", networks.node_address()]
+                listen = facts.get("listen") or "0.0.0.0"
+                advertise = facts.get("advertise") or (networks.node_address() if listen == "0.0.0.0" else listen)
+                words += ["--address", listen, "--advertise", advertise]
                 words += ["--cluster-cidr", facts.get("cluster_cidr", "10.244.0.0/16")]
                 words += ["--service-cidr", facts.get("service_cidr", "10.96.0.0/16")]
             if facts.get("port"):

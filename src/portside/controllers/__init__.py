@@ -12,11 +12,19 @@ if TYPE_CHECKING:
 
 
 async def run(
-    client: Client, clock: Clock, *, root_ca: str = "", sign: Sign | None = None, mint: Mint | None = None
+    client: Client,
+    clock: Clock,
+    *,
+    root_ca: str = "",
+    sign: Sign | None = None,
+    mint: Mint | None = None,
+    cluster_cidr: str = "",
 ) -> None:
     """Runs every controller until cancelled. ``root_ca``: the cluster's CA certificate (PEM), published to namespaces;
-    ``sign``: its authority, for certificates; ``mint``: tokens for Secrets of service accounts."""
+    ``sign``: its authority, for certificates; ``mint``: tokens for Secrets of service accounts; ``cluster_cidr``: the
+    range of all pods."""
     from portside.controllers.assembly import controllers
     from portside.controllers.harness import Harness
 
-    await Harness(client, clock, controllers(root_ca=root_ca, sign=sign, mint=mint)).run()
+    made = controllers(root_ca=root_ca, sign=sign, mint=mint, cluster_cidr=cluster_cidr)
+    await Harness(client, clock, made).run()

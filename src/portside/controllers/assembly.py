@@ -25,6 +25,7 @@ from portside.controllers import (
     loadbalancer,
     localpath,
     namespace,
+    nodeipam,
     nodelifecycle,
     persistentvolume,
     persistentvolumeclaim,
@@ -38,6 +39,7 @@ from portside.controllers import (
     serviceaccount,
     serviceaccounttoken,
     servicecidr,
+    servingapproval,
     statefulset,
     tainteviction,
     trustbundle,
@@ -78,6 +80,7 @@ ALWAYS: tuple[Controller, ...] = (
     clusterdns.CONTROLLER,
     loadbalancer.CONTROLLER,
     csrapproving.CONTROLLER,
+    servingapproval.CONTROLLER,
     *csrcleaner.CONTROLLERS,
     *bootstraptoken.CONTROLLERS,
 )
@@ -90,12 +93,16 @@ REMEMBERING = (  # made anew for each run, as they remember what they saw
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 
 
-def controllers(*, root_ca: str = "", sign: Sign | None = None, mint: Mint | None = None) -> list[Controller]:
+def controllers(
+    *, root_ca: str = "", sign: Sign | None = None, mint: Mint | None = None, cluster_cidr: str = ""
+) -> list[Controller]:
     """``root_ca``: PEM; without it nothing is published. ``sign``: the authority; without it nothing is signed. ``mint``
-    makes tokens for Secrets."""
+    makes tokens for Secrets. ``cluster_cidr``: the range of all pods; without it nodes are given no part."""
     publisher = [rootca.controller(root_ca), trustbundle.controller(root_ca)] if root_ca else []
     if sign is not None:
         publisher.append(csrsigning.controller(sign))
     if mint is not None:
         publisher.append(serviceaccounttoken.controller(root_ca, mint))
+    if cluster_cidr:
+        publisher.append(nodeipam.controller(cluster_cidr))
     return [*ALWAYS, *(made() for made in REMEMBERING), *publisher, *LAST]

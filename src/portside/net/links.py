@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import logging
 import subprocess
@@ -65,15 +66,13 @@ def prepare(bridge: str, service_cidr: str) -> None:
     run_all([("ip", "route", "replace", service_cidr, "dev", bridge, "protocol", ROUTE_PROTOCOL)])
 
 
-def remove(bridge: str) -> None:
-    """Take away what was made for the pods of other nodes: routes, and the tunnel of this bridge."""
-    run_all(
-        [
-            ("ip", "link", "delete", tunnel_name(bridge)),
-        ]
-    )
+def remove(bridge: str, cluster_cidr: str) -> None:
+    """Take away what was made for this cluster: the tunnel, and the routes to its Services and to other nodes' pods."""
+    run_all([("ip", "link", "delete", tunnel_name(bridge))])
+    pods = ipaddress.ip_network(cluster_cidr)
     for route in json.loads(_ip("-j", "route", "show", "protocol", ROUTE_PROTOCOL) or "[]"):
-        if route.get("dev") == bridge:
+        to_pods = "/" in route["dst"] and pods.supernet_of(ipaddress.ip_network(route["dst"]))  # type: ignore[arg-type]
+        if route.get("dev") == bridge or to_pods:
             run_all([("ip", "route", "delete", route["dst"], "protocol", ROUTE_PROTOCOL)])
 
 

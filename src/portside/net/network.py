@@ -88,8 +88,8 @@ async def run(client: Client, place: NodePlace, network: NodeNetwork, *, zone: s
         group.create_task(announce(client, place))
 
 
-def remove(bridge: str) -> Iterable[str]:
+def remove(bridge: str, cluster_cidr: str) -> Iterable[str]:
     """Take away what a node's network left in the kernel; names what could not be removed."""
-    links.remove(bridge)
+    links.remove(bridge, cluster_cidr)
     done = subprocess.run(["nft", "delete", "table", "ip", bridge], capture_output=True, text=True)
     return [done.stderr.strip()] if done.returncode and "No such file" not in done.stderr else []

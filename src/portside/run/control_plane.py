@@ -106,11 +106,11 @@ async def _kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
         pause = min(pause * 2, 30.0)
 
 
-def _trust(server: ApiServer) -> dict[str, Any]:
-    """What the controllers publish and sign with."""
-    pki = server.pki
+def _given(settings: Settings, server: ApiServer) -> dict[str, Any]:
+    """What the controllers publish, sign with and share out."""
+    pki, cidr = server.pki, settings.cluster_cidr
     mint = server.authenticator.signer.sign_for_secret
-    return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign, "mint": mint}
+    return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign, "mint": mint, "cluster_cidr": cidr}
 
 
 def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None]]:
@@ -119,7 +119,7 @@ def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None
     for package, switch, user, agent in PARTS:
         if getattr(settings, switch) and (run := _runner(package)) is not None:
             client = client_of(user, agent)
-            more = _trust(server) if switch == "controllers" else {}
+            more = _given(settings, server) if switch == "controllers" else {}
             work = lambda run=run, client=client, more=more: run(client, SYSTEM, **more)  # noqa: E731
             started.append(asyncio.create_task(_kept(package, work), name=package))
     if settings.simulate and (run := _runner("portside.sim")) is not None:

@@ -11,7 +11,9 @@ import argparse
 import asyncio
 import ipaddress
 import logging
+import os
 import shutil
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -29,17 +31,21 @@ from portside.agent.containerd import (
 )
 from portside.agent.node import own_addresses
 from portside.agent.process import NodeOptions, run_node
+from portside.api.status import ApiError
+from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.pki import Pki, ensure_node_client
 from portside.net.network import NodePlace
 from portside.net.network import remove as remove_network
 from portside.net.nft import NodeNetwork
+from portside.run import leave, membership
 from portside.run.home import Home, default_home
 
 log = logging.getLogger("portside.node")
 SERVICE_CIDR = "10.96.0.0/16"
 DOMAIN = "cluster.local"
+CERTIFICATE_LOOK = 6 * 3600.0  # seconds between looks at the certificates
 END_GRACE = 5.0  # seconds `down` gives each container after TERM
 
 
@@ -90,17 +96,24 @@ def rules(ranges: Ranges, network: Network) -> NodeNetwork:
     return NodeNetwork(network.bridge, network.pod_cidr, ranges.pods, ranges.services, network.bridge)
 
 
-async def serve(home: Home) -> None:
-    """Run until TERM or INT."""
-    node, ranges = node_name(home), Ranges.of(home)
-    network = choose_network(home.root, cluster=ranges.pods)
-    pki = Pki(home.root / "pki")
-    address = own_addresses()[0]
+def kubeconfig_of(home: Home, node: str) -> Path:
+    """The node's kubeconfig: by the home's own authority, or by the certificate it was given when it joined."""
+    if server := home.cluster().get("joined"):
+        return membership.node_client(home, str(server), node)
+    return identity(home, ensure_node_client(Pki(home.root / "pki"), node))
+
+
+async def serve(home: Home) -> bool:
+    """Run until TERM or INT. True when the process is to be executed anew, with renewed certificates."""
+    node, ranges, facts = node_name(home), Ranges.of(home), home.cluster()
+    network = choose_network(home.root, str(facts.get("pod_cidr") or ""), ranges.pods)
+    address = str(facts.get("address") or own_addresses()[0])
     options = NodeOptions(
         home.root,
-        str(identity(home, ensure_node_client(pki, node))),
+        str(kubeconfig_of(home, node)),
         node,
         (address,),
+        network.pod_cidr,
         cluster_dns=(ranges.dns,),
         cluster_domain=DOMAIN,
         cluster_cidr=ranges.pods,
@@ -112,18 +125,44 @@ async def serve(home: Home) -> None:
 
         await run(agent.client, place, rules(ranges, network), zone=DOMAIN)
 
-    await run_node(options, services)
+    renewed = asyncio.Event()
+
+    async def certificates(agent: Agent) -> None:
+        await _keep_certificates(home, agent, renewed)
+
+    async def membership_end(agent: Agent) -> None:
+        await leave.watch(home, agent.client, node)
+
+    extras = (services, certificates, membership_end) if facts.get("joined") else (services,)
+    await run_node(options, *extras)
+    if leave.told(home):
+        leave.clean(home)
+    return renewed.is_set()
+
+
+async def _keep_certificates(home: Home, agent: Agent, renewed: asyncio.Event) -> None:
+    """Look now and then whether a certificate ends soon; a new one ends the process, which then starts anew."""
+    while True:
+        try:
+            if await membership.renew(home, agent.client, SYSTEM.now()):
+                log.info("certificates were renewed")
+                renewed.set()
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+        except (ApiError, PortsideError, OSError, TimeoutError) as error:
+            log.warning("certificates could not be renewed: %s", error)
+        await asyncio.sleep(CERTIFICATE_LOOK)
 
 
 def stop_runtime(home: Home) -> None:
     """End this home's pods and containerd; images, volumes and the store stay. Raises ContainerdError."""
-    network = choose_network(home.root, cluster=Ranges.of(home).pods)
+    network = choose_network(home.root, str(home.cluster().get("pod_cidr") or ""), Ranges.of(home).pods)
     containerd = Containerd(home.root, network)
     if containerd.pid() is not None or containerd.has_tasks():
         asyncio.run(_end_pods(containerd))
         containerd.stop()
     # Rules and routes that outlive their cluster would catch the next one's addresses.
-    remove_network(network.bridge)
+    remove_network(network.bridge, Ranges.of(home).pods)
     remove_bridge(network)
     for folder in (home.root / "pods", home.root / "memory", containerd.run):
         for point in beneath.mounted_below(folder):
@@ -175,7 +214,8 @@ def main() -> int:
     home = Home(options.home or default_home())
     try:
         home.make()
-        uvloop.run(serve(home))
+        if uvloop.run(serve(home)):
+            membership.again()
     except (ContainerdError, PortsideError, OSError, ValueError) as problem:
         print(f"portside: the node can't start: {problem}", file=sys.stderr)
         return 1
