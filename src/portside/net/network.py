@@ -50,7 +50,8 @@ class PodRoutes:
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 log.error("pod routes could not be set: %s", error)
             try:
-                await asyncio.wait_for(self.changed.wait(), LOOK)
+                async with asyncio.timeout(LOOK):  # wait_for would lose a cancellation that comes with the news
+                    await self.changed.wait()
             except TimeoutError:
                 self.standing = set()  # somebody may have taken routes away: all are set again
 

@@ -1,0 +1,216 @@
+"""A cluster of three machines: joining, pods and Services across them, a cut cable, leaving."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real.machines import Machine, Town, machines
+from tests.real.neighbourhood import SLEEP, names, pod, service, until, web
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+GONE = 100.0  # seconds: a silent node is noticed after some 50
+
+
+@pytest.fixture(scope="module")
+def three(tools: Path) -> Iterator[list[Machine]]:
+    """One control plane and two machines that joined; the second on another network, so its pods need the tunnel."""
+    with machines(tools) as made:
+        made[0].portside("up")
+        for number, machine in enumerate(made[1:], 1):
+            words = made[0].portside("token", "create").stdout.split()
+            assert words[:2] == ["portside", "join"]
+            machine.portside(*words[1:], "--name", f"worker-{number}")
+        yield made
+
+
+def workers(three: list[Machine]) -> list[str]:
+    return [three[0].portside("node", "list", "-o", "name").stdout.split()[0], "worker-1", "worker-2"]
+
+
+def node(three: list[Machine], name: str) -> dict[str, object]:
+    return dict(json.loads(three[0].kubectl("get", "node", name, "-o", "json")))
+
+
+@pytest.fixture(scope="module")
+def town(three: list[Machine]) -> Town:
+    """Six pods that answer, spread over the machines, and one that asks on each."""
+    first = three[0]
+    first.kubectl("create", "namespace", "town")
+    first.kubectl("wait", "--for=create", "serviceaccount/default", "-n", "town", "--timeout=60s")
+    found = Town(first, "town")
+    spec = web("x")["spec"]
+    soon = {"effect": "NoExecute", "operator": "Exists", "tolerationSeconds": 1}
+    keys = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
+    spec["tolerations"] = [soon | {"key": key} for key in keys]
+    labels = {"app": "web"}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 6,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+    boxes = [pod(f"box-{number}", SLEEP, nodeName=name) for number, name in enumerate(workers(three))]
+    found.apply(deployment, service("web", labels, type="NodePort"), *boxes)
+    found.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    found.ready("box-0", "box-1", "box-2")
+    return found
+
+
+def placed(town: Town) -> dict[str, list[str]]:
+    """Running pods of the Deployment by node."""
+    found: dict[str, list[str]] = {}
+    for item in json.loads(town.kubectl("get", "pods", "-l", "app=web", "-o", "json"))["items"]:
+        if "deletionTimestamp" not in item["metadata"] and item["status"]["phase"] == "Running":
+            found.setdefault(item["spec"]["nodeName"], []).append(item["metadata"]["name"])
+    return found
+
+
+def test_each_node_has_its_own_part_of_the_addresses_and_certificates(three: list[Machine], town: Town) -> None:
+    parts = [node(three, name)["spec"]["podCIDR"] for name in workers(three)]  # type: ignore[index]
+    assert len(set(parts)) == 3
+    requests = json.loads(three[0].kubectl("get", "csr", "-o", "json"))["items"]
+    signers = sorted(r["spec"]["signerName"].rpartition("/")[2] for r in requests)
+    assert signers == ["kube-apiserver-client-kubelet"] * 2 + ["kubelet-serving"] * 2
+    assert all((r["status"].get("certificate")) for r in requests)
+    # Routes on one network, the tunnel to the other.
+    routes = three[0].run("ip", "route").stdout
+    assert f"{parts[1]} via {three[1].address} dev eth0" in routes
+    assert f"{parts[2]} via " in routes
+    assert "dev v-portside0" in routes
+
+
+def test_a_deployment_spreads_and_pods_reach_each_other_everywhere(three: list[Machine], town: Town) -> None:
+    assert {name: len(pods) for name, pods in placed(town).items()} == dict.fromkeys(workers(three), 2)
+    every = {p for pods in placed(town).values() for p in pods}
+    addresses = town.kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}").split()
+    for number in range(3):
+        direct = town.sh(f"box-{number}", "; ".join(f"wget -qO- http://{a}:8080/" for a in addresses))
+        assert names(direct.splitlines()) == every
+        # Each box sees its own source address at the other end: nothing between pods is masqueraded.
+    for machine in three:
+        assert names([machine.fetch(address, 8080) for address in addresses]) == every
+
+
+def test_services_names_and_node_ports_answer_on_every_machine(three: list[Machine], town: Town) -> None:
+    spec = town.get("service", "web")["spec"]
+    every = {p for pods in placed(town).values() for p in pods}
+    for number in range(3):
+        seen = town.sh(f"box-{number}", "for i in $(seq 30); do wget -qO- http://web.town.svc.cluster.local/; done")
+        assert names(seen.splitlines()) == every
+        assert spec["clusterIP"] in town.look_up(f"box-{number}", "web.town.svc.cluster.local")
+        assert "open" in town.sh(f"box-{number}", "timeout 3 nc kubernetes.default 443 </dev/null && echo open")
+    for machine in three:
+        assert "GET /" in machine.fetch(spec["clusterIP"], 80)
+        for other in three:
+            assert "GET /" in machine.fetch(other.address, spec["ports"][0]["nodePort"])
+
+
+def test_large_packets_pass_the_tunnel(town: Town) -> None:
+    target = town.address_of("box-2")
+    town.kubectl("exec", "box-2", "--", "sh", "-c", "(nc -l -p 9000 | wc -c > /got) </dev/null >/dev/null 2>&1 & sleep 0.3")
+    town.sh("box-0", f"head -c 300000 /dev/zero | nc -w 3 {target} 9000")
+    until(lambda: town.sh("box-2", "cat /got").strip(), lambda a: a == "300000", 15)
+
+
+def test_logs_exec_and_proxy_reach_every_node(three: list[Machine], town: Town) -> None:
+    for name, pods in placed(town).items():
+        assert town.sh(pods[0], "hostname").strip() == pods[0]
+        town.kubectl("logs", pods[0])
+        path = f"/api/v1/namespaces/town/pods/{pods[0]}:8080/proxy/"
+        assert three[0].kubectl("get", "--raw", path).startswith(f"{pods[0]} GET")
+        assert three[0].kubectl("get", "--raw", f"/api/v1/nodes/{name}/proxy/healthz") == "ok"
+
+
+def test_local_traffic_policy_is_true_per_node(three: list[Machine], town: Town) -> None:
+    only = placed(town)["worker-1"][0]
+    town.kubectl("label", "pod", only, "edge=yes")
+    town.apply(service("edge", {"edge": "yes"}, type="NodePort", externalTrafficPolicy="Local"))
+    port = town.get("service", "edge")["spec"]["ports"][0]["nodePort"]
+    until(lambda: three[2].fetch(three[1].address, port), lambda a: a.startswith(only))
+    assert three[2].fetch(three[0].address, port) == "no answer"
+    town.remove("service", "edge")
+
+
+def test_tokens_are_listed_deleted_and_refused_after(three: list[Machine], tools: Path) -> None:
+    first = three[0]
+    words = first.portside("token", "create", "--ttl", "30m").stdout.split()
+    ident = words[4].partition(".")[0]
+    assert ident in first.portside("token", "list").stdout
+    wrong = three[1].portside("join", words[2], "--token", words[4], "--home", "/tmp/ps-nowhere", check=False)
+    assert wrong.returncode != 0  # a home that is a node already
+    stranger = Machine(three[1].space, three[1].address, "", tools)
+    bad_hash = "sha256:" + "0" * 64
+    refused = stranger.portside("join", words[2], "--token", words[4], "--ca-hash", bad_hash, check=False)
+    assert refused.returncode == 1
+    assert "is not the one the join command names" in refused.stderr
+    taken = stranger.portside("join", *words[2:], "--name", "worker-2", check=False)
+    assert "the cluster has a node worker-2 already" in taken.stderr
+    first.portside("token", "delete", ident)
+    until(
+        lambda: stranger.portside("join", *words[2:], check=False).stderr,
+        lambda text: "is not signed with this token" in text or "Unauthorized" in text,
+    )
+    assert not stranger.home.exists()
+
+
+def test_a_cut_off_node_is_emptied_and_comes_back_clean(three: list[Machine], town: Town) -> None:
+    lost = set(placed(town)["worker-1"])
+    three[1].cut(True)
+    until(lambda: placed(town), lambda found: sum(map(len, found.values())) == 6 and "worker-1" not in found, GONE)
+    town.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    seen = town.sh("box-0", "for i in $(seq 20); do timeout 2 wget -qO- http://web/; done")
+    assert len(seen.splitlines()) == 20  # nobody is sent to the pods that can't be reached
+    assert three[1].containers()  # they run on over there
+    three[1].cut(False)
+    conditions = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+    until(lambda: three[0].kubectl("get", "node", "worker-1", "-o", conditions), lambda a: a == "True")
+    until(lambda: "taints" in dict(node(three, "worker-1")["spec"]), lambda a: not a)  # type: ignore[call-overload]
+    # Only the box is left of what ran there: two tasks, its sandbox and its container.
+    until(lambda: len(three[1].containers()), lambda count: count == 2)
+    pods = json.loads(town.kubectl("get", "pods", "-o", "json"))["items"]
+    assert not lost & {p["metadata"]["name"] for p in pods}
+    assert names([town.ask("box-1", "http://web/")]) <= {p["metadata"]["name"] for p in pods}
+
+
+def test_a_machine_restarts_its_node_with_up(three: list[Machine], town: Town) -> None:
+    three[2].portside("down", "--keep-pods")
+    three[2].portside("up")
+    assert town.sh("box-2", "echo alive").strip() == "alive"
+
+
+def test_drain_empties_a_node_and_remove_leaves_nothing_on_either_side(three: list[Machine], town: Town) -> None:
+    first = three[0]
+    refused = first.portside("node", "drain", "worker-1", check=False)
+    assert "nothing would make these pods anew: town/box-1" in refused.stderr
+    town.remove("pod", "box-1")
+    first.portside("node", "drain", "worker-1")
+    assert "worker-1" not in placed(town)
+    assert "SchedulingDisabled" in first.portside("node", "list").stdout
+    first.kubectl("uncordon", "worker-1")
+    cidr = str(node(three, "worker-1")["spec"]["podCIDR"])  # type: ignore[index]
+    first.portside("node", "remove", "worker-1")
+    assert first.portside("node", "list", "-o", "name").stdout.split() == [workers(three)[0], "worker-2"]
+    assert "NotFound" in first.kubectl("get", "lease", "-n", "kube-node-lease", "worker-1", check=False)
+    until(lambda: three[1].leftovers(), lambda found: not found, 30)
+    until(lambda: cidr in first.run("ip", "route").stdout, lambda there: not there)
+    own = first.portside("node", "remove", workers(three)[0], check=False)
+    assert "is the machine that runs the control plane" in own.stderr
+    # The machine may come again, under its old name.
+    time.sleep(0.5)
+    words = first.portside("token", "create").stdout.split()
+    three[1].portside(*words[1:], "--name", "worker-1")
+    assert "worker-1" in first.portside("node", "list", "-o", "name").stdout
