@@ -135,8 +135,6 @@ async def serve(home: Home) -> bool:
 
     extras = (services, certificates, membership_end) if facts.get("joined") else (services,)
     await run_node(options, *extras)
-    if leave.told(home):
-        leave.clean(home)
     return renewed.is_set()
 
 
@@ -214,7 +212,10 @@ def main() -> int:
     home = Home(options.home or default_home())
     try:
         home.make()
-        if uvloop.run(serve(home)):
+        renewed = uvloop.run(serve(home))
+        if leave.told(home):
+            leave.clean(home)
+        elif renewed:
             membership.again()
     except (ContainerdError, PortsideError, OSError, ValueError) as problem:
         print(f"portside: the node can't start: {problem}", file=sys.stderr)
