@@ -223,3 +223,33 @@ def test_drain_empties_a_node_and_remove_leaves_nothing_on_either_side(three: li
     words = first.portside("token", "create").stdout.split()
     three[1].portside(*words[1:], "--name", "worker-1")
     assert "worker-1" in first.portside("node", "list", "-o", "name").stdout
+
+
+def test_two_clusters_share_a_machine_and_one_ends_without_the_other(three: list[Machine], tools: Path) -> None:
+    """Each has ranges, a bridge and rules of its own; a range that was taken meanwhile is said."""
+    first, second = three[2], Machine(three[2].space, three[2].address, "", tools)
+    third = Machine(three[2].space, three[2].address, "", tools)
+    try:
+        second.portside("up")
+        ours = Town(second, "default")
+        ours.apply(web("here"), service("here", {"app": "here"}))
+        ours.ready("here")
+        address = ours.get("service", "here")["spec"]["clusterIP"]
+        until(lambda: second.fetch(address, 80), lambda a: a.startswith("here GET"))
+        assert "GET /" in first.fetch(three_web(three), 80)
+        assert ours.look_up("here", "here.default.svc.cluster.local").count(address) == 1
+        second.portside("down")
+        third.portside("up")
+        refused = second.portside("up", check=False)
+        assert refused.returncode == 3
+        assert "in use on this machine" in refused.stderr
+        assert "GET /" in first.fetch(three_web(three), 80)
+    finally:
+        for machine in (second, third):
+            machine.portside("reset", "--yes", check=False)
+
+
+def three_web(three: list[Machine]) -> str:
+    """The address of the first cluster's Service."""
+    where = ("-n", "town", "-o", "jsonpath={.spec.clusterIP}")
+    return three[0].kubectl("get", "service", "web", *where)

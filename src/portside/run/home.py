@@ -75,7 +75,12 @@ class Home:
         return loaded if isinstance(loaded, dict) else {}
 
     def save_cluster(self, facts: dict[str, Any]) -> None:
-        write_private(self.cluster_file, json.dumps(facts, indent=1) + "\n")
+        """Add to what is kept: a command and the node's process may both have something to say at the same moment."""
+        import fcntl
+
+        with self.cluster_file.with_suffix(".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            write_private(self.cluster_file, json.dumps(self.cluster() | facts, indent=1) + "\n")
 
     def record(self, name: str) -> ProcessRecord | None:
         """The component's last recorded process, dead or alive."""
