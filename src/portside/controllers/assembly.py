@@ -74,6 +74,7 @@ ALWAYS: tuple[Controller, ...] = (
     *localpath.CONTROLLERS,
     servicecidr.CONTROLLER,
     *resourceclaim.CONTROLLERS,
+    podgc.THINNING,
     resourcequota.CONTROLLER,
     clusterroleaggregation.CONTROLLER,
     policytypecheck.CONTROLLER,

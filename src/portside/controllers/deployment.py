@@ -251,6 +251,9 @@ class Rollout:
             "unavailableReplicas": max(sum(replicas(rs) for rs in sets) - available, 0),
         }
         status = {k: v for k, v in values.items() if v}
+        leaving = [(rs.get("status") or {}).get("terminatingReplicas") for rs in sets]
+        if None not in leaving:  # a set that has not been counted yet leaves the sum unknown
+            status["terminatingReplicas"] = sum(leaving)
         if self.collisions is not None:
             status["collisionCount"] = self.collisions
         if available >= replicas(self.live) - rollout.fences(self.live)[1]:

@@ -16,15 +16,21 @@ from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.claim import GONE, candidates, claim, matching_owners, selector_of
 from portside.controllers.harness import Controller
-from portside.controllers.jobindex import FAILURES, INDEX, failures_of, format_indexes, index_of, parse_indexes
-from portside.controllers.jobpolicy import judge, success_rule
+from portside.controllers.jobindex import (
+    failures_of,
+    format_indexes,
+    ignored_of,
+    index_of,
+    parse_indexes,
+)
+from portside.controllers.jobpods import TRACKING, pod_of
+from portside.controllers.jobpolicy import COUNTED, judge, success_rule
 from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, delete, patch, update_status
 from portside.controllers.pods import (
     PODS,
     condition,
     created,
     deletion_order,
-    from_template,
     is_active,
     is_finished,
     is_ready,
@@ -34,11 +40,11 @@ from portside.controllers.pods import (
 )
 
 JOBS: Resource = ("batch", "v1", "jobs")
-TRACKING = "batch.kubernetes.io/job-tracking"
 OURS = "kubernetes.io/job-controller"
 BURST = 500  # pods one plan may create
 BACKOFF, MAX_BACKOFF = 10.0, 600.0  # seconds before a failed pod is replaced; doubles with each failure in a row
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
+GATHER = 1.0  # seconds of changes to pods that make one plan (upstream's SyncJobBatchPeriod)
 MANY_UNCOUNTED = 500  # uids written down at a time
 
 
@@ -80,6 +86,8 @@ class Work:
         self.failed_indexes = parse_indexes(self.old.get("failedIndexes"), self.completions)
         self.per_index: int | None = self.spec.get("backoffLimitPerIndex")
         self.failing: tuple[str, str] | None = None
+        self.failures_seen: list[tuple[Json, bool]] = []  # failed pods, and whether they count
+        self.replaced: dict[int, Json] = {}  # index -> the failed pod that is to have a successor
         self.suspended = bool(self.spec.get("suspend"))
 
     # -- counting -----------------------------------------------------------------------------------------------------
@@ -104,8 +112,11 @@ class Work:
             self.uncounted[name] = kept
         noted = {*self.uncounted["succeeded"], *self.uncounted["failed"]}
         for pod in sorted(self.pods, key=created):
-            if self.tracked(pod) and pod["metadata"]["uid"] not in noted and len(noted) < MANY_UNCOUNTED:
+            if sum(map(len, self.uncounted.values())) + len(self.failures_seen) >= MANY_UNCOUNTED:
+                break
+            if self.tracked(pod) and pod["metadata"]["uid"] not in noted:
                 self._note(pod)
+        self._count_failures()
         if self.indexed:
             self.succeeded = len(self.done_indexes)
 
@@ -131,18 +142,34 @@ class Work:
         if phase(pod) != "Failed" and cond.find(self.conditions, "SuccessCriteriaMet") is not None:
             self.draft.add(self._untrack(pod))  # no longer needed, so no failure either
             return
+        verdict = COUNTED
         if phase(pod) == "Failed" and self.spec.get("podFailurePolicy"):
             verdict = judge(self.spec["podFailurePolicy"], pod)
-            if verdict.action == "FailJob" and self.failing is None:
-                self.failing = ("PodFailurePolicy", verdict.message)
-            elif verdict.action == "FailIndex" and index is not None and self.per_index is not None:
+        if verdict.action == "FailJob" and self.failing is None:
+            self.failing = ("PodFailurePolicy", verdict.message)
+        if self.per_index is not None and index is not None:
+            spent = verdict.action != "Ignore" and failures_of(pod) >= self.per_index
+            if spent or verdict.action == "FailIndex":
                 self.failed_indexes.add(index)
-            elif verdict.action == "Ignore":
+        self.failures_seen.append((pod, verdict.action != "Ignore"))
+
+    def _count_failures(self) -> None:
+        """Counts failed pods, but keeps the last one of an index that goes on: its successor reads the failures from it."""
+        decided = any(cond.find(self.conditions, n) is not None for n in ("FailureTarget", "SuccessCriteriaMet"))
+        if self.per_index is not None and not decided:
+            busy = {index_of(p) for p in self.active} | self.done_indexes | self.failed_indexes
+            for pod, _ in self.failures_seen:
+                index = index_of(pod)
+                held = self.replaced.get(index) if index is not None else None
+                if index is not None and index not in busy and (held is None or _rank(pod) >= _rank(held)):
+                    self.replaced[index] = pod
+        for pod, counted in self.failures_seen:
+            if any(pod is kept for kept in self.replaced.values()):
+                continue
+            if counted:
+                self.uncounted["failed"].append(pod["metadata"]["uid"])
+            else:
                 self.draft.add(self._untrack(pod))
-                return
-        if self.per_index is not None and index is not None and failures_of(pod) >= self.per_index:
-            self.failed_indexes.add(index)
-        self.uncounted["failed"].append(uid)
 
     def _has_failed(self, pod: Json) -> bool:
         if phase(pod) == "Failed":
@@ -169,10 +196,6 @@ class Work:
                 return good, held.get("reason", ""), held.get("message", "")
         if self.failing is not None:
             return False, *self.failing
-        if self.indexed and self.spec.get("successPolicy"):
-            text = success_rule(self.spec["successPolicy"], self.done_indexes)
-            if text is not None:
-                return True, "SuccessPolicy", text
         limit = int(self.spec.get("backoffLimit", 6))
         if self.failures > limit or self._restarts_exceed(limit):
             return False, "BackoffLimitExceeded", "Job has reached the specified backoff limit"
@@ -182,11 +205,15 @@ class Work:
             found = self._index_verdict()
             if found is not None:
                 return found
+        if self.indexed and self.spec.get("successPolicy"):
+            text = success_rule(self.spec["successPolicy"], self.done_indexes)
+            if text is not None:
+                return True, "SuccessPolicy", text
         if self.completions is None:
             complete = self.successes > 0 and not self.active
         else:
             complete = self.successes >= self.completions
-        return (True, *REACHED) if complete and not self.suspended else None
+        return (True, *REACHED) if complete else None
 
     def _index_verdict(self) -> tuple[bool, str, str] | None:
         most = self.spec.get("maxFailedIndexes")
@@ -235,19 +262,42 @@ class Work:
         missing = wanted - len(self.active)
         if self.spec.get("podReplacementPolicy") == "Failed":
             missing -= len(self.terminating)
-        if missing > 0 and not self.suspended:
-            wait = self._backoff()
+        if missing > 0 and not self.suspended and not doomed:
+            indexes, wait = self._next(min(missing, BURST))
             if wait > 0:
                 self.draft.look_again(wait)
             else:
-                self.draft.add(*self._creates(min(missing, BURST)))
+                self.draft.add(*self._creates(indexes))
+
+    def _next(self, count: int) -> tuple[list[int | None], float]:
+        """(indexes of the pods to make, seconds until one may be made). Back-off is per index where limits are."""
+        if not self.indexed:
+            return [None] * count, self._backoff()
+        busy = {index_of(p) for p in self.active} | self.done_indexes | self.failed_indexes
+        if self.spec.get("podReplacementPolicy") == "Failed":
+            busy |= {index_of(p) for p in self.terminating}
+        free = [i for i in range(self.completions or 0) if i not in busy][:count]
+        if self.per_index is None:
+            return list(free), self._backoff()
+        waits = {i: self._index_backoff(i) for i in free}
+        now = [i for i in free if waits[i] <= 0]
+        if now or not waits:
+            return list(now), 0.0
+        return [], min(waits.values())
+
+    def _index_backoff(self, index: int) -> float:
+        last = self.replaced.get(index)
+        if last is None:
+            return 0.0
+        delay = min(BACKOFF * 2.0 ** min(failures_of(last) + ignored_of(last), 10), MAX_BACKOFF)
+        return _ended(last) + delay - self.now
 
     def _wanted(self) -> int:
         if self.suspended:
             return 0
         parallelism = int(self.spec.get("parallelism", 1))
         if self.completions is None:
-            return min(len(self.active), parallelism) if self.successes > 0 else parallelism
+            return len(self.active) if self.successes > 0 else parallelism
         left = self.completions - self.successes - (len(self.failed_indexes) if self.per_index is not None else 0)
         return max(min(left, parallelism), 0)
 
@@ -272,7 +322,8 @@ class Work:
 
     def _backoff(self) -> float:
         """Seconds until failed pods may be replaced."""
-        ends = sorted(((_ended(p), phase(p) == "Succeeded") for p in self.pods if is_finished(p)), key=lambda e: e[0])
+        ended = [p for p in self.pods if is_finished(p) or (self.tracked(p) and self._has_failed(p))]
+        ends = sorted(((_ended(p), phase(p) == "Succeeded") for p in ended), key=lambda e: e[0])
         in_a_row = 0
         for _, good in reversed(ends):
             if good:
@@ -283,37 +334,19 @@ class Work:
         delay = min(BACKOFF * 2.0 ** min(in_a_row - 1, 10), MAX_BACKOFF)
         return float(max(ends[-1][0] + delay - self.now, 0.0))
 
-    def _creates(self, count: int) -> list[Step]:
+    def _creates(self, indexes: list[int | None]) -> list[Step]:
         def made(answer: Json) -> list[Emit]:
             return [Emit(self.job, "Normal", "SuccessfulCreate", f"Created pod: {answer['metadata']['name']}")]
 
         def failed(error: ApiError) -> list[Emit]:
             return [Emit(self.job, "Warning", "FailedCreate", f"Error creating: {error.message}")]
 
-        indexes: list[int | None] = [None] * count
-        if self.indexed:
-            busy = {index_of(p) for p in self.active} | self.done_indexes | self.failed_indexes
-            if self.spec.get("podReplacementPolicy") == "Failed":
-                busy |= {index_of(p) for p in self.terminating}
-            free = [i for i in range(self.completions or 0) if i not in busy]
-            indexes = list(free[:count])
         return [create(PODS, self._pod(i), ok=made, failed=failed) for i in indexes]
 
     def _pod(self, index: int | None) -> Json:
-        pod = from_template(self.job, self.spec["template"], "batch/v1", "Job")
-        meta = pod["metadata"]
-        meta["finalizers"] = [*meta.get("finalizers", ()), TRACKING]
-        if index is None:
-            return pod
-        name = self.job["metadata"]["name"]
-        meta["generateName"] = f"{name}-{index}-"
-        meta["labels"] = {**meta.get("labels", {}), INDEX: str(index)}
-        meta["annotations"] = {**meta.get("annotations", {}), INDEX: str(index)}
-        if self.per_index is not None:
-            earlier = [failures_of(p) + 1 for p in self.pods if index_of(p) == index and phase(p) == "Failed"]
-            meta["annotations"][FAILURES] = str(max(earlier, default=0))
-        pod["spec"] = _with_index(pod["spec"], f"{name}-{index}")
-        return pod
+        last = self.replaced.get(index) if index is not None else None
+        counted = next((c for p, c in self.failures_seen if p is last), True)
+        return pod_of(self.job, index, last, counted=counted)
 
     # -- status -------------------------------------------------------------------------------------------------------
 
@@ -388,34 +421,23 @@ def _always(event: Emit) -> Callable[[Json], Iterable[Emit]]:
     return lambda _: [event]
 
 
-def _with_index(spec: Json, hostname: str) -> Json:
-    """The pod knows its index by host name and environment."""
-    path = f"metadata.labels['{INDEX}']"
-    variable = {"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {"fieldPath": path}}}
-    changed = {**spec, "hostname": hostname}
-    for field in ("containers", "initContainers"):
-        if spec.get(field):
-            changed[field] = [
-                c if any(e.get("name") == variable["name"] for e in c.get("env") or ()) else _add_env(c, variable)
-                for c in spec[field]
-            ]
-    return changed
-
-
-def _add_env(container: Json, variable: Json) -> Json:
-    return {**container, "env": [*(container.get("env") or ()), variable]}
+def _rank(pod: Json) -> tuple[int, float]:
+    return failures_of(pod) + ignored_of(pod), _ended(pod)
 
 
 def _ended(pod: Json) -> float:
-    ends: list[float] = []
-    for found in (pod.get("status") or {}).get("containerStatuses") or ():
-        at = parse_time(((found.get("state") or {}).get("terminated") or {}).get("finishedAt"))
-        if at is not None:
-            ends.append(at)
-    if ends:
-        return max(ends)
-    ready: Any = condition(pod, "Ready")
-    return parse_time((ready or {}).get("lastTransitionTime")) or created(pod)
+    """When the pod ended: by its containers, else when it stopped being ready, else by its deletion."""
+    meta, listed = pod["metadata"], (pod.get("status") or {}).get("containerStatuses") or ()
+    ends = [parse_time(((c.get("state") or {}).get("terminated") or {}).get("finishedAt")) for c in listed]
+    known = [at for at in ends if at is not None]
+    if known and len(known) == len(ends):
+        return max(known)
+    ready: Any = condition(pod, "Ready") or {}
+    since = parse_time(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None
+    if since is not None:
+        return since
+    leaving = parse_time(meta.get("deletionTimestamp"))
+    return created(pod) if leaving is None else leaving - float(meta.get("deletionGracePeriodSeconds") or 0)
 
 
 def plan(view: View, key: str, now: float) -> Plan:
@@ -437,4 +459,6 @@ def plan(view: View, key: str, now: float) -> Plan:
     return work.draft.plan(work.status_steps)
 
 
-CONTROLLER = Controller("job-controller", JOBS, plan, watches={PODS: matching_owners(JOBS, "Job", "batch")})
+CONTROLLER = Controller(
+    "job-controller", JOBS, plan, watches={PODS: matching_owners(JOBS, "Job", "batch")}, settle=GATHER
+)

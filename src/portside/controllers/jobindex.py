@@ -49,5 +49,15 @@ def index_of(pod: Json) -> int | None:
 
 
 def failures_of(pod: Json) -> int:
-    text = (pod["metadata"].get("annotations") or {}).get(FAILURES, "0")
+    """How often the pod's index had failed before it."""
+    return _number(pod, FAILURES)
+
+
+def ignored_of(pod: Json) -> int:
+    """How many failures of the pod's index its policy had left uncounted before it."""
+    return _number(pod, IGNORED)
+
+
+def _number(pod: Json, annotation: str) -> int:
+    text = (pod["metadata"].get("annotations") or {}).get(annotation, "0")
     return int(text) if text.isdigit() else 0

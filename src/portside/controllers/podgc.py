@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
+from portside.api.status import ApiError
 from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
-from portside.controllers.harness import Controller
+from portside.controllers.harness import Context, Controller, write
 from portside.controllers.plan import NOTHING, Op, Plan, delete, patch
-from portside.controllers.pods import PODS, created, is_finished, is_terminating
+from portside.controllers.pods import PODS, created, is_finished, is_ready, is_terminating
 
+log = logging.getLogger(__name__)
 NODES: Resource = ("", "v1", "nodes")
 QUARANTINE = 40.0  # seconds a node must be gone before its pods are removed
+CHECK_SECONDS = 20.0
 FINISHED_KEPT = 12500  # finished pods kept in the whole cluster
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
 def removal(pod: Json, reason: str, now: float) -> list[Op]:
-    """Marks the pod Failed with the reason of the disruption, then deletes it without grace."""
+    """Marks the pod Failed, with the reason of the disruption if it is one, then deletes it without grace.
+
+    A Job that only replaces failed pods, and holds them by its finalizer, waits for the mark.
+    """
     steps: list[Op] = []
     if not is_finished(pod):
-        target = cond.make("DisruptionTarget", "True", "DeletionByPodGC", f"PodGC: {reason}", now)
-        body = {"status": {"phase": "Failed", "conditions": [target]}}
+        status: Json = {"phase": "Failed"}
+        if reason:
+            status["conditions"] = [cond.make("DisruptionTarget", "True", "DeletionByPodGC", f"PodGC: {reason}", now)]
+        body = {"status": status}
         steps.append(patch(PODS, pod, body, patch_type="strategic", subresource="status", ignore=frozenset({404})))
     return [*steps, delete(PODS, pod, grace=0)]
 
@@ -40,7 +49,7 @@ class PodCollector:
             return NOTHING
         name = (pod.get("spec") or {}).get("nodeName")
         if not name:
-            return Plan([delete(PODS, pod, grace=0)]) if is_terminating(pod) else NOTHING
+            return Plan(removal(pod, "", now)) if is_terminating(pod) else NOTHING
         node = view.get(NODES, "", name)
         if node is None:
             since = self._missing.setdefault(name, now)
@@ -49,8 +58,8 @@ class PodCollector:
             return Plan(removal(pod, "node no longer exists", now))
         self._missing.pop(name, None)
         taints = (node.get("spec") or {}).get("taints") or ()
-        if is_terminating(pod) and any(t.get("key") == OUT_OF_SERVICE for t in taints):
-            return Plan(removal(pod, "out-of-service", now))
+        if is_terminating(pod) and not is_ready(node) and any(t.get("key") == OUT_OF_SERVICE for t in taints):
+            return Plan(removal(pod, "", now))
         return NOTHING
 
 
@@ -58,6 +67,21 @@ def surplus(view: View, kept: int = FINISHED_KEPT) -> list[Json]:
     """The oldest finished pods beyond the number kept."""
     finished = sorted((p for p in view.all(PODS) if is_finished(p)), key=created)
     return finished[: max(len(finished) - kept, 0)]
+
+
+async def thin_out(context: Context) -> None:
+    """Removes finished pods beyond the number kept, now and then. Until cancelled."""
+    while True:
+        await context.clock.sleep(CHECK_SECONDS)
+        cache = context.view.cache(PODS)
+        if cache is None or len(cache.objects) <= FINISHED_KEPT:
+            continue
+        for pod in surplus(context.view):
+            try:
+                await write(context, delete(PODS, pod, grace=0))
+            except (ApiError, OSError, TimeoutError) as error:
+                if not isinstance(error, ApiError) or error.code != 404:
+                    log.debug("%s: %s", pod["metadata"]["name"], error)
 
 
 def _pods(view: View, node: Json) -> Iterable[str]:
@@ -82,3 +106,6 @@ def controller() -> Controller:
         relevant={NODES: lambda n: (n.get("spec") or {}).get("taints")},
         ignores=_same,
     )
+
+
+THINNING = Controller("pod-garbage-collector-controller", PODS, service=thin_out)

@@ -19,6 +19,7 @@ from portside.controllers.pods import (
     deletion_order,
     from_template,
     is_active,
+    is_finished,
     is_ready,
     is_terminating,
     owner_reference,
@@ -47,7 +48,9 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
     if owner is None:
         return NOTHING
     draft = Draft()
-    found = [p for p in candidates(view, PODS, owner) if is_active(p)]
+    near = candidates(view, PODS, owner)
+    found = [p for p in near if is_active(p)]
+    leaving = _leaving(flavour, owner, near)
     reference = owner_reference(owner, flavour.api_version, flavour.kind)
     pods, ops = claim(owner, reference, flavour.selector(owner), PODS, found)
     draft.add(*ops)
@@ -64,7 +67,7 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
         draft.look_again(min(waits) + 0.01)
 
     def then(failures: list[Failure]) -> Sequence[Step]:
-        return _status(flavour, owner, pods, difference, failures, now)
+        return _status(flavour, owner, pods, leaving, difference, failures, now)
 
     return draft.plan(then)
 
@@ -117,8 +120,27 @@ def _related(view: View, flavour: Flavour, owner: Json, pods: list[Json]) -> lis
     return related
 
 
+def _leaving(flavour: Flavour, owner: Json, near: list[Json]) -> int:
+    """How many of its pods are on their way out."""
+    uid, selector = owner["metadata"]["uid"], flavour.selector(owner)
+    return sum(
+        1
+        for p in near
+        if is_terminating(p)
+        and not is_finished(p)
+        and (controller_of(p) or {}).get("uid") == uid
+        and selector.matches_object(p)
+    )
+
+
 def _status(
-    flavour: Flavour, owner: Json, pods: list[Json], difference: int, failures: list[Failure], now: float
+    flavour: Flavour,
+    owner: Json,
+    pods: list[Json],
+    leaving: int,
+    difference: int,
+    failures: list[Failure],
+    now: float,
 ) -> list[Step]:
     labels = ((owner["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {}
     counts = {
@@ -130,6 +152,8 @@ def _status(
     }
     old = owner.get("status") or {}
     status: Json = {"replicas": len(pods), **{k: v for k, v in counts.items() if v}}
+    if not flavour.plain_selector:
+        status["terminatingReplicas"] = leaving
     generation = owner["metadata"].get("generation")
     if generation:
         status["observedGeneration"] = generation
@@ -150,6 +174,4 @@ def _status(
         conditions.append(held)
     if conditions:
         status["conditions"] = conditions
-    if {k: v for k, v in old.items() if k != "terminatingReplicas"} == status:
-        return []
-    return [update_status(flavour.resource, owner, status)]
+    return [] if status == old else [update_status(flavour.resource, owner, status)]

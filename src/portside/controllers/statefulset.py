@@ -95,6 +95,9 @@ class Work:
     def healthy(self, pod: Json) -> bool:
         return phase(pod) == "Running" and is_ready(pod) and not is_terminating(pod)
 
+    def _whole(self, pod: Json) -> bool:
+        return self.healthy(pod) and self.available(pod)
+
     def revision_for(self, number: int) -> str:
         """Below the partition the current revision, above it the new one."""
         if not self.rolling:
@@ -189,36 +192,33 @@ class Work:
                     self.draft.add(self.remove(pod))
                 if self.ordered:
                     return
-            elif self.ordered and (not self.healthy(pod) or not self.available(pod)):
-                return
+            else:
+                if phase(pod) == "Pending":
+                    self.draft.add(*self._missing_claims(pod["metadata"]["name"], self.claims(number)))
+                if self.ordered and (not self.healthy(pod) or not self.available(pod)):
+                    return
+        first = next((o for o in sorted(self.pods) if not self._whole(self.pods[o])), None)
         for number in surplus_pods:
             pod = self.pods[number]
-            if is_terminating(pod):
+            if self.ordered and (is_terminating(pod) or not (self._whole(pod) or number == first)):
+                return  # one at a time, and a broken one only when none below it is broken
+            if not is_terminating(pod):
+                self.draft.add(self.remove(pod))
                 if self.ordered:
                     return
-                continue
-            if self.ordered and any(not self.healthy(self.pods[o]) for o in self.wanted if o in self.pods):
-                return
-            self.draft.add(self.remove(pod))
-            if self.ordered:
-                return
         if self.rolling:
             self._roll()
 
     def _roll(self) -> None:
         allowed = max(scaled(self.parameters.get("maxUnavailable", 1), len(self.wanted), up=True), 1)
-        unavailable = sum(
-            1
-            for o in self.wanted
-            if o not in self.pods or not (self.healthy(self.pods[o]) and self.available(self.pods[o]))
-        )
+        unavailable = sum(1 for o in self.wanted if o not in self.pods or not self._whole(self.pods[o]))
         for number in reversed(self.wanted):
             if number < self.start + self.partition:
                 return
             pod = self.pods.get(number)
             if pod is None:
                 continue
-            whole = self.healthy(pod) and self.available(pod)
+            whole = self._whole(pod)
             if self.revision(pod) != self.update and not is_terminating(pod):
                 if whole and unavailable >= allowed:
                     return
@@ -256,22 +256,23 @@ class Work:
     # -- status -------------------------------------------------------------------------------------------------------
 
     def status(self, failures: list[Failure]) -> Sequence[Step]:
-        live = [p for p in self.pods.values() if phase(p) not in ("Failed", "Succeeded") or is_terminating(p)]
-        standing = [p for p in live if not is_terminating(p)]
+        pods = list(self.pods.values())
+        standing = [p for p in pods if not is_terminating(p)]
         current = sum(1 for p in standing if self.revision(p) == self.current)
         updated = sum(1 for p in standing if self.revision(p) == self.update)
+        running = [p for p in pods if phase(p) == "Running" and is_ready(p)]
+        ready = len(running)
         status: Json = {
             "observedGeneration": self.meta.get("generation", 0),
-            "replicas": len(live),
-            "availableReplicas": sum(1 for p in standing if self.available(p)),
+            "replicas": len(pods),
+            "availableReplicas": sum(1 for p in running if self.available(p)),
             "currentRevision": self.current,
             "updateRevision": self.update,
             "collisionCount": self.past.collisions,
         }
-        ready = sum(1 for p in standing if self.healthy(p))
         everything = len(self.wanted)
-        complete = updated == ready == len(live) == everything and self.current != self.update
-        if self.rolling and complete and self.partition == 0:
+        complete = updated == ready == len(pods) == everything and self.current != self.update
+        if self.rolling and complete:
             status["currentRevision"], current = self.update, updated
         status |= {
             k: v

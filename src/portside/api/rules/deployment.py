@@ -32,7 +32,7 @@ _COUNTS = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas",
 
 
 def tidy_status(status: Json) -> None:
-    drop_zeros(status, *_COUNTS, "unavailableReplicas", "terminatingReplicas", "conditions")
+    drop_zeros(status, *_COUNTS, "unavailableReplicas", "conditions")
     tidy_conditions(status, "lastUpdateTime", "lastTransitionTime")
 
 

@@ -28,7 +28,7 @@ _COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplic
 
 
 def tidy_status(status: Json) -> None:
-    drop_zeros(status, *_COUNTS[1:], "observedGeneration", "conditions")
+    drop_zeros(status, *_COUNTS[1:4], "observedGeneration", "conditions")
     status.setdefault("replicas", 0)
     tidy_conditions(status, "lastTransitionTime")
 
