@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from portside.api.status import ApiError
+from portside.base.clock import parse_time
 from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
@@ -49,7 +50,7 @@ class PodCollector:
             return NOTHING
         name = (pod.get("spec") or {}).get("nodeName")
         if not name:
-            return Plan(removal(pod, "", now)) if is_terminating(pod) else NOTHING
+            return _unscheduled(pod, now) if is_terminating(pod) else NOTHING
         node = view.get(NODES, "", name)
         if node is None:
             since = self._missing.setdefault(name, now)
@@ -61,6 +62,12 @@ class PodCollector:
         if is_terminating(pod) and not is_ready(node) and any(t.get("key") == OUT_OF_SERVICE for t in taints):
             return Plan(removal(pod, "", now))
         return NOTHING
+
+
+def _unscheduled(pod: Json, now: float) -> Plan:
+    """Nobody else ends it; but a controller that holds it may want to see it going first."""
+    left = (parse_time(pod["metadata"]["deletionTimestamp"]) or now) + CHECK_SECONDS - now
+    return Plan(again=left) if left > 0 else Plan(removal(pod, "", now))
 
 
 def surplus(view: View, kept: int = FINISHED_KEPT) -> list[Json]:

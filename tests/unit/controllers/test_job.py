@@ -226,7 +226,8 @@ def test_a_job_of_another_controller_is_left_alone() -> None:
 def test_a_pod_that_never_reached_a_node_is_marked_failed_when_it_goes() -> None:
     leaving = pod("a", "Pending")
     leaving["metadata"]["deletionTimestamp"] = rfc3339(NOW)
-    found = PodCollector().plan(View.of({PODS: [leaving]}), "ns/a", NOW)
+    assert PodCollector().plan(View.of({PODS: [leaving]}), "ns/a", NOW + 5).again == 15
+    found = PodCollector().plan(View.of({PODS: [leaving]}), "ns/a", NOW + 20)
     assert [(s.verb, (s.body or {}).get("status")) for s in found.steps if isinstance(s, Op)] == [
         ("patch", {"phase": "Failed"}),
         ("delete", None),
