@@ -34,7 +34,6 @@ _CLASSES: dict[str, type] = {
     "timestamp": Timestamp,
     "duration": Duration,
     "null_type": type(None),
-    "map": dict,
 }
 _PATTERNS = frozenset(("matches", "find", "findAll"))
 CONVERSIONS = frozenset(("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"))
@@ -54,7 +53,9 @@ def is_of(type_: Type, value: Any) -> bool:
             return not value.present or is_of(type_.params[0], value.value)
         return getattr(value, "TYPE_NAME", "") == type_.name
     if kind == "struct":
-        return value.__class__ in (dict, Typed)
+        return isinstance(value, dict | Typed)
+    if kind == "map":
+        return isinstance(value, dict)
     return value.__class__ is _CLASSES.get(kind)
 
 

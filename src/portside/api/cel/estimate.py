@@ -238,9 +238,9 @@ class Estimator:
                 type_ = type_.params[0]
             else:
                 field = type_.fields.get(step)
-                if field is None:
+                if field is None and not type_.by_name:
                     return None
-                type_ = field.type
+                type_ = field.type if field is not None else type_.params[1]
         return 0, type_.limit or 0
 
 

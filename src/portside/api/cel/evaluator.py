@@ -294,8 +294,8 @@ def optional_of(value: Any) -> Optional:
 
 
 def _mapping(value: Any) -> dict[Any, Any] | None:
-    if value.__class__ is dict:
-        return value  # type: ignore[no-any-return]
+    if isinstance(value, dict):
+        return value
     return value.data if value.__class__ is Typed else None
 
 

@@ -71,7 +71,7 @@ def entries(value: Any, two: bool) -> Any:
     """What a comprehension walks over: members or keys; with two variables indices and members, or keys and values."""
     if value.__class__ is list:
         return enumerate(value) if two else value
-    if value.__class__ is dict:
+    if isinstance(value, dict):
         return value.items() if two else list(value)
     return stdlib.no_overload()
 

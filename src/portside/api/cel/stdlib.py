@@ -241,6 +241,11 @@ def index(value: Any, key: Any) -> Any:
             return value[key]
     elif kind is Optional:
         return optional_index(value, key)
+    elif isinstance(value, dict):
+        try:
+            return value[key]
+        except (KeyError, TypeError):
+            pass
     raise CelRuntimeError(f"no such key: {key_text(key)}")
 
 
@@ -253,7 +258,7 @@ def optional_index(value: Any, key: Any) -> Optional:
     if value.__class__ is list:
         at = as_index(key)
         return Optional(value[at]) if 0 <= at < len(value) else Optional.NONE
-    if value.__class__ is dict:
+    if isinstance(value, dict):
         return Optional(value[key]) if has_key(value, key) else Optional.NONE
     return Optional.NONE
 
@@ -264,7 +269,7 @@ def contained(item: Any, container: Any) -> bool:
         if item.__class__ is str:
             return item in container
         return any(equal(item, member) for member in container)
-    if container.__class__ is dict:
+    if isinstance(container, dict):
         return item in container if item.__class__ is str else has_key(container, item)
     return bool(no_overload())
 

@@ -21,7 +21,7 @@ _SCALARS = frozenset(("bool", "double", "duration", "int", "timestamp", "uint"))
 class Type:
     """One type. ``kind`` is bool, int, …, list, map, type, opaque, struct, param, dyn or error."""
 
-    __slots__ = ("atomic", "convert", "fields", "keys", "kind", "limit", "list_type", "name", "params", "wrapped")
+    __slots__ = ("by_name", "convert", "fields", "keys", "kind", "limit", "list_type", "name", "params", "wrapped")
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Type:
         self.convert: Callable[[Any], Any] | None = None  # from JSON to the value
         self.list_type = ""  # set or map: equality does not look at the order
         self.keys: tuple[str, ...] = ()
-        self.atomic = False
+        self.by_name = False  # a map whose ``m.name`` has the declared size of its values too
 
     def __repr__(self) -> str:
         return show(self)
@@ -180,7 +180,7 @@ class Bindings:
                 return valid
         if first.kind == "param":
             return self._substitutes(second, first)[0]
-        if first.kind in ("dyn", "error") or second.kind in ("dyn", "error"):
+        if first.is_dyn or second.is_dyn:
             return True
         if first.kind == "null_type":
             return second.kind in _NULLABLE or second.wrapped

@@ -3,59 +3,26 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from portside.api.field import FieldError, forbidden_field, invalid_value, required, too_long
-from portside.api.rules.declared import LONGEST_DOMAIN, LONGEST_NAME
 from portside.api.rules.device_declared import MOST_SELECTORS
-
-if TYPE_CHECKING:
-    from portside.api.cel.types import Type
 
 Json = dict[str, Any]
 Errors = list[FieldError]
 LONGEST_EXPRESSION = 10 * 1024
-MOST_COST = 1_000_000
-MOST_ENTRIES = 32  # attributes and capacities of a device
-
-
-@lru_cache(maxsize=1)
-def _variables() -> dict[str, Type]:
-    """``device`` as expressions see it: attributes and capacity by domain, then by name."""
-    from portside.api.cel import types as t
-
-    domain = t.Type("string", "string", limit=LONGEST_DOMAIN)
-    name = t.Type("string", "string", limit=LONGEST_NAME)
-    quantity = t.opaque("kubernetes.Quantity")
-    attributes = t.map_of(domain, t.map_of(name, t.DYN, limit=MOST_ENTRIES), limit=MOST_ENTRIES)
-    capacity = t.map_of(domain, t.map_of(name, quantity, limit=MOST_ENTRIES), limit=MOST_ENTRIES)
-    fields = {
-        "driver": t.Field(domain, "driver", True),
-        "attributes": t.Field(attributes, "attributes", True),
-        "capacity": t.Field(capacity, "capacity", True),
-        "allowMultipleAllocations": t.Field(t.BOOL, "allowMultipleAllocations", True),
-    }
-    return {"device": t.struct("kubernetes.DRADevice", fields)}
 
 
 @lru_cache(maxsize=1024)
 def problem(expression: str, path: str) -> FieldError | None:
     """What is wrong with an expression; the many claims of one template ask again."""
-    from portside.api.cel import CompileFailure, InstantiationFailure, ResultTypeFailure, compile_expression
-    from portside.api.cel import types as t
+    from portside.api.device_selectors import MOST_COST, SelectorProblem, compile_selector
 
     try:
-        program = compile_expression(expression, variables=_variables(), result=t.BOOL, bindings=True)
-    except ResultTypeFailure as failure:
-        text = f"must evaluate to bool or the unknown type, not {t.show(failure.found)}"
-        return invalid_value(path, expression, text)
-    except InstantiationFailure as failure:
-        return invalid_value(path, expression, f"program instantiation failed: {failure}")
-    except CompileFailure as failure:
-        return invalid_value(path, expression, f"compilation failed: {failure}")
-    if program.estimate()[1] > MOST_COST:
-        return forbidden_field(path, "too complex, exceeds cost limit")
-    return None
+        most = compile_selector(expression).estimate()[1]
+    except SelectorProblem as failure:
+        return invalid_value(path, expression, str(failure))
+    return forbidden_field(path, "too complex, exceeds cost limit") if most > MOST_COST else None
 
 
 def _selector(selector: Json, path: str, stored: bool) -> Errors:
