@@ -25,7 +25,7 @@ from portside.store.memory import MemoryBackend
 from tests.props.documents import NUMBERS, ODD, WORDS, Documents
 
 Json = dict[str, Any]
-ROUNDS = 4 * int(os.environ.get("PORTSIDE_FUZZ", "1"))
+ROUNDS = 2 * int(os.environ.get("PORTSIDE_FUZZ", "1"))
 SEED = int(os.environ.get("PORTSIDE_SEED", "0"))
 SECONDS = 20.0
 # Where upstream itself answers 500: the recorded conversations show each of these.
