@@ -183,13 +183,13 @@ class ControlPlane:
         compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM))
         self._parts.append(asyncio.create_task(compaction, name="compaction"))
 
-    async def stop(self) -> None:
-        """End in order: components, watches and requests in hand, the store."""
+    async def stop(self, patience: float = 10.0) -> None:
+        """End in order: components, watches and requests in hand (cut after ``patience`` seconds), the store."""
         self.server.ready = False
         for task in self._parts:
             task.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
-        await self._listener.close()
+        await self._listener.close(patience)
         await self.server.stop()
 
 

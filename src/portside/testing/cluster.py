@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 T = TypeVar("T")
 START_SECONDS = 30.0
+PATIENCE = 0.3
+"""Seconds for requests in hand at the end: a test that is over waits for none."""
 NAMESPACES, ACCOUNTS, NODES = ("", "v1", "namespaces"), ("", "v1", "serviceaccounts"), ("", "v1", "nodes")
 
 
@@ -134,7 +136,7 @@ class _Running:
 
     def stop(self) -> None:
         try:
-            self.call(self.plane.stop(), START_SECONDS)
+            self.call(self.plane.stop(PATIENCE), START_SECONDS)
         finally:
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join(START_SECONDS)
