@@ -9,12 +9,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.scheduler import oracle
 
 from portside.scheduler.cycle import Cycle, Placed, Unplaced
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.preemption import Victims, find
 from portside.scheduler.snapshot import Snapshot
+from tests.unit.scheduler import oracle
 
 Json = dict[str, Any]
 HOST = "kubernetes.io/hostname"
