@@ -35,7 +35,7 @@ UPSTREAMS_OWN = re.compile(
     r"doesn't match \$setElementOrder|unable to parse|not a valid patch|This eviction subresource does not support|"
     r"can't be bound|pod .* is already assigned|is being deleted, cannot be assigned|cannot restore|"
     r"converting|schema error|duplicate entries for key|failed to prune|field is required|"
-    r"This pod has more than one PodDisruptionBudget|line \d+|no corresponding type|invalid object"
+    r"target\.(kind|name): |This pod has more than one PodDisruptionBudget|line \d+|no corresponding type|invalid object"
 )
 PATCHES = (
     "application/json-patch+json",
