@@ -328,7 +328,8 @@ def test_a_failed_init_container_ends_or_repeats(started: Lab) -> None:
     never = lab.phase("init-never", "Failed")
     conditions = {c["type"]: c for c in never["conditions"]}
     assert conditions["Initialized"]["message"] == "containers with incomplete status: [i j]"
-    assert never["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
+    for waiting in (never["containerStatuses"][0], never["initContainerStatuses"][1]):
+        assert waiting["state"]["waiting"]["reason"] == "PodInitializing"
     lab.until(lambda: lab.container("init-always", "initContainerStatuses")["restartCount"] >= 2, "restarts", 45)
     always = lab.status("init-always")
     assert always["phase"] == "Pending" and always["containerStatuses"][0]["restartCount"] == 0
@@ -431,8 +432,12 @@ def test_a_failing_sub_path_is_mended_while_the_pod_waits(lab: Lab) -> None:
     """The variable comes from an annotation; when that is set the container starts."""
     container = sub_path("$(WHERE)")
     container["env"] = [{"name": "WHERE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['where']"}}}]
-    lab.pod("mended", "exec sleep 1000", spec=VOLUME, meta={"annotations": {"where": "../out"}}, **container)
-    lab.until(lambda: "waiting" in lab.container("mended")["state"], "waits")
+    lab.pod("mended", "exec sleep 1000", spec=VOLUME, meta={"annotations": {"else": "where"}}, **container)
+
+    def why() -> str:
+        return str(lab.container("mended")["state"].get("waiting", {}).get("message", ""))
+
+    lab.until(lambda: why() == "missing value for WHERE", "waits")
     lab.patch("pods", "mended", {"metadata": {"annotations": {"where": "in"}}})
     lab.running("mended")
     lab.delete("pods", "mended")

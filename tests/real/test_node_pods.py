@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -393,3 +394,40 @@ def test_pod_level_resources_limit_the_whole_pod(lab: Lab) -> None:
     assert (status["resources"], status["allocatedResources"]) == (own, own["requests"])
     lab.until(lambda: lab.status("whole")["phase"] == "Failed", "killed at the pod's limit")
     lab.delete("pods", "whole")
+
+
+def test_a_taken_host_port_refuses_a_pod_bound_by_hand(lab: Lab) -> None:
+    """ "recreates an evicted/failed pod" of StatefulSets rests on this."""
+    node = json.loads(lab.call("GET", "/api/v1/nodes"))["items"][0]["metadata"]["name"]
+    ports = [{"containerPort": 21017, "hostPort": 21017}]
+    for name in ("holds-port", "wants-port"):
+        lab.pod(name, "exec sleep 1000", ports=ports, spec={"nodeName": node})
+        lab.phase(name, "Running", "Failed")
+    assert (lab.status("wants-port")["phase"], lab.status("wants-port")["reason"]) == ("Failed", "NodePorts")
+    lab.delete("pods", "holds-port")
+
+
+def test_readiness_is_asked_until_the_end(lab: Lab) -> None:
+    """A pod that is ending becomes unready when its probe fails; it is not restarted by its liveness probe."""
+    probe = {"exec": {"command": ["test", "!", "-e", "/ending"]}, "periodSeconds": 1, "failureThreshold": 1}
+    script = "trap 'touch /ending; sleep 4; exit 0' TERM; while true; do sleep 0.1; done"
+    lab.pod("ending", script, readinessProbe=probe, livenessProbe=probe, spec={"terminationGracePeriodSeconds": 20})
+    lab.ready("ending")
+    lab.delete("pods", "ending")
+    lab.until(lambda: not lab.container("ending")["ready"], "unready while it ends", 6)
+    assert "running" in lab.container("ending")["state"]
+
+
+def test_a_container_sees_its_new_limits(lab: Lab) -> None:
+    """The files a resize test reads inside the container."""
+    lab.pod("inside", "exec sleep 1000", resources=sizes("100m", "32Mi"))
+    lab.running("inside")
+    body = {"spec": {"containers": [{"name": "main", "resources": sizes("200m", "48Mi")}]}}
+    lab.patch("pods", "inside", body, "resize")
+    lab.until(lambda: lab.container("inside").get("resources") == sizes("200m", "48Mi"), "resized")
+    script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true"
+    path = lab.path("pods", "inside/exec?command=sh&command=-c&stdout=1&container=main&command=")
+    with dialled(lab, path + quote(script), "channel.k8s.io") as found:
+        said = b"".join(m.data[1:] for m in found if m.data[0] == 1)
+    assert said == b"%d\n" % (48 << 20)
+    lab.delete("pods", "inside")

@@ -79,11 +79,63 @@ def sysctl_problem(pod: Json) -> str:
     return ""
 
 
+def _meets(requirement: Json, labels: Mapping[str, str]) -> bool:
+    """One expression of a node selector."""
+    value, values = labels.get(requirement["key"]), requirement.get("values") or []
+    match requirement["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" as order:
+            if value is None or not value.lstrip("-").isdigit():
+                return False
+            return int(value) > int(values[0]) if order == "Gt" else int(value) < int(values[0])
+    return False
+
+
 def labels_problem(pod: Json, labels: Mapping[str, str]) -> str:
-    """Whether the node's labels are not those the pod selects."""
-    wanted = pod["spec"].get("nodeSelector") or {}
-    if any(labels.get(key) != value for key, value in wanted.items()):
-        return "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    """Whether the node's labels are not those the pod selects or requires."""
+    spec = pod["spec"]
+    fits = all(labels.get(key) == value for key, value in (spec.get("nodeSelector") or {}).items())
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    if required := affinity.get("requiredDuringSchedulingIgnoredDuringExecution"):
+        fields = {"metadata.name": spec.get("nodeName", "")}
+        terms = [
+            [
+                *((e, labels) for e in t.get("matchExpressions") or ()),
+                *((e, fields) for e in t.get("matchFields") or ()),
+            ]
+            for t in required["nodeSelectorTerms"]
+        ]
+        fits = fits and any(term and all(_meets(e, where) for e, where in term) for term in terms)
+    return "" if fits else "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+
+
+def host_ports(pod: Json) -> set[tuple[str, str, int]]:
+    """(address, protocol, port) the pod takes of the node; 0.0.0.0 is every address."""
+    spec = pod["spec"]
+    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    return {
+        (port.get("hostIP") or "0.0.0.0", port.get("protocol", "TCP"), int(port["hostPort"]))
+        for container in (*spec["containers"], *sidecars)
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    }
+
+
+def ports_problem(pod: Json, others: Iterable[Json]) -> str:
+    """Whether another pod holds one of the pod's host ports."""
+    wanted = host_ports(pod)
+    taken = {entry for other in others for entry in host_ports(other)} if wanted else set()
+    for address, protocol, port in wanted:
+        for held, held_protocol, held_port in taken:
+            if (protocol, port) == (held_protocol, held_port) and ("0.0.0.0" in (address, held) or address == held):
+                return "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
     return ""
 
 
@@ -115,6 +167,9 @@ def refusal(
         return found
     if problem := labels_problem(pod, offer.labels):
         return "NodeAffinity", problem
+    others = list(others)
+    if problem := ports_problem(pod, others):
+        return "NodePorts", problem
     if (lack := shortage(pod, others, offer.allocatable)) is not None:
         return f"OutOf{lack.resource}", lack.text
     return None

@@ -92,6 +92,7 @@ class Ending:
         worker = self.worker
         while True:
             await worker.observe()
+            worker.publish({})
             grace = self._allowed()
             mains = [c for c in worker.view.running if not is_sidecar(find_container(worker.pod, c.name) or {})]
             tasks = self._stop_all(grace, sidecars=not mains)
@@ -113,8 +114,9 @@ class Ending:
         """End the pod. True when nothing is left to do for it, ever."""
         worker = self.worker
         worker.record.killing = True
-        worker.stop_probes()
+        worker.stop_probes(keep_readiness=True)
         await self._kill()
+        worker.stop_probes()
         worker.record.done = True
         worker.publish({})
         if not worker.deleted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,21 @@ class Refused(Exception):
     def __init__(self, reason: str, message: str, wait: float) -> None:
         super().__init__(message)
         self.reason, self.message, self.wait = reason, message, wait
+
+
+def expanded_path(expression: str, env: Mapping[str, str]) -> str:
+    """A subPathExpr with its variables' values. Raises ConfigProblem for variables that are absent or empty."""
+    missing: set[str] = set()
+
+    def look_up(name: str) -> str:
+        if not env.get(name):
+            missing.add(name)
+        return env.get(name, "")
+
+    path = expand(expression, look_up)
+    if missing:
+        raise ConfigProblem(f"missing value for {', '.join(sorted(missing))}")
+    return path
 
 
 class Launcher:
@@ -221,9 +236,7 @@ class Launcher:
                     f'volume "{mount["name"]}" requested recursive read-only mode, but it is not supported by the runtime'
                 )
             if expression := mount.get("subPathExpr"):
-                sub = expand(expression, env.get)
-                if "$(" in sub:
-                    raise ConfigProblem(f'failed to expand subPath for volumeMount "{mount["name"]}"')
+                sub = expanded_path(expression, env)
             if sub:
                 host = self.context.volumes.sub_path(pod, mount, index, name, host, sub)
             source = sources[mount["name"]]

@@ -139,15 +139,17 @@ class ContainerProbes:
         self._started = asyncio.Event()
         if not container.get("startupProbe") or state.started:
             self._started.set()
-        self._tasks = [
-            asyncio.create_task(self._loop(family), name=f"{family} {container['name']}")
+        self._tasks = {
+            family: asyncio.create_task(self._loop(family), name=f"{family} {container['name']}")
             for family in FAMILIES
             if container.get(family)
-        ]
+        }
 
-    def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+    def stop(self, *, keep_readiness: bool = False) -> None:
+        """End the probes; ``keep_readiness``: a pod that ends is still asked whether it is ready."""
+        for family, task in self._tasks.items():
+            if not (keep_readiness and family == "readinessProbe"):
+                task.cancel()
 
     async def _loop(self, family: str) -> None:
         probe = self._container[family]

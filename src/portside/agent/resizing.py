@@ -81,6 +81,8 @@ class Resizing:
             return None
         if not resize.differs(wanted, state.allocated or {}):
             state.allocated, state.pending = wanted, None
+            if not state.generation:
+                state.applied = {}  # the same amounts in other words
             return None
         others = [p for p in worker.context.neighbours() if p["metadata"]["uid"] != worker.uid and active(p)]
         verdict = resize.judged(worker.pod, others, worker.context.allocatable)

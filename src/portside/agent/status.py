@@ -77,7 +77,7 @@ class _Statuses:
                 return self._wait(reason), ended
             return ended, before
         if reason is None:
-            default = "PodInitializing" if family == "main" and self.has_init else "ContainerCreating"
+            default = "PodInitializing" if self.has_init else "ContainerCreating"
             reason = (default, "")
         return self._wait(reason), before or self._reported(name)
 

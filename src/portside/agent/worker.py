@@ -421,7 +421,9 @@ class PodWorker:
                 age=max(0.0, self.context.clock.now() - container.started_at / 1e9),
             )
 
-    def stop_probes(self) -> None:
+    def stop_probes(self, *, keep_readiness: bool = False) -> None:
+        """End the probes of all containers; those kept end with the worker."""
         for probes in self._probes.values():
-            probes.stop()
-        self._probes.clear()
+            probes.stop(keep_readiness=keep_readiness)
+        if not keep_readiness:
+            self._probes.clear()

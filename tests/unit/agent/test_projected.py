@@ -11,7 +11,7 @@ from tests.unit.agent.cluster import FakeApi, eventually, pod
 from tests.unit.agent.node import Node
 
 from portside.agent import following
-from portside.agent.admission import Offer, refusal
+from portside.agent.admission import Offer, labels_problem, refusal
 from portside.agent.following import Following
 from portside.agent.podcert import make_key, request_body, verdict
 from portside.agent.sources import CONFIG_MAPS, shown
@@ -141,6 +141,23 @@ def test_only_what_volumes_show_is_followed() -> None:
     }
 
 
+def required(**requirement: Any) -> Json:
+    terms = [{"matchExpressions": [{"key": "disk"} | requirement]}]
+    rule = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    return pod("p", affinity=rule)
+
+
+def test_required_affinity_counts_when_a_pod_was_bound_by_hand() -> None:
+    """Every operator, on the node's labels."""
+
+    def fits(**requirement: Any) -> bool:
+        return not labels_problem(required(**requirement), {"disk": "5"})
+
+    assert fits(operator="In", values=["5"]) and not fits(operator="NotIn", values=["5"])
+    assert fits(operator="Exists") and not fits(operator="DoesNotExist")
+    assert fits(operator="Gt", values=["4"]) and not fits(operator="Lt", values=["5"])
+
+
 def test_a_node_refuses_what_it_can_not_run() -> None:
     """Sysctls outside the safe list, foreign labels, and pods beyond the room, each with upstream's words."""
     room = {"cpu": "1", "memory": "1Gi", "pods": "2", "ephemeral-storage": "1Gi"}
@@ -157,6 +174,9 @@ def test_a_node_refuses_what_it_can_not_run() -> None:
     text = "Node didn't have enough resource: cpu, requested: 600, used: 600, capacity: 1000"
     assert why(pod("p", big), pod("q", big)) == ("OutOfcpu", text)
     assert why(pod("p"), pod("q"), pod("r"))[0] == "OutOfpods"
+    port = {"ports": [{"containerPort": 80, "hostPort": 80}]}
+    inner = {"ports": [{"containerPort": 80, "hostPort": 80, "hostIP": "10.0.0.1"}]}
+    assert why(pod("p", port), pod("q", inner))[0] == "NodePorts" and why(pod("p", port), pod("q")) is None
     strict = pod("p", securityContext={"supplementalGroupsPolicy": "Strict"})
     assert why(strict)[1] == "SupplementalGroupsPolicy=Strict is not supported in this node"
     confined = pod("p", {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}})

@@ -14,6 +14,7 @@ from tests.unit.agent.node import Node
 from portside.agent.containers import own_name, security
 from portside.agent.dns import full_name
 from portside.agent.environment import ConfigProblem
+from portside.agent.launch import expanded_path
 from portside.agent.probes import call_grpc
 from portside.agent.runtime import Image, RuntimeFailure
 
@@ -30,6 +31,13 @@ def test_a_pod_may_call_itself_by_its_full_name() -> None:
     long = pod("w" * 40, subdomain="front", setHostnameAsFQDN=True)
     with pytest.raises(ConfigProblem, match="64 characters is the max, 72 characters requested"):
         own_name(long, "cluster.local")
+
+
+def test_a_sub_path_needs_its_variables() -> None:
+    """Absent and empty ones are told by name; everything else expands."""
+    assert expanded_path("a/$(X)/$$(Y)", {"X": "b"}) == "a/b/$(Y)"
+    with pytest.raises(ConfigProblem, match="missing value for A, B"):
+        expanded_path("$(B)/$(A)", {"A": ""})
 
 
 def test_profiles_of_the_machine_lie_in_one_folder() -> None:
