@@ -260,6 +260,7 @@ async def write(context: Context, op: Op) -> Json:
             op.body,
             patch_type=op.patch_type,
             subresource=op.subresource,
+            field_manager=op.manager,
             force=op.patch_type == "apply",
             **place,
         )

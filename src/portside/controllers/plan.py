@@ -35,6 +35,7 @@ class Op:
     ok: Callable[[Json], Iterable[Emit]] | None = None
     failed: Callable[[ApiError], Iterable[Emit]] | None = None
     ignore: frozenset[int] = frozenset()
+    manager: str = ""  # of the fields, where it is not the controller's own name
 
 
 Step = Op | Emit
@@ -138,6 +139,7 @@ def patch(
     subresource: str = "",
     ignore: frozenset[int] = frozenset(),
     ok: Callable[[Json], Iterable[Emit]] | None = None,
+    manager: str = "",
 ) -> Op:
     meta = obj["metadata"]
     return Op(
@@ -151,6 +153,7 @@ def patch(
         obj,
         ok=ok,
         ignore=ignore,
+        manager=manager,
     )
 
 

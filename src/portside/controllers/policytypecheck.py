@@ -11,6 +11,7 @@ from portside.controllers.plan import NOTHING, Plan, patch
 from portside.controllers.served import CRDS
 
 POLICIES: Resource = ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies")
+MANAGER = "validatingadmissionpolicy-status"
 
 
 def plan(view: View, key: str, now: float) -> Plan:
@@ -33,7 +34,19 @@ def plan(view: View, key: str, now: float) -> Plan:
         "metadata": {"name": key},
         "status": status,
     }
-    return Plan([patch(POLICIES, policy, body, patch_type="apply", subresource="status", ignore=frozenset({404}))])
+    return Plan(
+        [
+            patch(
+                POLICIES,
+                policy,
+                body,
+                patch_type="apply",
+                subresource="status",
+                ignore=frozenset({404}),
+                manager=MANAGER,
+            )
+        ]
+    )
 
 
 class _Schemas:

@@ -24,6 +24,7 @@ from portside.server.custom import routes
 from portside.server.custom.keeper import Keeper
 from portside.server.custom.table import CustomTable, Key
 from portside.server.documents import Documents
+from portside.server.flowcontrol.flows import Rejected, too_many
 from portside.server.hosting import Hosting
 from portside.server.negotiate import PLAIN, Wanted, encode, error_media, negotiate, offers_of, reencode
 from portside.server.options import check_export, check_request_timeout
@@ -141,19 +142,34 @@ class ApiServer(Hosting):
             found = resource.cache.get(attributes.namespace if route.kind.namespaced else "", attributes.name)
             if found is None or resource.converts:
                 return None
-            return Response(200, found.head + found.tail)
+            flow = self.flows.of(attributes)
+            return Response(200, found.head + found.tail, headers=list(flow.headers) if flow is not None else [])
         except ApiError as error:
             return self.refusal(request, error)
 
     async def handler(self, request: Request) -> Response:
         """Any request; never raises but for cancellation."""
+        flow = None
         try:
-            response = await self._answer(request)
+            attributes = self.identify(request)
+            flow = self.flows.of(attributes)
+            if flow is None or flow.exempt:
+                response = await self._answer(request, attributes)
+            else:
+                await flow.enter()
+                try:
+                    response = await self._answer(request, attributes)
+                finally:
+                    flow.level.leave()
         except ApiError as error:
             response = self.refusal(request, error)
+        except Rejected:
+            response = too_many()
         except Exception as error:
             log.exception("%s %s failed", request.method, request.path)
             response = self.refusal(request, ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+        if flow is not None:
+            response.headers.extend(flow.headers)
         if request.warnings:
             seen = dict.fromkeys(request.warnings)
             response.headers.extend(("Warning", f'299 - "{_quoted(text)}"') for text in seen)
@@ -178,8 +194,7 @@ class ApiServer(Hosting):
         request.attributes = passed
         return passed
 
-    async def _answer(self, request: Request) -> Response:
-        attributes = self.identify(request)
+    async def _answer(self, request: Request, attributes: Attributes) -> Response:
         if self.aggregator.remote and (answer := await self._elsewhere(request, attributes)) is not None:
             return answer
         if not attributes.is_resource:

@@ -23,6 +23,7 @@ from portside.server.attributes import Attributes
 from portside.server.auth.authenticate import Authenticator
 from portside.server.auth.authorize import Authorizer
 from portside.server.auth.gate import Gate
+from portside.server.flowcontrol.flows import Flows
 from portside.server.live import LIVE, Live, prefix_of
 from portside.server.options import DeleteOptions
 from portside.server.request import Request
@@ -51,6 +52,7 @@ class Hosting:
         self._resources: dict[tuple[str, str, str], Resource] = {}
         self.live = Live()
         self.dynamic = Dynamic(self.live)
+        self.flows = Flows(self.live)
         self.authenticator = Authenticator(pki, self.live, clock)
         self.authorizer = Authorizer(self.live)
         self.gate = Gate(self.authorizer)

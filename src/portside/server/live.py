@@ -37,6 +37,8 @@ LIVE: tuple[tuple[str, str], ...] = (
     ("storage.k8s.io", "volumeattachments"),
     ("networking.k8s.io", "ingressclasses"),
     ("resource.k8s.io", "resourceclaims"),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas"),
+    ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
