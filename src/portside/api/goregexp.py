@@ -1,4 +1,5 @@
-"""Regular expressions as Go reads them (RE2 syntax), turned into Python's; what Go refuses is refused in its words.
+"""Regular expressions as Go reads them (RE2 syntax), run by RE2; what Go refuses is refused in its words, which a reader of
+our own finds. It also writes Python's form of a pattern, for where RE2 is missing.
 
 Differences that matter: ``$`` is the very end of the text, classes are ASCII, and what needs backtracking (look-around,
 back references, possessive repeats) does not exist.
@@ -7,7 +8,11 @@ back references, possessive repeats) does not exist.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any, Protocol
+
+MAX_MEMORY = 2 * 1024 * 1024  # bytes of a compiled pattern and its states
 
 _POSIX = {
     "alnum": "0-9A-Za-z",
@@ -36,7 +41,7 @@ _PROPERTIES = {
 _ESCAPES = frozenset("abBdDfnrsStvwWx")
 _PUNCTUATION = frozenset("\\.+*?()|[]{}^$-/#&~!\"%',:;<=>@_` ")
 _REPEAT = re.compile(r"\{\d+(,\d*)?\}")
-_GROUP = re.compile(r"\(\?(?:P?<([A-Za-z_]\w*)>|([imsU]*(?:-[imsU]+)?)([:)]))")
+_GROUP = re.compile(r"\(\?(?:P?<(\w+)>|([imsU]*(?:-[imsU]+)?)([:)]))")
 
 
 class RegexpError(ValueError):
@@ -52,7 +57,7 @@ class _Reader:
     def __init__(self, pattern: str) -> None:
         self.pattern, self.at, self.depth = pattern, 0, 0
         self.out: list[str] = []
-        self.repeatable, self.repeated = False, ""
+        self.repeatable, self.repeated, self.lazy = False, "", False
         self.multiline = [False]
 
     def read(self) -> str:
@@ -95,10 +100,11 @@ class _Reader:
 
     def repeat(self, text: str) -> None:
         if self.repeated:
-            if text == "?" and not self.repeated.endswith("?"):
+            if text == "?" and not self.lazy:
                 self.out.append("?")
                 self.at += 1
                 self.repeated += "?"
+                self.lazy = True
                 return
             raise RegexpError("invalid nested repetition operator", self.repeated + text)
         if not self.repeatable:
@@ -108,7 +114,7 @@ class _Reader:
             if max(bounds) > 1000 or (len(bounds) == 2 and bounds[0] > bounds[1]):
                 raise RegexpError("invalid repeat count", text)
         self.put(text, len(text))
-        self.repeated = text
+        self.repeated, self.lazy = text, False
 
     def group(self) -> None:
         if self.pattern[self.at + 1 : self.at + 2] != "?":
@@ -198,6 +204,9 @@ class _Reader:
                 text, size = _escaped(pattern[at:]) if at + 1 < len(pattern) else ("", 1)
                 out.append(text)
                 at += size
+                if size == 2 and pattern[at - 1] in "dDsSwW" and pattern.startswith("-", at):
+                    out.append("\\-")  # a class starts no range
+                    at += 1
                 continue
             out.append("\\" + char if char in "[]&~|" else char)
             at += 1
@@ -238,10 +247,40 @@ def _escaped(rest: str) -> tuple[str, int]:
     raise RegexpError("invalid escape sequence", rest[:2])
 
 
+class Regexp(Protocol):
+    """What is used of a compiled pattern."""
+
+    def search(self, text: str, /) -> Any: ...
+
+    def finditer(self, text: str, /) -> Iterator[Any]: ...
+
+
 @lru_cache(maxsize=2048)
-def go_regexp(pattern: str) -> re.Pattern[str]:
-    """The compiled pattern; use ``search``, as Go's MatchString does. Raises RegexpError."""
+def go_regexp(pattern: str) -> Regexp:
+    """The compiled pattern; use ``search``, as Go's MatchString does. Raises RegexpError.
+
+    RE2 runs it, in linear time (decision 0011). Where RE2 is not installed, or takes a pattern otherwise than Go, it is ``re``.
+    """
+    translated = _Reader(pattern).read()
+    linear = _linear(pattern)
+    if linear is not None:
+        return linear
     try:
-        return re.compile(_Reader(pattern).read(), re.ASCII)
+        return re.compile(translated, re.ASCII)
     except re.error:
         raise RegexpError("invalid or unsupported Perl syntax", pattern) from None
+
+
+def _linear(pattern: str) -> Regexp | None:
+    try:
+        import re2
+    except ImportError:
+        return None
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = MAX_MEMORY
+    try:
+        found: Regexp = re2.compile(pattern, options)
+    except re2.error:
+        return None
+    return found
