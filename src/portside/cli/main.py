@@ -75,6 +75,13 @@ VERBS: tuple[Verb, ...] = (
         "portside node list\n  portside node drain worker-1\n  portside node remove worker-1",
         "node",
     ),
+    Verb(
+        "what-if",
+        "what a change would do to the pods: the real scheduler on a copy of the cluster",
+        "portside what-if drain node-1\n  portside what-if fail zone=a\n  portside what-if add 3 like node-1\n"
+        "  portside what-if apply app.yaml -o json",
+        "whatif",
+    ),
     Verb("version", "the versions of Portside and of the API it serves", "portside version -o json", "version"),
 )
 

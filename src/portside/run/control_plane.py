@@ -25,6 +25,7 @@ from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.memory import few_arenas, keep_small
 from portside.base.pki import Pki, ensure_pki
 from portside.base.signing import Authority
+from portside.run.scheduler_config import scheduler_profiles
 from portside.run.settings import Settings, choose_port, local_address, parse
 from portside.server.aggregation.availability import Availability
 from portside.server.app import ApiServer
@@ -119,7 +120,7 @@ def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None
     for package, switch, user, agent in PARTS:
         if getattr(settings, switch) and (run := _runner(package)) is not None:
             client = client_of(user, agent)
-            more = _given(settings, server) if switch == "controllers" else {}
+            more = _given(settings, server) if switch == "controllers" else scheduler_profiles(settings.home)
             work = lambda run=run, client=client, more=more: run(client, SYSTEM, **more)  # noqa: E731
             started.append(asyncio.create_task(_kept(package, work), name=package))
     if settings.simulate and (run := _runner("portside.sim")) is not None:

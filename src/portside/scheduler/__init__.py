@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from portside.base.clock import Clock
 from portside.client.protocol import Client
 
+if TYPE_CHECKING:
+    from portside.scheduler.profile import Profile
 
-async def run(client: Client, clock: Clock) -> None:
-    """Place pods until cancelled. NumPy is loaded only here, so that a server starts without waiting for it."""
+
+async def run(client: Client, clock: Clock, profiles: tuple[Profile, ...] = ()) -> None:
+    """Place pods until cancelled; no profiles: upstream's default one. NumPy is loaded only here, so that a server starts
+    without waiting for it."""
     from portside.scheduler import runner
+    from portside.scheduler.profile import DEFAULT
 
-    await runner.run(client, clock)
+    await runner.run(client, clock, profiles or (DEFAULT,))

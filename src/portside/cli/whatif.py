@@ -1,0 +1,126 @@
+"""portside what-if: asks the real scheduler, on a copy of the cluster's state, what a change would do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from portside.cli.api import Api, Refused
+from portside.cli.steps import CliError
+from portside.run.home import Home
+
+if TYPE_CHECKING:
+    from portside.scheduler.whatif import Answer
+
+Json = dict[str, Any]
+PATHS = {
+    "nodes": "/api/v1/nodes",
+    "pods": "/api/v1/pods",
+    "namespaces": "/api/v1/namespaces",
+    "persistentvolumeclaims": "/api/v1/persistentvolumeclaims",
+    "persistentvolumes": "/api/v1/persistentvolumes",
+    "storageclasses": "/apis/storage.k8s.io/v1/storageclasses",
+    "csinodes": "/apis/storage.k8s.io/v1/csinodes",
+    "resourceclaims": "/apis/resource.k8s.io/v1/resourceclaims",
+    "resourceslices": "/apis/resource.k8s.io/v1/resourceslices",
+    "deviceclasses": "/apis/resource.k8s.io/v1/deviceclasses",
+    "services": "/api/v1/services",
+    "replicasets": "/apis/apps/v1/replicasets",
+    "replicationcontrollers": "/api/v1/replicationcontrollers",
+    "statefulsets": "/apis/apps/v1/statefulsets",
+    "poddisruptionbudgets": "/apis/policy/v1/poddisruptionbudgets",
+}
+SHORT = {"zone": "topology.kubernetes.io/zone", "region": "topology.kubernetes.io/region"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "question",
+        nargs="+",
+        metavar="QUESTION",
+        help="drain NODE | fail zone=NAME (or any label) | add COUNT like NODE | apply FILE…",
+    )
+    parser.add_argument("--kubeconfig", metavar="FILE", help="another cluster's (default: that of --home)")
+    parser.add_argument("-o", "--output", choices=["json"], help="machine-readable output")
+
+
+def state(api: Api) -> dict[str, list[Json]]:
+    """All that decisions look at. A kind that the cluster does not have counts as empty."""
+    found: dict[str, list[Json]] = {}
+    for plural, path in PATHS.items():
+        try:
+            found[plural] = api.send("GET", path, timeout=60).get("items") or []
+        except Refused as error:
+            if error.code != 404:
+                raise CliError(f"{path} can't be read", why=str(error), code=4) from error
+            found[plural] = []
+    return found
+
+
+def ask(objects: dict[str, list[Json]], words: list[str]) -> Answer:
+    """The answer to a question. Raises CliError for one that can't be understood."""
+    from portside.scheduler.whatif import World
+
+    verb, rest = words[0], words[1:]
+    world = World(objects)
+    try:
+        if verb == "drain" and len(rest) == 1:
+            return world.drain(rest[0])
+        if verb == "fail" and len(rest) == 1 and "=" in rest[0]:
+            key, _, wanted = rest[0].partition("=")
+            return world.fail(SHORT.get(key, key), wanted)
+        if verb == "add" and len(rest) == 3 and rest[0].isdigit() and rest[1] == "like":
+            return world.add(int(rest[0]), rest[2])
+        if verb == "apply" and rest:
+            from portside.cli.manifests import load
+
+            return world.apply([m.body for m in load(rest)], "apply " + " ".join(rest))
+    except KeyError as error:
+        missing = str(error.args[0])
+        why = missing if " " in missing else f'there is no node "{missing}"'
+        raise CliError(
+            f"{' '.join(words)}: {why}", todo="list them with: kubectl get nodes --show-labels", code=6
+        ) from None
+    raise CliError(
+        f"the question '{' '.join(words)}' is not understood",
+        todo="ask: drain NODE | fail zone=NAME | add COUNT like NODE | apply FILE",
+        code=2,
+    )
+
+
+def show(answer: Answer) -> str:
+    """The answer for people."""
+    lines = []
+    for title, rows in (
+        ("placed", [(p, f or "(new)", "→", t) for p, f, t in answer.placed]),
+        ("pushed out", [(p, f, "for", w) for p, f, w in answer.evicted]),
+        ("without a node", [(p, f or "(new)", "✗", r) for p, f, r in answer.unplaced]),
+    ):
+        if rows:
+            lines.append(f"{title} ({len(rows)})")
+            widths = [max(len(r[i]) for r in rows) for i in range(3)]
+            lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in rows]
+    if answer.lost:
+        lines.append(f"ended for good, nobody makes them again ({len(answer.lost)})")
+        lines += [f"  {p}" for p in answer.lost]
+    if not lines:
+        lines.append("nothing moves")
+    shares = ", ".join(f"{n} {b:.0%} → {a:.0%}" for n, (b, a) in answer.use.items())
+    return "\n".join([*lines, f"asked of what nodes have: {shares}"])
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when every pod has a place, 1 when some have none."""
+    from pathlib import Path
+
+    kubeconfig = Path(options.kubeconfig) if options.kubeconfig else Home(options.home).kubeconfig
+    api = Api(kubeconfig)
+    try:
+        answer = ask(state(api), options.question)
+    except OSError as error:
+        raise CliError(f"{api.server} does not answer", why=str(error), todo="portside status", code=4) from error
+    finally:
+        api.close()
+    print(json.dumps(answer.as_json()) if options.output == "json" else show(answer))
+    return 1 if answer.unplaced else 0

@@ -1,0 +1,91 @@
+"""The scheduler configuration file: what it changes, and how it is refused."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from tests.unit.scheduler.test_cycle import node, pod
+
+from portside.scheduler.cycle import Cycle, Placed
+from portside.scheduler.pod_info import read_pod
+from portside.scheduler.profile import API_VERSION, ConfigError, Profile, read
+from portside.scheduler.snapshot import Snapshot
+
+Json = dict[str, Any]
+
+
+def config(*profiles: Json) -> Json:
+    return {"apiVersion": API_VERSION, "kind": "KubeSchedulerConfiguration", "profiles": list(profiles)}
+
+
+def fit(**args: Any) -> Json:
+    return {"pluginConfig": [{"name": "NodeResourcesFit", "args": args}]}
+
+
+def cycle(profile: Profile, *nodes: Json) -> tuple[Cycle, Snapshot]:
+    snapshot = Snapshot(2)
+    for each in nodes:
+        snapshot.set_node(each)
+    return Cycle(snapshot, Random(1), profile), snapshot
+
+
+def place(made: Cycle, snapshot: Snapshot, name: str, cpu: str) -> str:
+    info = read_pod(pod(name, cpu=cpu))
+    found = made.decide(info)
+    assert isinstance(found, Placed)
+    info.node_name = found.node
+    snapshot.set_pod(info)
+    return found.node
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"type": "MostAllocated"},
+        {
+            "type": "RequestedToCapacityRatio",
+            "requestedToCapacityRatio": {"shape": [{"utilization": 0, "score": 0}, {"utilization": 100, "score": 10}]},
+        },
+    ],
+)
+def test_packing_strategies_fill_one_node_first(strategy: Json) -> None:
+    (profile,) = read(config(fit(scoringStrategy=strategy)))
+    off = {"plugins": {"score": {"disabled": [{"name": "NodeResourcesBalancedAllocation"}]}}}
+    (profile,) = read(config(fit(scoringStrategy=strategy) | off))
+    made, snapshot = cycle(profile, node("a"), node("b"))
+    assert len({place(made, snapshot, f"p{i}", "1") for i in range(4)}) == 1
+
+
+def test_a_filter_that_is_off_refuses_nothing() -> None:
+    (profile,) = read(config({"plugins": {"filter": {"disabled": [{"name": "TaintToleration"}]}}}))
+    made, snapshot = cycle(profile, node("a", taints=[{"key": "k", "value": "", "effect": "NoSchedule"}]))
+    assert place(made, snapshot, "p", "1") == "a"
+
+
+def test_several_profiles_have_names_of_their_own() -> None:
+    assert [p.name for p in read(config({}, {"schedulerName": "packing"}))] == ["default-scheduler", "packing"]
+    with pytest.raises(ConfigError, match=r"profiles\[1\]\.schedulerName: \"default-scheduler\" is used twice"):
+        read(config({}, {}))
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"apiVersion": "v1", "kind": "Config"}, "must be kubescheduler.config.k8s.io/v1"),
+        (
+            config({"pluginConfig": [{"name": "Nope"}]}),
+            r'profiles\[0\]\.pluginConfig\[0\]\.name: there is no plugin "Nope"',
+        ),
+        (config({"plugins": {"scoring": {}}}), r"profiles\[0\]\.plugins\.scoring: no such extension point"),
+        (config(fit(scoringStrategy={"type": "Best"})), r'scoringStrategy\.type: "Best" is none of'),
+        (
+            config({"pluginConfig": [{"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 101}}]}),
+            "hardPodAffinityWeight: 101 is not between 0 and 100",
+        ),
+    ],
+)
+def test_mistakes_are_named_by_their_field(body: Json, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        read(body)
