@@ -18,16 +18,26 @@ from portside.api.schema_tree import definition
 from portside.api.status import bad_request
 
 Json = dict[str, Any]
-REPLICAS: Fields = {"f:spec": {"f:replicas": {}}}
+Path = tuple[str, ...]
+REPLICAS: Path = ("spec", "replicas")
 SCALE = "autoscaling/v1"
 
 
-def _count(obj: Json) -> int:
-    return int((obj.get("spec") or {}).get("replicas") or 0)
+def _fields(path: Path) -> Fields:
+    node: Fields = {}
+    for name in reversed(path):
+        node = {"f:" + name: node}
+    return node
 
 
-def _owners(managers: Managers) -> list[Entry]:
-    return [e for e in managers.values() if sets.intersection(e.fields, REPLICAS)]
+def _count(obj: Any, path: Path) -> int:
+    for name in path:
+        obj = obj.get(name) if isinstance(obj, dict) else None
+    return obj if isinstance(obj, int) else 0
+
+
+def _owners(managers: Managers, fields: Fields) -> list[Entry]:
+    return [e for e in managers.values() if sets.intersection(e.fields, fields)]
 
 
 def _write(new: Json, managers: Managers) -> None:
@@ -37,9 +47,9 @@ def _write(new: Json, managers: Managers) -> None:
         meta["managedFields"] = written
 
 
-def _take(managers: Managers) -> None:
+def _take(managers: Managers, fields: Fields) -> None:
     for key, entry in list(managers.items()):
-        left = sets.difference(entry.fields, REPLICAS)
+        left = sets.difference(entry.fields, fields)
         if left:
             managers[key] = Entry(
                 entry.manager, entry.operation, entry.api_version, entry.subresource, entry.time, left
@@ -48,12 +58,14 @@ def _take(managers: Managers) -> None:
             del managers[key]
 
 
-def after_scale(old: Json, new: Json, *, manager: str, api_version: str) -> None:
-    """Sets ``new``'s managedFields after a plain update of /scale. Untracked when nobody owned the count before."""
+def after_scale(old: Json, new: Json, *, manager: str, api_version: str, path: Path = REPLICAS) -> None:
+    """Sets ``new``'s managedFields after a plain update of /scale; ``path`` is where the object keeps the count. Untracked
+    when nobody owned the count before."""
     managers = entries.read(old["metadata"].get("managedFields")) or {}
-    if _count(old) != _count(new) and _owners(managers):
-        _take(managers)
-        who = Entry(manager, UPDATE, api_version, "scale", "", REPLICAS)
+    fields = _fields(path)
+    if _count(old, path) != _count(new, path) and _owners(managers, fields):
+        _take(managers, fields)
+        who = Entry(manager, UPDATE, api_version, "scale", "", fields)
         managers[who.key] = who
     _write(new, managers)
 
@@ -74,18 +86,21 @@ def check_applied_scale(scale: Any) -> Json:
     return scale
 
 
-def after_scale_applied(old: Json, new: Json, scale: Json, *, manager: str, api_version: str, force: bool) -> None:
+def after_scale_applied(
+    old: Json, new: Json, scale: Json, *, manager: str, api_version: str, force: bool, path: Path = REPLICAS
+) -> None:
     """Sets ``new``'s managedFields after ``scale`` was applied at /scale. Raises ApiError 409 with the conflicts."""
     managers = entries.read(old["metadata"].get("managedFields")) or {}
-    who = Entry(manager, APPLY, api_version, "scale", "", REPLICAS)
+    fields = _fields(path)
+    who = Entry(manager, APPLY, api_version, "scale", "", fields)
     if (scale.get("spec") or {}).get("replicas") is None:
         managers.pop(who.key, None)
         _write(new, managers)
         return
-    if _count(old) != _count(new) or _count(old) == 0:
-        others = [(e, REPLICAS) for e in _owners(managers) if e.key != who.key]
+    if _count(old, path) != _count(new, path) or _count(old, path) == 0:
+        others = [(e, fields) for e in _owners(managers, fields) if e.key != who.key]
         if others and not force:
             raise conflict_error(others)
-        _take(managers)
+        _take(managers, fields)
     managers[who.key] = who
     _write(new, managers)

@@ -133,19 +133,25 @@ class ApiServer(Hosting):
                 return None
             if (attributes.group, attributes.resource) in DEPRECATED:
                 return None
-            if attributes.group in self.custom.groups or not self.documents.discovery.has(attributes.group):
+            if not self.documents.discovery.has(attributes.group):
                 return None
-            route = resolve(request, attributes, self.table)
+            custom = attributes.group in self.custom.groups
+            route = routes.resolve(attributes, self.table) if custom else resolve(request, attributes, self.table)
             if (route.kind.group, route.kind.plural, "") in self.handlers:
                 return None
             resource = self.resource(route.kind)
             found = resource.cache.get(attributes.namespace if route.kind.namespaced else "", attributes.name)
-            if found is None or resource.converts:
+            if found is None or resource.warning:
+                return None
+            raw = resource.raw(found)
+            if raw is None:
                 return None
             flow = self.flows.of(attributes)
-            return Response(200, found.head + found.tail, headers=list(flow.headers) if flow is not None else [])
+            return Response(200, raw, headers=list(flow.headers) if flow is not None else [])
         except ApiError as error:
             return self.refusal(request, error)
+        except routes.NoSuchPath:
+            return self.documents.nothing()
 
     async def handler(self, request: Request) -> Response:
         """Any request; never raises but for cancellation."""

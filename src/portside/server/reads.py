@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import random
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -94,7 +95,7 @@ def _filter(resource: Resource, namespace: str, name: str, labels: str, fields: 
             rest.append(term)
     check = None
     if rest:
-        if resource.converts:
+        if resource.converts and not resource.asks:
             check = lambda obj: all(t.matches(resource.to_served(dict(obj))) for t in rest)  # noqa: E731
         else:
             check = lambda obj: all(t.matches(obj) for t in rest)  # noqa: E731
@@ -164,6 +165,8 @@ def read_token(text: str) -> tuple[int, str]:
 
 async def select(resource: Resource, where: Filter, options: ListOptions) -> Listing:
     """The page a list asks for."""
+    if resource.asks and where.fields is not None:
+        return await _selected(resource, where, options)
     cache, limit = resource.cache, max(options.limit, 0)
     if options.token:
         if options.revision and options.revision != "0":
@@ -234,6 +237,15 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
     return Response(200, reencode(await list_body(resource, page, meta), wanted.media), wanted.media)
 
 
+async def _selected(resource: Resource, where: Filter, options: ListOptions) -> Listing:
+    """A list by fields of objects that somebody else converts: all at once, since pages can't be told before."""
+    page = await select(resource, replace(where, fields=None), replace(options, limit=0))
+    fields = where.fields
+    assert fields is not None
+    views = await resource.views(page.objects)
+    return page._replace(objects=[o for o, view in zip(page.objects, views, strict=True) if fields(view)])
+
+
 async def list_body(resource: Resource, page: Listing, meta: Json) -> bytes:
     """The list's bytes."""
     joined = await resource.items(page.objects)
@@ -242,6 +254,8 @@ async def list_body(resource: Resource, page: Listing, meta: Json) -> bytes:
 
 def _form(resource: Resource, request: Request, wanted: Wanted) -> Form:
     kind = resource.kind
+    if kind.custom and (resource.asks or not wanted.form):
+        return resource.form()
     if wanted.media == PROTOBUF:
         return forms.ProtobufForm(kind, resource.served, wanted.version if wanted.form else "")
     if wanted.form == "Table":
@@ -258,6 +272,10 @@ async def watch(request: Request, resource: Resource, route: Route, wanted: Want
     """A stream of events; what is wrong with the start is told as an ERROR event, as upstream does."""
     options = list_options(request, watch=True)
     where = filter_of(resource, route, options)
+    asks = resource.asks
+    matches = where.fields if asks else None
+    if asks:
+        where = replace(where, fields=None)
     form = _form(resource, request, wanted)
     asked = parse_revision(options.revision, 500)
     cache = resource.cache
@@ -285,6 +303,12 @@ async def watch(request: Request, resource: Resource, route: Route, wanted: Want
         )
 
     started: Start = start
+    if asks:
+        from portside.server.custom.watch import Conversion, ConvertedStream
+
+        include = forms.include_object(request) if wanted.form == "Table" else ""
+        conversion = Conversion(resource, wanted, include, matches)  # type: ignore[arg-type]
+        return Response(200, content_type=JSON, stream=ConvertedStream(started, seconds, conversion))
     if wanted.media == PROTOBUF:
         stream = WatchStream(started, seconds, failed=forms.protobuf_error)
         return Response(200, content_type=f"{PROTOBUF};stream=watch", stream=stream)

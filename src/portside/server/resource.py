@@ -20,6 +20,7 @@ from portside.server.watchcache import WatchCache, durability_of, join_items
 if TYPE_CHECKING:
     from portside.api.schema import Schema
     from portside.server.watchcache_feed import WatchCaches
+    from portside.server.watchcache_form import Form
     from portside.server.watchcache_object import CachedObject
 
 Json = dict[str, Any]
@@ -51,6 +52,8 @@ class Resource:
 
     warning = ""
     """What every request is told, for deprecated versions of custom resources."""
+    asks = False
+    """Whether other versions are converted by somebody else, so that only the async methods can."""
     continues = False
     """Whether a list says ``continue`` even when it is complete."""
 
@@ -143,3 +146,7 @@ class Resource:
 
     def check_managers(self, live: Json) -> None:
         """Before an apply: whether ``live`` can be read in the versions of all its managers. Raises ApiError 500."""
+
+    def form(self) -> Form:
+        """How watch events of a custom resource look."""
+        raise NotImplementedError

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from portside.api.jsonpath import at_path
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.managed_scale import after_scale, after_scale_applied, check_applied_scale
 from portside.api.schema import definition
@@ -23,7 +24,7 @@ from portside.server.options import list_options, write_options
 from portside.server.proxying import PROXY_SUBRESOURCES
 from portside.server.request import Request, Response
 from portside.server.routes import Route, not_allowed
-from portside.server.scale import scale_of, scale_to
+from portside.server.scale import count_path, paths_of, scale_of, scale_to
 from portside.server.writes import update_object
 
 if TYPE_CHECKING:
@@ -54,15 +55,16 @@ def _success(request: Request, code: int = 201) -> Response:
 async def scale(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
     """The Scale of a workload: read, replaced or patched."""
     attributes = route.attributes
-    if attributes.verb == "patch":
-        media = patches.patch_media(request)
-    wanted = negotiate(request.header("accept"), forms=True)
     kind = resource.kind
+    if attributes.verb == "patch":
+        media = patches.patch_media(request, kind)
+    wanted = negotiate(request.header("accept"), forms=True)
+    paths = paths_of(kind)
     if attributes.verb == "get":
         found = resource.cache.get(attributes.namespace, attributes.name)
         if found is None:
             raise not_found(kind.plural, attributes.name, kind.group)
-        return _scaled(scale_of(resource.served(found)), wanted, request)
+        return _scaled(scale_of(await resource.load(found), paths, strict=True), wanted, request)
     schema = definition("io.k8s.api.autoscaling.v1.Scale")
     if attributes.verb == "update":
         raw, given = body.read(request)
@@ -72,9 +74,7 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
 
         async def change(existing: Json) -> Json:
             _check_count(said, attributes.name)
-            new = scale_to(existing, said)
-            after_scale(existing, new, manager=options.manager, api_version=kind.api_version)
-            return new
+            return _rescaled(existing, said, kind, options)
 
     else:
         body.check_size(request)
@@ -83,19 +83,26 @@ async def scale(server: ApiServer, request: Request, resource: Resource, route: 
         document = None if apply else patches._parse(request.body, media, options.validation, request.warnings)
 
         async def change(existing: Json) -> Json:
-            current = scale_of(existing)
             if apply:
                 return _applied_scale(existing, body.parse(request.body, "application/yaml")[0], kind, options)
-            else:
-                view: Any = _ScaleResource(schema)
-                wanted_scale = patches.apply_change(view, current, document, media, options, request.warnings)
+            view: Any = _ScaleResource(schema)
+            current = scale_of(existing, paths)
+            wanted_scale = patches.apply_change(view, current, document, media, options, request.warnings)
             _check_count(wanted_scale, attributes.name)
-            new = scale_to(existing, wanted_scale)
-            after_scale(existing, new, manager=options.manager, api_version=kind.api_version)
-            return new
+            return _rescaled(existing, wanted_scale, kind, options)
 
     done = await update_object(server, request, resource, attributes, change, options, tracked=True, create_ok=False)
-    return _scaled(scale_of(done.obj), wanted, request)
+    return _scaled(scale_of(done.obj, paths), wanted, request)
+
+
+def _rescaled(existing: Json, said: Json, kind: Kind, options: Any) -> Json:
+    """The object with the count of a Scale, and its managers. Raises 400 when a custom resource gets none."""
+    paths = paths_of(kind)
+    if paths is not None and (said.get("spec") or {}).get("replicas") is None and at_path(existing, paths[0]) is None:
+        raise bad_request(f'the spec replicas field "{paths[0]}" cannot be empty')
+    new = scale_to(existing, said, paths)
+    after_scale(existing, new, manager=options.manager, api_version=kind.api_version, path=count_path(paths))
+    return new
 
 
 class _ScaleResource:
@@ -115,12 +122,19 @@ def _applied_scale(existing: Json, value: Any, kind: Kind, options: Any) -> Json
     """The object with an applied Scale's count, and its managers."""
     said = check_applied_scale(value)
     count = (said.get("spec") or {}).get("replicas")
+    paths = paths_of(kind)
     if count is None:
-        said = {**said, "spec": {"replicas": (existing.get("spec") or {}).get("replicas", 0)}}
+        said = {**said, "spec": {"replicas": (scale_of(existing, paths).get("spec") or {}).get("replicas", 0)}}
     said.setdefault("metadata", {})
-    new = scale_to(existing, said)
+    new = scale_to(existing, said, paths)
     after_scale_applied(
-        existing, new, value, manager=options.manager, api_version=kind.api_version, force=bool(options.force)
+        existing,
+        new,
+        value,
+        manager=options.manager,
+        api_version=kind.api_version,
+        force=bool(options.force),
+        path=count_path(paths),
     )
     return new
 

@@ -13,7 +13,7 @@ from portside.api.kinds import Kind
 from portside.api.schema import schema_of
 from portside.api.status import ApiError, not_found
 from portside.server.admission.review import Review
-from portside.server.scale import scale_of, scale_to
+from portside.server.scale import paths_of, scale_of, scale_to
 
 if TYPE_CHECKING:
     from portside.api.schema import Schema
@@ -64,6 +64,7 @@ class Subject:
         self.name = review.name
         self.namespace = at.namespace or (self.name if self.is_namespace else "")
         self._scale = at.subresource == "scale"
+        self._paths = paths_of(review.server.kind_of(*self.resource)) if self._scale else None
         self._equivalents: list[Gvr] | None = None
 
     # --- names ---------------------------------------------------------------------------------------------------------
@@ -95,12 +96,12 @@ class Subject:
     def obj(self) -> Json | None:
         """The object as asked for; None for a deletion."""
         found = self.review.obj or None
-        return scale_of(found) if found is not None and self._scale else found
+        return scale_of(found, self._paths) if found is not None and self._scale else found
 
     @property
     def old(self) -> Json | None:
         found = self.review.old
-        return scale_of(found) if found is not None and self._scale else found
+        return scale_of(found, self._paths) if found is not None and self._scale else found
 
     def labelled(self) -> Iterator[Json]:
         """The objects whose labels count: the new and the old one."""
@@ -124,7 +125,7 @@ class Subject:
         before = self.obj
         if self._scale:
             changed = made != before
-            self.review.obj = scale_to(self.review.obj, made)
+            self.review.obj = scale_to(self.review.obj, made, self._paths)
             return changed
         if gvr != self.resource:
             self._settle(made, self.review.server.kind_of(*gvr))

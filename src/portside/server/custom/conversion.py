@@ -13,23 +13,27 @@ from typing import Any
 import orjson
 
 from portside.api.status import ApiError
-from portside.server.custom.hook import Hook, HookError, Resolve
+from portside.server.webhooks.client import CallFailure, WebhookClient
 
 Json = dict[str, Any]
 REVIEWS = ("v1", "v1beta1")
+TIMEOUT_SECONDS = 30.0
+ANSWER_BYTES = 64 << 20
+AGENT = "kube-apiserver-crd-conversion"
 
 
 class Converter:
-    """``hook`` is None when conversion is no more than another apiVersion."""
+    """``hook`` is the webhook's clientConfig, None when conversion is no more than another apiVersion."""
 
-    def __init__(self, spec: Json, resolve: Resolve) -> None:
+    def __init__(self, spec: Json, client: WebhookClient) -> None:
         conversion = spec.get("conversion") or {}
         self.name = f"{spec['group']}/{spec['names']['kind']}"
-        self.hook: Hook | None = None
+        self.hook: Json | None = None
+        self._client = client
         self.review = "v1"
         if conversion.get("strategy") == "Webhook":
             webhook = conversion.get("webhook") or {}
-            self.hook = Hook(webhook.get("clientConfig") or {}, resolve)
+            self.hook = webhook.get("clientConfig") or {}
             known = [v for v in webhook.get("conversionReviewVersions") or () if v in REVIEWS]
             self.review = known[0] if known else "v1"
         self._kind = spec["names"]["kind"]
@@ -55,9 +59,12 @@ class Converter:
         body = orjson.dumps({"kind": "ConversionReview", "apiVersion": version, "request": request, "response": None})
         what = f"{objects[0]['apiVersion']}, Kind={self._kind}"
         try:
-            review = await self.hook.post(body)
-        except HookError as error:
+            raw = await self._client.post(self.hook, body, seconds=TIMEOUT_SECONDS, agent=AGENT, limit=ANSWER_BYTES)
+            review = orjson.loads(raw)
+        except (CallFailure, orjson.JSONDecodeError) as error:
             raise _failed(f"conversion webhook for {what} failed: {error}") from None
+        if not isinstance(review, dict):
+            raise _failed(f"conversion webhook for {what} failed: the answer is not an object")
         response = review.get("response")
         if review.get("apiVersion") != version or review.get("kind") != "ConversionReview":
             said = f"{review.get('apiVersion', '')}, Kind={review.get('kind', '')}"

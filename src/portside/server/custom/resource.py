@@ -21,13 +21,13 @@ from portside.api.rules.registry import Rules
 from portside.api.schema import Schema
 from portside.api.status import ApiError
 from portside.server.custom.conversion import Converter
-from portside.server.custom.hook import Resolve
 from portside.server.resource import Resource
 from portside.server.watchcache_form import TYPES, JsonForm
 
 if TYPE_CHECKING:
     from portside.server.watchcache_feed import WatchCaches
     from portside.server.watchcache_object import CachedObject
+    from portside.server.webhooks.client import WebhookClient
 
 Json = dict[str, Any]
 REMEMBERED = 20_000
@@ -37,8 +37,8 @@ REMEMBERED = 20_000
 class Versions:
     """The compiled versions of one definition, shared by its resources."""
 
-    def __init__(self, kinds: Sequence[CustomKind], definition: Callable[[], Json], resolve: Resolve) -> None:
-        self._resolve = resolve
+    def __init__(self, kinds: Sequence[CustomKind], definition: Callable[[], Json], client: WebhookClient) -> None:
+        self._client = client
         self.kinds = {k.api_version: k for k in kinds}
         self._definition = definition
         self._made: dict[str, Custom] = {}
@@ -56,7 +56,7 @@ class Versions:
 
     @cached_property
     def converter(self) -> Converter:
-        return Converter(self.spec, self._resolve)
+        return Converter(self.spec, self._client)
 
     def of(self, api_version: str) -> Custom | None:
         """A compiled version, served or not; None when the definition does not have it."""
@@ -105,10 +105,13 @@ class CustomResource(Resource):
     def schema(self) -> Schema:  # type: ignore[override]
         return self.custom.schema
 
-    @property
-    def asks(self) -> bool:
-        """Whether another version's objects are converted by somebody else."""
+    @cached_property
+    def asks(self) -> bool:  # type: ignore[override]
         return self.versions.converter.hook is not None
+
+    def form(self) -> JsonForm:
+        """Events as they are sent; as they are stored when a webhook is still to be asked."""
+        return JsonForm(self.kind.api_version, self.kind.kind) if self.asks else CustomForm(self)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -165,12 +168,13 @@ class CustomResource(Resource):
     async def load_all(self, objects: Sequence[CachedObject]) -> list[Json]:
         if not self.asks:
             return [self.served(o) for o in objects]
-        made = []
-        for obj in objects:
-            parsed: Json = orjson.loads(obj.full)
-            self._refresh(parsed)
-            made.append(parsed)
-        return await self.convert(made, self.kind.api_version)
+        return await self.read_all([orjson.loads(o.full) for o in objects])
+
+    async def read_all(self, stored: list[Json]) -> list[Json]:
+        """Stored objects, changed in place where that is enough, in the served version."""
+        for obj in stored:
+            self._refresh(obj)
+        return await self.convert(stored, self.kind.api_version)
 
     async def views(self, objects: Sequence[CachedObject]) -> list[Json]:
         return await self.load_all(objects)

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portside.api.customkind import CustomKind, in_preference, kinds_of
-from portside.server.custom.hook import HookError, path_of
+from portside.api.customkind import VERBS, CustomKind, in_preference, kinds_of
 from portside.server.live import prefix_of
 
 if TYPE_CHECKING:
@@ -84,6 +83,13 @@ class CustomTable:
             if before.kinds == kinds:
                 return
             since = before.since
+            if [_lasting(k) for k in before.kinds] == [_lasting(k) for k in kinds]:
+                # It is going: what is written and watched goes on.
+                before.kinds = kinds
+                for resource, kind in zip(before.resources, kinds, strict=True):
+                    resource.kind = kind
+                self._rebuild()
+                return
         else:
             since = obj.revision
         if before is not None:
@@ -108,7 +114,7 @@ class CustomTable:
             return found
 
         if definition.kinds:
-            versions = Versions(definition.kinds, read, self.resolve)
+            versions = Versions(definition.kinds, read, self._server.webhooks)
             definition.resources = [CustomResource(k, caches, versions, definition.since) for k in definition.kinds]
 
     def _retire(self, definition: Definition) -> None:
@@ -139,23 +145,11 @@ class CustomTable:
         found: Json = (version.get("schema") or {}).get("openAPIV3Schema") or {}
         return found
 
-    def resolve(self, service: Json) -> str:
-        """The address of a Service as a webhook's clientConfig names it. Raises HookError."""
-        namespace, name = service.get("namespace") or "", service.get("name") or ""
-        found = self._server.caches.of("", "services").get(namespace, name)
-        if found is None:
-            raise HookError(f'service "{name}" not found')
-        spec, port = found.view["spec"], int(service.get("port") or 443)
-        if spec.get("type") == "ExternalName":
-            return f"https://{spec.get('externalName')}:{port}{path_of(service)}"
-        address = spec.get("clusterIP")
-        if not address or address == "None":
-            raise HookError(f'service "{name}" has no cluster IP')
-        if all(p.get("port") != port for p in spec.get("ports") or ()):
-            raise HookError(f'no service port {port} found for service "{name}"')
-        host = f"[{address}]" if ":" in address else address
-        return f"https://{host}:{port}{path_of(service)}"
-
 
 def _key(kind: Any) -> Key:
     return (kind.group, kind.version, kind.plural)
+
+
+def _lasting(kind: CustomKind) -> CustomKind:
+    """The row without what the end of its definition changes."""
+    return replace(kind, terminating=False, verbs=VERBS)
