@@ -30,14 +30,10 @@ _POSIX = {
     "word": "0-9A-Za-z_",
     "xdigit": "0-9A-Fa-f",
 }
-_PROPERTIES = {
-    "L": "^\\W\\d_",
-    "Lu": "A-ZÀ-ÖØ-Þ",
-    "Ll": "a-zß-öø-ÿ",
-    "N": "0-9",
-    "Nd": "0-9",
-    "Latin": "A-Za-zªºÀ-ÖØ-öø-ʸ",
-}
+_CATEGORIES = frozenset(
+    ("L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi")
+    + ("Pf", "Po", "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co")
+)
 _ESCAPES = frozenset("abBdDfnrsStvwWx")
 _PUNCTUATION = frozenset("\\.+*?()|[]{}^$-/#&~!\"%',:;<=>@_` ")
 _REPEAT = re.compile(r"\{\d+(,\d*)?\}")
@@ -220,6 +216,24 @@ class _Reader:
         self.put(text, at + 1 - start)
 
 
+@lru_cache(maxsize=64)
+def _category(name: str, negated: bool) -> str:
+    """The members of a Unicode category (of the first 65,536 characters) as a class writes them."""
+    from unicodedata import category
+
+    ranges: list[list[int]] = []
+    for code in range(0x10000):
+        if category(chr(code)).startswith(name) is negated:
+            continue
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    if negated:
+        ranges.append([0x10000, 0x10FFFF])
+    return "".join(f"\\U{a:08X}-\\U{b:08X}" for a, b in ranges)
+
+
 def _why(text: str) -> str:
     try:
         re.compile(text)
@@ -234,9 +248,9 @@ def _escaped(rest: str) -> tuple[str, int]:
     if char in "pP":
         found = re.match(r"\\[pP](?:\{(\^?)(\w+)\}|(\w))", rest)
         name = (found[2] or found[3]) if found else ""
-        if not found or name not in _PROPERTIES:
+        if not found or name not in _CATEGORIES:
             raise RegexpError("invalid character class range", found[0] if found else rest[:2])
-        return _PROPERTIES[name], len(found[0])
+        return _category(name, (char == "P") is not bool(found[1])), len(found[0])
     if char == "x":
         found = re.match(r"\\x(?:\{([0-9a-fA-F]{1,6})\}|([0-9a-fA-F]{2}))", rest)
         if not found:
