@@ -15,7 +15,7 @@ import orjson
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.rules.registry import Rules, rules_for
 from portside.api.schema import schema_for
-from portside.server.watchcache import WatchCache, durability_of, join_items
+from portside.server.watchcache import JsonForm, WatchCache, durability_of, join_items
 
 if TYPE_CHECKING:
     from portside.api.schema import Schema
@@ -148,5 +148,5 @@ class Resource:
         """Before an apply: whether ``live`` can be read in the versions of all its managers. Raises ApiError 500."""
 
     def form(self) -> Form:
-        """How watch events of a custom resource look."""
-        raise NotImplementedError
+        """How watch events look, objects as they are stored."""
+        return JsonForm(self.kind.api_version, self.kind.kind)
