@@ -431,3 +431,23 @@ def test_a_container_sees_its_new_limits(lab: Lab) -> None:
         said = b"".join(m.data[1:] for m in found if m.data[0] == 1)
     assert said == b"%d\n" % (48 << 20)
     lab.delete("pods", "inside")
+
+
+def test_sidecars_of_a_deleted_pod_end_one_by_one(lab: Lab) -> None:
+    """The main container first, then the last sidecar, then the first; each tells when."""
+
+    def told(name: str) -> Json:
+        script = f"trap 'date +%s%N > /v/{name}; exit 0' TERM; touch /up; while true; do sleep 0.05; done"
+        return {"name": name, "image": IMAGE, "command": ["sh", "-c", script], "volumeMounts": mounts}
+
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    volumes = [{"name": "v", "hostPath": {"path": f"/tmp/{lab.namespace}-order", "type": "DirectoryOrCreate"}}]
+    up = {"startupProbe": {"exec": {"command": ["test", "-e", "/up"]}, "periodSeconds": 1}}
+    init = [told(name) | up | {"restartPolicy": "Always"} for name in ("one", "two")]
+    spec = {"initContainers": init, "volumes": volumes, "terminationGracePeriodSeconds": 20}
+    lab.pod("ordered", spec=spec | {"containers": [told("main") | {"name": "main"}]})
+    lab.ready("ordered")
+    lab.delete("pods", "ordered")
+    lab.until(lambda: "ordered" not in {p["metadata"]["name"] for p in lab.get("pods")["items"]}, "gone")
+    script = "cd /v; cat main two one | sort -nc && cat main two one | wc -l; rm -r /v/*"
+    assert lab.run("order", script, volumeMounts=mounts, spec={"volumes": volumes}) == "3\n"

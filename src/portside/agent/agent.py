@@ -125,6 +125,7 @@ class Agent:
         try:
             self.tasks.keep("events", self.recorder.run)
             self.tasks.keep("services", self.services.run)
+            self.keeper.say("Normal", "Starting", "Starting kubelet.")
             self.context.features = await self.runtime.features()
             self.context.apparmor = has_apparmor()
             await until_answered(self.keeper.register, self.clock)

@@ -13,7 +13,7 @@ from portside.agent.context import field_path, find_container
 from portside.agent.plan import is_sidecar
 from portside.agent.publish import PODS
 from portside.agent.resources import cgroup_parent
-from portside.agent.runtime import RuntimeFailure, State
+from portside.agent.runtime import Container, RuntimeFailure, State
 from portside.api.status import ApiError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Ending:
 
     def __init__(self, worker: PodWorker) -> None:
         self.worker = worker
-        self._grace: float | None = None
+        self._begun = 0.0
         self._stops: dict[str, tuple[float, asyncio.Task[None]]] = {}
 
     def _allowed(self) -> float:
@@ -63,14 +63,22 @@ class Ending:
             left = max(MIN_GRACE, grace - (context.clock.monotonic() - begun))
         await context.runtime.stop_container(container_id, grace=left)
 
-    def _stop_all(self, grace: float, *, sidecars: bool) -> list[asyncio.Task[None]]:
-        """Begin to stop what runs (again with a shorter grace when it was told so meanwhile)."""
+    def _turn(self) -> list[Container]:
+        """Whose turn it is to end: all but sidecars; then these one by one, the last first; at once when time is up."""
+        worker = self.worker
+        order = [c["name"] for c in worker.pod["spec"].get("initContainers") or () if is_sidecar(c)]
+        running = list(worker.view.running)
+        others = [c for c in running if c.name not in order]
+        if others or worker.context.clock.monotonic() - self._begun >= self._allowed():
+            return others or running
+        return sorted(running, key=lambda c: order.index(c.name))[-1:]
+
+    def _stop_some(self, chosen: list[Container], grace: float) -> list[asyncio.Task[None]]:
+        """Begin to stop them (again with a shorter grace when it was told so meanwhile)."""
         worker = self.worker
         tasks = []
-        for running in worker.view.running:
+        for running in chosen:
             container = find_container(worker.pod, running.name) or {}
-            if is_sidecar(container) and not sidecars:
-                continue
             known = self._stops.get(running.id)
             if known is not None and known[0] <= grace and not known[1].done():
                 tasks.append(known[1])
@@ -90,12 +98,16 @@ class Ending:
     async def _kill(self) -> None:
         """Until no container runs."""
         worker = self.worker
+        self._begun = worker.context.clock.monotonic()
         while True:
             await worker.observe()
             worker.publish({})
-            grace = self._allowed()
-            mains = [c for c in worker.view.running if not is_sidecar(find_container(worker.pod, c.name) or {})]
-            tasks = self._stop_all(grace, sidecars=not mains)
+            chosen, grace = self._turn(), self._allowed()
+            if grace and all(is_sidecar(find_container(worker.pod, c.name) or {}) for c in chosen):
+                # What the others took of the pod's grace is gone, but everybody gets a moment.
+                spent = worker.context.clock.monotonic() - self._begun
+                grace = max(min(MIN_GRACE, grace), grace - spent)
+            tasks = self._stop_some(chosen, grace)
             if not tasks:
                 return
             waker = asyncio.create_task(worker.changed())

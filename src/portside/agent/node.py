@@ -32,6 +32,7 @@ VERSION = "v1.37.0"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MAX_IMAGES = 50
 PID_PRESSURE = 0.05
+OWN_CONDITIONS = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 
 
 def memory_total(path: str = "/proc/meminfo") -> int:
@@ -217,6 +218,7 @@ class NodeKeeper:
             fresh = fresh_node(name, self.settings.pod_cidr)
             fresh["status"] = await self._status({}, heartbeat=True)
             node = await self._client.create(NODES, fresh)
+            self._tell_turns((), fresh["status"]["conditions"])
         self.uid = node["metadata"].get("uid", "")
         await self.report(node, heartbeat=True)
         return node
@@ -254,12 +256,24 @@ class NodeKeeper:
         self.labels.update(node["metadata"].get("labels") or {})
         old = node.get("status") or {}
         status = await self._status(old, heartbeat=due)
+        self._tell_turns(old.get("conditions") or (), status["conditions"])
         if not due and all(old.get(key) == value for key, value in status.items()):
             return
         await self._client.patch(
             NODES, self.settings.node_name, {"status": status}, patch_type="strategic", subresource="status"
         )
         self._reported = self._clock.monotonic()
+
+    def _tell_turns(self, before: Sequence[Json], now: Sequence[Json]) -> None:
+        """An event for each condition that turned, in the kubelet's words."""
+        known = {c["type"]: c["status"] for c in before}
+        for condition in now:
+            kind, status = condition["type"], condition["status"]
+            if known.get(kind, status) != status or (not known and kind in OWN_CONDITIONS):
+                reason = condition["reason"].replace("Kubelet", "Node", 1)
+                if kind == "Ready":
+                    reason = "NodeReady" if status == "True" else "NodeNotReady"
+                self.say("Normal", reason, f"Node {self.settings.node_name} status is now: {reason}")
 
     async def keep_status(self) -> None:
         """Until cancelled."""

@@ -102,15 +102,29 @@ def successors(pod: Json) -> dict[str, int]:
     return found
 
 
-def restarts_after(pod: Json, container: Json, exit_code: int) -> bool:
-    """Whether a main container that ended is started again: its own rules, its own policy, the pod's policy."""
+def _by_rule(container: Json, exit_code: int) -> bool:
+    """Whether one of the container's own rules asks for a restart."""
     for rule in container.get("restartPolicyRules") or ():
         codes = rule.get("exitCodes") or {}
         inside = exit_code in (codes.get("values") or ())
         if rule.get("action") == "Restart" and inside == (codes.get("operator") == "In"):
             return True
-    policy = container.get("restartPolicy") or pod["spec"].get("restartPolicy", "Always")
-    return bool(policy == "Always" or (policy == "OnFailure" and exit_code != 0))
+    return False
+
+
+def _policy(pod: Json, container: Json) -> str:
+    return str(container.get("restartPolicy") or pod["spec"].get("restartPolicy", "Always"))
+
+
+def restarts_after(pod: Json, container: Json, exit_code: int) -> bool:
+    """Whether a main container that ended is started again: its own rules, its own policy, the pod's policy."""
+    policy = _policy(pod, container)
+    return _by_rule(container, exit_code) or policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def init_repeats(pod: Json, container: Json, exit_code: int) -> bool:
+    """Whether an init container that ended is tried again: when it failed, unless rules and policies forbid it."""
+    return exit_code != 0 and (_by_rule(container, exit_code) or _policy(pod, container) != "Never")
 
 
 def starts_again(pod: Json, container: Json, current: Container, view: View) -> bool:
@@ -128,13 +142,11 @@ def main_ended(pod: Json, view: View) -> bool:
 
 
 def init_failed(pod: Json, view: View) -> bool:
-    """An init container failed and the pod's policy is Never."""
-    if pod["spec"].get("restartPolicy") != "Never":
-        return False
+    """An init container failed and is not tried again."""
     for container in pod["spec"].get("initContainers") or ():
         current = view.latest(container["name"])
         if not is_sidecar(container) and current and current.state is State.EXITED and current.exit_code:
-            return not restarts_after(pod, container, current.exit_code)
+            return not init_repeats(pod, container, current.exit_code)
     return False
 
 
@@ -236,8 +248,8 @@ class _Planner:
                 current = self.current(container["name"])
                 if current is not None and current.state is State.EXITED and current.exit_code == 0:
                     continue
-                policy = self.pod["spec"].get("restartPolicy", "Always")
-                self.maintain(container, restart=policy != "Never" or None)
+                code = current.exit_code if current is not None else 0
+                self.maintain(container, restart=init_repeats(self.pod, container, code))
                 return False
         return True
 

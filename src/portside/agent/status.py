@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from portside.agent.plan import is_sidecar, main_ended, restarts_of, starts_again
+from portside.agent.plan import init_repeats, is_sidecar, main_ended, restarts_of, starts_again
 from portside.agent.record import PodRecord, View
 from portside.agent.resize import IN_PROGRESS, PENDING
 from portside.agent.resize import conditions as resize_conditions
@@ -88,7 +88,7 @@ class _Statuses:
         if not own:
             return False
         if family == "init" and not is_sidecar(own[0]):
-            return bool(current.exit_code and self.pod["spec"].get("restartPolicy") != "Never")
+            return init_repeats(self.pod, own[0], current.exit_code)
         return starts_again(self.pod, own[0], current, self.view)
 
     def _reported(self, name: str) -> Json:
@@ -158,7 +158,6 @@ class _Statuses:
 def phase(pod: Json, view: View, main: Sequence[Json], init: Sequence[Json]) -> str:
     """The pod's phase, by the kubelet's counting of container states."""
     spec = pod["spec"]
-    policy = spec.get("restartPolicy", "Always")
     began = any("running" in s["state"] or "terminated" in s["state"] or s["lastState"] for s in main)
     for container, status in zip(spec.get("initContainers") or (), init, strict=True):
         ended = status["state"].get("terminated")
@@ -166,7 +165,7 @@ def phase(pod: Json, view: View, main: Sequence[Json], init: Sequence[Json]) -> 
             if not status["started"] and not began:
                 return "Pending"
         elif not began:
-            if ended is None or (ended["exitCode"] and policy != "Never"):
+            if ended is None or init_repeats(pod, container, ended["exitCode"]):
                 return "Pending"
             if ended["exitCode"]:
                 return "Failed"

@@ -36,6 +36,7 @@ class FakeApi:
         self._revision = itertools.count(1)
         self._watchers: list[tuple[str, str, asyncio.Queue[WatchEvent]]] = []
         self.events: list[Json] = []
+        self.node_events: list[Json] = []
         self.statuses: list[tuple[str, Json]] = []
 
     def _emit(self, kind: str, plural: str, obj: Json) -> None:
@@ -98,7 +99,7 @@ class FakeApi:
         if subresource == "token":
             return {"status": {"token": f"token-of-{name}", "expirationTimestamp": "2100-01-01T00:00:00Z"}}
         if resource[2] == "events":
-            self.events.append(body)
+            (self.events if body["involvedObject"]["kind"] == "Pod" else self.node_events).append(body)
             return body
         body = copy.deepcopy(body)
         if namespace:
@@ -147,6 +148,9 @@ class FakeApi:
 
     def reasons(self) -> list[str]:
         return [e["reason"] for e in self.events]
+
+    def node_reasons(self) -> list[str]:
+        return [e["reason"] for e in self.node_events]
 
 
 def pod(name: str, *containers: Json, **spec: Any) -> Json:

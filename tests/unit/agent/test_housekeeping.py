@@ -141,7 +141,7 @@ async def test_a_node_short_of_memory_ends_one_pod_and_says_why(node: Node) -> N
     assert status["reason"] == "Evicted" and status["message"].startswith("The node was low on resource: memory.")
     target = next(c for c in status["conditions"] if c["type"] == "DisruptionTarget")
     assert (target["status"], target["reason"]) == ("True", "TerminationByKubelet")
-    await eventually(lambda: {"EvictionThresholdMet", "Evicted"} <= set(node.api.reasons()))
+    await eventually(lambda: "Evicted" in node.api.reasons() and "EvictionThresholdMet" in node.api.node_reasons())
 
 
 def test_a_short_node_takes_no_new_pods() -> None:
@@ -211,4 +211,13 @@ async def test_files_run_and_end_with_their_file(node: Node, monkeypatch: pytest
     await node.until("web-n1", "Running")
     (folder / "web.yaml").unlink()
     await eventually(lambda: node.api.pod("web-n1") is None)
-    await eventually(lambda: "FailedStaticPod" in node.api.reasons())
+    await eventually(lambda: "FailedStaticPod" in node.api.node_reasons())
+
+
+async def test_a_node_tells_its_turns(node: Node) -> None:
+    """Its start, and each condition that turned."""
+    wanted = {"Starting", "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"}
+    await eventually(lambda: wanted <= set(node.api.node_reasons()))
+    node.runtime.healthy = False
+    await node.agent.keeper.report(await node.api.get(("", "v1", "nodes"), "n1"))
+    await eventually(lambda: "NodeNotReady" in node.api.node_reasons())

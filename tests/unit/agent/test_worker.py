@@ -179,3 +179,15 @@ async def test_volumes_and_tokens(node: Node) -> None:
     assert (paths["config"] / "deep/a").read_text() == "1" and not (paths["config"] / "b").exists()
     assert (paths["all"] / "token").read_text() == "token-of-default"
     assert (paths["all"] / "labels").read_text() == "p" and paths["scratch"].is_dir()
+
+
+async def test_a_containers_own_policy_counts_for_init_containers_too(node: Node) -> None:
+    """Never on one init container fails the pod although the pod would try again; a rule tries again although Never."""
+    never = {"name": "i", "image": BUSYBOX, "command": ["exit", "3"], "restartPolicy": "Never"}
+    node.api.add("pods", pod("fails", {}, initContainers=[never]))
+    await node.until("fails", "Failed")
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [3]}}]
+    again = never | {"restartPolicyRules": rules}
+    node.api.add("pods", pod("again", {}, restartPolicy="Never", initContainers=[again]))
+    await eventually(lambda: "CrashLoopBackOff" in str(node.status("again").get("initContainerStatuses")))
+    assert node.status("again")["phase"] == "Pending"
