@@ -32,6 +32,7 @@ from portside.server.request import Request, Response
 from portside.server.resource import Resource
 from portside.server.routes import Route, attributes_of, not_allowed, resolve
 from portside.server.subresources import SUBRESOURCES
+from portside.server.warningheaders import warning_headers
 from portside.server.watchcache_feed import WatchCaches
 from portside.store.backend import Backend
 
@@ -177,8 +178,7 @@ class ApiServer(Hosting):
         if flow is not None:
             response.headers.extend(flow.headers)
         if request.warnings:
-            seen = dict.fromkeys(request.warnings)
-            response.headers.extend(("Warning", f'299 - "{_quoted(text)}"') for text in seen)
+            response.headers.extend(warning_headers(request.warnings))
         return response
 
     def refusal(self, request: Request, error: ApiError) -> Response:
@@ -325,8 +325,3 @@ class ApiServer(Hosting):
             bare = [{k: v for k, v in item.items() if k not in left} for item in items]
             made = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": meta, "items": bare}
         return Response(200, encode(made, wanted.media), wanted.media)
-
-
-def _quoted(text: str) -> str:
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return plain.replace("\\", "\\\\").replace('"', '\\"')

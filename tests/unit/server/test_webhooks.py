@@ -17,6 +17,7 @@ from tests.webhook_server import Decide, WebhookServer, allow, deny, patching
 from portside.base.pki import ensure_pki
 from portside.server.app import ApiServer
 from portside.server.bootstrap.apply import Place, bootstrap
+from portside.server.warningheaders import warning_headers
 from portside.store.memory import MemoryBackend
 
 Json = dict[str, Any]
@@ -319,3 +320,22 @@ async def test_warnings_reach_the_client_with_a_denial_too(call: Caller, add: Ho
     answer = await call.raw("POST", CM, config("a"))
     assert ("Warning", '299 - "mind the gap"') in answer.headers
     assert b"denied the request without explanation" in answer.body
+
+
+async def test_spoilt_field_managers_are_put_back_with_a_warning(call: Caller, add: Hooks) -> None:
+    spoil = patching({"op": "replace", "path": "/metadata/managedFields/0/operation", "value": "Nonsense"})
+    await add.add("spoil", spoil, mutating=True)
+    answer = await call.raw("POST", CM, config("a", k="v"))
+    assert answer.code == 201 and b'"operation":"Update"' in answer.body
+    (warning,) = (text for name, text in answer.headers if name == "Warning")
+    assert ".metadata.managedFields was in an invalid state after admission" in warning
+
+
+def test_many_words_of_warning_are_cut_and_control_characters_never_pass() -> None:
+    assert warning_headers(["a", "a", 'b "c"', "d\ne", ""]) == [
+        ("Warning", '299 - "a"'),
+        ("Warning", '299 - "b \\"c\\""'),
+    ]
+    long = warning_headers([str(n) * 400 for n in range(10)] + ["x" * 1000])
+    assert len(long) == 11 and all(len(text) <= 256 + len('299 - ""') for _, text in long[:10])
+    assert len(warning_headers([f"{n:04}" * 100 for n in range(50)])) == 16

@@ -6,11 +6,13 @@ table too: mutating policies and webhooks last in the first half, validating one
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from portside.api.managed_entries import read
 from portside.server.admission import (
     certificates,
     default_classes,
@@ -134,6 +136,10 @@ _Plan = tuple[tuple[Plugin, bool], ...]
 _MUTATING_PLANS: dict[_Key, _Plan] = {}
 _VALIDATING_PLANS: dict[_Key, _Plan] = {}
 MOST_PLANS = 8192
+SPOILT = (
+    ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission "
+    "controller; please fix your requests: metadata.managedFields can't be read"
+)
 
 
 def _plan(half: tuple[Entry, ...], key: _Key) -> _Plan:
@@ -173,11 +179,24 @@ async def mutate(review: Review) -> Json:
         await _run(True, review, False)
         return review.obj
     rounds = review.rounds = Rounds()
+    managers = copy.deepcopy((review.obj.get("metadata") or {}).get("managedFields"))
     await _run(True, review, True)
     if rounds.needed:
         rounds.second = True
         await _run(True, review, True)
+        _keep_managers(review, managers)
     return review.obj
+
+
+def _keep_managers(review: Review, before: list[Json] | None) -> None:
+    """A webhook that spoils managedFields does not get through with that."""
+    meta = review.obj.get("metadata")
+    if not isinstance(meta, dict) or meta.get("managedFields") == before or read(meta.get("managedFields")) is not None:
+        return
+    meta.pop("managedFields", None)
+    if before is not None:
+        meta["managedFields"] = before
+    review.warnings.append(SPOILT)
 
 
 async def validate(review: Review) -> None:
