@@ -6,11 +6,12 @@ table too: mutating policies and webhooks last in the first half, validating one
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from portside.api.managed_entries import read
 from portside.server.admission import (
@@ -179,7 +180,7 @@ async def mutate(review: Review) -> Json:
         await _run(True, review, False)
         return review.obj
     rounds = review.rounds = Rounds()
-    managers = copy.deepcopy((review.obj.get("metadata") or {}).get("managedFields"))
+    managers = orjson.dumps((review.obj.get("metadata") or {}).get("managedFields"))
     await _run(True, review, True)
     if rounds.needed:
         rounds.second = True
@@ -188,14 +189,14 @@ async def mutate(review: Review) -> Json:
     return review.obj
 
 
-def _keep_managers(review: Review, before: list[Json] | None) -> None:
-    """A webhook that spoils managedFields does not get through with that."""
+def _keep_managers(review: Review, before: bytes) -> None:
+    """A webhook that spoils managedFields (``before`` as JSON) does not get through with that."""
     meta = review.obj.get("metadata")
-    if not isinstance(meta, dict) or meta.get("managedFields") == before or read(meta.get("managedFields")) is not None:
+    if not isinstance(meta, dict) or read(meta.get("managedFields")) is not None:
         return
     meta.pop("managedFields", None)
-    if before is not None:
-        meta["managedFields"] = before
+    if (managers := orjson.loads(before)) is not None:
+        meta["managedFields"] = managers
     review.warnings.append(SPOILT)
 
 

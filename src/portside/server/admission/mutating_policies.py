@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from portside.api.applyconfiguration import CannotApply, apply_configuration
 from portside.api.patch_json import PatchFailure, apply_operations
@@ -142,6 +143,6 @@ async def _mutated(
     if schema is None:
         raise _Refused(f"Resource kind {subject.kind_as(gvr).kind} not found.")
     try:
-        return apply_configuration(copy.deepcopy(obj), said, schema)
+        return apply_configuration(orjson.loads(orjson.dumps(obj)), said, schema)
     except CannotApply as problem:
         raise _Refused(f"error applying patch: {problem}") from None
