@@ -109,6 +109,14 @@ def ensure_node_server(pki: Pki, node: str, addresses: Sequence[str], *, clock: 
     return name
 
 
+def ensure_ingress_server(pki: Pki, addresses: Sequence[str], *, clock: Clock = SYSTEM) -> bytes:
+    """Certificate and key, in one PEM, for requests to hosts that nobody gave a certificate for."""
+    name = "ingress-default"
+    with _locked(pki):
+        _ensure_server(pki, ["ingress.local", *addresses], clock, name=name, user="portside-ingress-default")
+    return pki.certificate(name).read_bytes() + pki.key(name).read_bytes()
+
+
 def load_certificate(path: Path) -> x509.Certificate:
     """Parse a PEM certificate. Raises PortsideError naming the file."""
     from cryptography import x509

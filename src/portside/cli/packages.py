@@ -32,13 +32,16 @@ PACKAGES: tuple[Package, ...] = (
 )
 
 
+INGRESS = (Package("haproxy", ("haproxy",), "serves Ingresses"),)
+
+
 def _there(proof: str) -> bool:
     return Path(proof).exists() if proof.startswith("/") else shutil.which(proof) is not None
 
 
-def missing() -> list[Package]:
+def missing(more: tuple[Package, ...] = ()) -> list[Package]:
     """Packages whose files are not on this machine. A busybox that needs shared libraries does not count as static."""
-    lacking = [p for p in PACKAGES if not all(_there(f) for f in p.proof)]
+    lacking = [p for p in (*PACKAGES, *more) if not all(_there(f) for f in p.proof)]
     if Path("/bin/busybox").exists() and not _static(Path("/bin/busybox")):
         lacking += [p for p in PACKAGES if p.name == "busybox-static"]
     return lacking
@@ -51,9 +54,9 @@ def _static(path: Path) -> bool:
     return b"ld-linux" not in head and b"ld-musl" not in head
 
 
-def ensure(steps: Steps) -> None:
+def ensure(steps: Steps, more: tuple[Package, ...] = ()) -> None:
     """Install what is missing. Raises CliError naming the packages when that can't be done here."""
-    lacking = missing()
+    lacking = missing(more)
     if not lacking:
         return
     names = " ".join(p.name for p in lacking)
@@ -88,7 +91,7 @@ def ensure(steps: Steps) -> None:
                 todo=f"run: apt-get install {names}; {offer}",
                 code=3,
             )
-        if still := missing():
+        if still := missing(more):
             raise CliError(
                 f"installed, but still not usable: {' '.join(p.name for p in still)}",
                 todo="look at: apt-get install --reinstall " + names,

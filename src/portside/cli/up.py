@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from portside.cli import storage
+from portside.cli import ingress, storage
 from portside.cli.api import Api, Refused
 from portside.cli.manifests import Applier, Manifest, load, unready
 from portside.cli.steps import CliError, Steps, say
@@ -49,6 +49,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-storage", action="store_true", help="a new cluster gets no storage class of its own (folders on the node)"
     )
+    parser.add_argument(
+        "--ingress",
+        action="store_true",
+        help="serve Ingresses on ports 80 and 443 (a manifest with one asks for it too)",
+    )
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the manifests to be ready")
 
 
@@ -79,10 +84,14 @@ def run(options: argparse.Namespace) -> int:
             if not facts["simulate"]:
                 from portside.cli import packages
 
-                packages.ensure(steps)
+                serving = ingress.wanted(facts, manifests, asked=options.ingress)
+                packages.ensure(steps, packages.INGRESS if serving else ())
+                if serving:
+                    ingress.turn_on(home, facts)
             api = _control_plane(home, steps, facts)
             _node(home, steps, facts, api)
             storage.ensure_class(home, facts, api, wanted=not options.no_storage)
+            ingress.ensure_class(home, facts, api)
     except BlockingIOError:
         raise CliError("another portside command works on this cluster", todo="wait for it to end", code=8) from None
     if manifests:

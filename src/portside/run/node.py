@@ -30,12 +30,13 @@ from portside.agent.containerd import (
     remove_bridge,
 )
 from portside.agent.node import own_addresses
-from portside.agent.process import NodeOptions, run_node
+from portside.agent.process import Extra, NodeOptions, run_node
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
-from portside.base.pki import Pki, ensure_node_client
+from portside.base.pki import Pki, ensure_client, ensure_ingress_server, ensure_node_client
+from portside.net.haproxy import Haproxy, Ports
 from portside.net.network import NodePlace
 from portside.net.network import remove as remove_network
 from portside.net.nft import NodeNetwork
@@ -133,9 +134,37 @@ async def serve(home: Home) -> bool:
     async def membership_end(agent: Agent) -> None:
         await leave.watch(home, agent.client, node)
 
-    extras = (services, certificates, membership_end) if facts.get("joined") else (services,)
+    async def ingress(agent: Agent) -> None:
+        await _ingress(home, address)
+
+    extras: list[Extra] = [services]
+    if facts.get("joined"):
+        extras += [certificates, membership_end]
+    if facts.get("ingress"):
+        extras.append(ingress)
     await run_node(options, *extras)
     return renewed.is_set()
+
+
+def ingress_proxy(home: Home, default: bytes = b"") -> Haproxy:
+    """The HAProxy of this home. Its folder is short and outside when the home's path would make it unreadable."""
+    facts = home.cluster()
+    ports = Ports(int(facts.get("ingress_http") or 80), int(facts.get("ingress_https") or 443))
+    return Haproxy(home.root / "ingress", default, ports)
+
+
+async def _ingress(home: Home, address: str) -> None:
+    """Serve Ingresses, as an identity of its own: it reads TLS secrets, which nodes may not."""
+    from portside.client.events import EventRecorder
+    from portside.client.http import kubeconfig_client
+    from portside.net.ingress_server import IngressServer
+
+    pki = Pki(home.root / "pki")
+    ensure_client(pki, "ingress", "portside:ingress")
+    proxy = ingress_proxy(home, ensure_ingress_server(pki, [address]))
+    proxy.folder.mkdir(mode=0o700, exist_ok=True)
+    client = kubeconfig_client(str(identity(home, "ingress")), user_agent="portside-ingress")
+    await IngressServer(client, proxy, address, EventRecorder(client, SYSTEM)).run()
 
 
 async def _keep_certificates(home: Home, agent: Agent, renewed: asyncio.Event) -> None:
@@ -159,6 +188,7 @@ def stop_runtime(home: Home) -> None:
     if containerd.pid() is not None or containerd.has_tasks():
         asyncio.run(_end_pods(containerd))
         containerd.stop()
+    ingress_proxy(home).stop()
     # Rules and routes that outlive their cluster would catch the next one's addresses.
     remove_network(network.bridge, Ranges.of(home).pods)
     remove_bridge(network)

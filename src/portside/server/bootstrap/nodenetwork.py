@@ -20,6 +20,17 @@ READS = """
 """
 
 
+INGRESS_USER = "portside:ingress"
+INGRESS = """
+    core : services : list watch
+    core : secrets : list watch
+    discovery.k8s.io : endpointslices : list watch
+    networking.k8s.io : ingresses ingressclasses : list watch
+    networking.k8s.io : ingresses/status : patch
+    core events.k8s.io : events : create patch update
+"""
+
+
 def dns_address(service_cidr: str) -> str:
     """The tenth address of the service range, where clients expect the name server."""
     return str(ipaddress.ip_network(service_cidr).network_address + 10)
@@ -66,25 +77,28 @@ def config(cluster_cidr: str, service_cidr: str) -> Json:
     }
 
 
-def rights() -> Iterator[tuple[str, Json]]:
-    """RBAC objects with their plurals, for group system:nodes."""
-    name = "portside:node-network"
-    subject = {"apiGroup": GROUP, "kind": "Group", "name": "system:nodes"}
-    api = f"{GROUP}/v1"
-    yield (
-        "clusterroles",
-        {"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": name}, "rules": parse_rules(READS)},
-    )
+def _granted(name: str, rules: str, subject: Json) -> Iterator[tuple[str, Json]]:
+    api, meta = f"{GROUP}/v1", {"name": name}
+    yield "clusterroles", {"apiVersion": api, "kind": "ClusterRole", "metadata": meta, "rules": parse_rules(rules)}
     yield (
         "clusterrolebindings",
         {
             "apiVersion": api,
             "kind": "ClusterRoleBinding",
-            "metadata": {"name": name},
+            "metadata": dict(meta),
             "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": name},
             "subjects": [subject],
         },
     )
+
+
+def rights() -> Iterator[tuple[str, Json]]:
+    """RBAC objects with their plurals: for group system:nodes, and for the Ingress proxy of the first machine."""
+    name = "portside:node-network"
+    subject = {"apiGroup": GROUP, "kind": "Group", "name": "system:nodes"}
+    api = f"{GROUP}/v1"
+    yield from _granted(name, READS, subject)
+    yield from _granted(INGRESS_USER, INGRESS, {"apiGroup": GROUP, "kind": "User", "name": INGRESS_USER})
     place = {"name": name, "namespace": "kube-system"}
     rules = parse_rules(f"core : configmaps : get : {CONFIG}")
     yield "roles", {"apiVersion": api, "kind": "Role", "metadata": place, "rules": rules}
