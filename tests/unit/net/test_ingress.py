@@ -25,8 +25,8 @@ def service(name: str, ip: str = "10.96.0.5") -> Json:
 SERVICES = {("d", name): service(name, ip) for name, ip in (("a", "10.96.0.5"), ("b", "10.96.0.6"), ("h", "None"))}
 
 
-def to(name: str, **port: Any) -> Json:
-    return {"service": {"name": name, "port": port or {"number": 80}}}
+def to(target: str, **port: Any) -> Json:
+    return {"service": {"name": target, "port": port or {"number": 80}}}
 
 
 def ingress(name: str, *rules: tuple[str, str, str, str], made: str = "2026-01-01T00:00:00Z", **spec: Any) -> Json:
