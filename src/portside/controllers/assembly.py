@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from portside.base.signing import Sign
 from portside.controllers import (
+    attributesclassprotection,
     bootstraptoken,
     claimprotection,
     clusterdns,
@@ -42,6 +43,7 @@ from portside.controllers import (
     servicecidr,
     servingapproval,
     statefulset,
+    storageversionmigration,
     tainteviction,
     trustbundle,
     ttlafterfinished,
@@ -71,12 +73,14 @@ ALWAYS: tuple[Controller, ...] = (
     persistentvolumeclaim.CONTROLLER,
     persistentvolume.CONTROLLER,
     volumeprotection.CONTROLLER,
+    attributesclassprotection.CONTROLLER,
     ephemeralvolume.CONTROLLER,
     *localpath.CONTROLLERS,
     servicecidr.CONTROLLER,
     *resourceclaim.CONTROLLERS,
     podgc.THINNING,
     resourcequota.CONTROLLER,
+    storageversionmigration.CONTROLLER,
     clusterroleaggregation.CONTROLLER,
     policytypecheck.CONTROLLER,
     flowschema.CONTROLLER,

@@ -17,8 +17,20 @@ from portside.controllers.served import all_served
 
 QUOTAS: Resource = ("", "v1", "resourcequotas")
 PODS: Resource = ("", "v1", "pods")
-# Deletions of kinds that are not watched here are seen at the next look, seconds apart.
-LOOK_AGAIN = 5.0
+# Kinds whose coming and going is seen at once. Other controllers watch them anyway, so this costs nothing more.
+WATCHED: tuple[Resource, ...] = (
+    ("", "v1", "configmaps"),
+    ("", "v1", "secrets"),
+    ("", "v1", "services"),
+    ("", "v1", "replicationcontrollers"),
+    ("", "v1", "persistentvolumeclaims"),
+    ("apps", "v1", "deployments"),
+    ("apps", "v1", "replicasets"),
+    ("apps", "v1", "statefulsets"),
+    ("batch", "v1", "jobs"),
+    ("batch", "v1", "cronjobs"),
+)
+LOOK_AGAIN = 5.0  # seconds until what is not watched is counted again
 
 
 async def reconcile(context: Context, key: str) -> float | None:
@@ -51,6 +63,14 @@ def _phase(pod: Json) -> Any:
     return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
 
 
+def _charged(obj: Json) -> Any:
+    """What of an object's own counts: the kind of a service, the size and class of a claim."""
+    spec = obj.get("spec") or {}
+    if obj.get("kind") == "Service":
+        return spec.get("type"), len(spec.get("ports") or ())
+    return (spec.get("resources"), spec.get("storageClassName")) if obj.get("kind") == "PersistentVolumeClaim" else None
+
+
 def _quotas_of(view: View, obj: Json) -> Iterable[str]:
     namespace = obj["metadata"].get("namespace", "")
     for quota in view.in_namespace(QUOTAS, namespace):
@@ -61,8 +81,8 @@ CONTROLLER = Controller(
     "resourcequota-controller",
     QUOTAS,
     reconcile=reconcile,
-    watches={PODS: _quotas_of},
-    relevant={PODS: _phase},
+    watches={PODS: _quotas_of, **dict.fromkeys(WATCHED, _quotas_of)},
+    relevant={PODS: _phase, **dict.fromkeys(WATCHED, _charged)},
     workers=2,
     settle=0.2,
 )

@@ -1,0 +1,338 @@
+"""The conformance names of CronJob, Job and PodDisruptionBudget. Where a pod's end matters, the test plays its kubelet."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from portside.cli.api import Refused
+from tests.conformance.ground import NOWHERE, Ground, ground, pod, template, workload
+
+__all__ = ["ground"]
+Json = dict[str, Any]
+JOB = "batch.kubernetes.io/job-completion-index"
+
+
+def job(name: str = "j", *, here: bool = False, restart: str = "Never", **spec: Any) -> Json:
+    """``here``: its pods run on simulated nodes, and succeed."""
+    more = {} if here else {"nodeSelector": NOWHERE}
+    return {"metadata": {"name": name}, "spec": {"template": template("job", restartPolicy=restart, **more), **spec}}
+
+
+def pods(g: Ground, count: int) -> list[Json]:
+    """Waits for that many that are not going."""
+
+    def live() -> list[Json]:
+        return [p for p in g.pods("app=job") if "deletionTimestamp" not in p["metadata"]]
+
+    found: list[Json] = g.until(lambda: live() if len(live()) == count else None, 30)
+    return sorted(found, key=lambda p: int(p["metadata"].get("annotations", {}).get(JOB, 0)))
+
+
+def end(g: Ground, found: Json, code: int) -> None:
+    g.says(found["metadata"]["name"], "Failed" if code else "Succeeded", code)
+
+
+# -- CronJob ----------------------------------------------------------------------------------------------------------
+
+
+def cronjob(name: str = "tick", schedule: str = "* * * * *", **spec: Any) -> Json:
+    return {"metadata": {"name": name}, "spec": {"schedule": schedule, "jobTemplate": {"spec": job()["spec"]}, **spec}}
+
+
+def overdue(g: Ground, name: str, body: Json) -> None:
+    """A cron job whose last minute was missed: one that resumes does not wait for the next."""
+    g.create("cronjobs", body | {"spec": body["spec"] | {"suspend": True}})
+    past = (datetime.now(UTC) - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:00Z")
+    g.patch("cronjobs", name, {"status": {"lastScheduleTime": past}}, "status")
+    g.patch("cronjobs", name, {"spec": {"suspend": False}})
+
+
+def jobs(g: Ground) -> list[str]:
+    return [j["metadata"]["name"] for j in g.all("jobs")]
+
+
+def test_cronjob_makes_a_job_for_a_minute_that_passed_and_none_while_suspended(ground: Ground) -> None:
+    overdue(ground, "tick", cronjob())
+    ground.until(lambda: len(jobs(ground)) == 1)
+    held = ground.until(
+        lambda: ground.get("cronjobs", "tick")["status"].get("active") and ground.get("cronjobs", "tick")
+    )
+    assert [r["name"] for r in held["status"]["active"]] == jobs(ground)
+    ground.create("cronjobs", cronjob("off", suspend=True))
+    past = {"status": {"lastScheduleTime": "2026-01-01T00:00:00Z"}}
+    ground.patch("cronjobs", "off", past, "status")
+    assert not [j for j in jobs(ground) if j.startswith("off-")]
+
+
+@pytest.mark.parametrize(("policy", "left"), [("Forbid", "same"), ("Replace", "new"), ("Allow", "both")])
+def test_cronjob_concurrency(ground: Ground, policy: str, left: str) -> None:
+    overdue(ground, "tick", cronjob(concurrencyPolicy=policy))
+    (first,) = ground.until(lambda: jobs(ground))
+    ground.until(lambda: ground.get("cronjobs", "tick")["status"].get("active"))
+    # The same again, as if the job had been that of an earlier minute.
+    uid = ground.get("jobs", first)["metadata"]["uid"]
+    ref = {"apiVersion": "batch/v1", "kind": "Job", "name": "earlier", "namespace": ground.name, "uid": uid}
+    past = {"lastScheduleTime": "2026-01-01T00:00:00Z", "active": [ref]}
+    ground.patch("cronjobs", "tick", {"spec": {"suspend": True}})
+    owner = ground.get("jobs", first)["metadata"]["ownerReferences"]
+    ground.delete("jobs", first, propagationPolicy="Background")
+    ground.until(lambda: ground.gone("jobs", first))
+    earlier = job("tick-1")
+    earlier["metadata"] |= {"ownerReferences": owner, "annotations": {"note": "running"}}
+    made = ground.create("jobs", earlier)
+    past["active"] = [ref | {"name": "tick-1", "uid": made["metadata"]["uid"]}]
+    ground.patch("cronjobs", "tick", {"status": past}, "status")
+    ground.patch("cronjobs", "tick", {"spec": {"suspend": False}})
+    if left == "same":
+        events = ground.path("events", fieldSelector="involvedObject.name=tick,reason=JobAlreadyActive")
+        ground.until(lambda: ground.api.send("GET", events)["items"])
+        assert jobs(ground) == ["tick-1"]
+    elif left == "new":
+        ground.until(lambda: len(jobs(ground)) == 1 and "tick-1" not in jobs(ground))
+    else:
+        ground.until(lambda: len(jobs(ground)) == 2)
+
+
+def test_cronjob_api_and_status(ground: Ground) -> None:
+    made = ground.create("cronjobs", cronjob(schedule="0 0 1 1 *"))
+    assert made["metadata"]["generation"] == 1
+    ground.patch("cronjobs", "tick", {"metadata": {"annotations": {"patched": "true"}}})
+    made = ground.get("cronjobs", "tick")
+    made["spec"]["schedule"] = "0 1 1 1 *"
+    assert ground.put("cronjobs", made)["metadata"]["generation"] == 2
+    status = {"lastScheduleTime": "2026-01-01T00:00:00Z"}
+    assert ground.patch("cronjobs", "tick", {"status": status}, "status")["status"] == status
+    held = ground.get("cronjobs", "tick", "status")
+    held["status"]["lastScheduleTime"] = "2026-01-02T00:00:00Z"
+    ground.put("cronjobs", held, "status")
+    assert ground.get("cronjobs", "tick", "status")["status"]["lastScheduleTime"] == "2026-01-02T00:00:00Z"
+    assert "tick" in ground.kubectl("get", "cronjob")
+    ground.delete("cronjobs", "tick")
+    assert ground.gone("cronjobs", "tick")
+
+
+# -- Job --------------------------------------------------------------------------------------------------------------
+
+
+def test_job_adopts_orphans_and_releases_what_no_longer_matches(ground: Ground) -> None:
+    ground.create("jobs", job(parallelism=2, completions=4))
+    first = pods(ground, 2)[0]["metadata"]
+    ground.patch("pods", first["name"], {"metadata": {"ownerReferences": None}})
+    ground.until(lambda: ground.get("pods", first["name"])["metadata"].get("ownerReferences"))
+    labels = dict.fromkeys(first["labels"], None)
+    ground.patch("pods", first["name"], {"metadata": {"labels": labels}})
+    ground.until(lambda: not ground.get("pods", first["name"])["metadata"].get("ownerReferences"))
+
+
+def test_job_policy_ignores_disruptions_and_fails_early_on_an_exit_code(ground: Ground) -> None:
+    rules = [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}},
+    ]
+    ground.create("jobs", job(backoffLimit=0, podFailurePolicy={"rules": rules}))
+    (first,) = pods(ground, 1)
+    target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    ground.patch("pods", first["metadata"]["name"], {"status": {"conditions": [target]}}, "status")
+    end(ground, first, 1)
+    again = ground.until(lambda: [p for p in ground.pods("app=job") if p["status"]["phase"] == "Pending"], 30)
+    assert (ground.get("jobs", "j")["status"].get("failed") or 0) == 0
+    end(ground, again[0], 42)
+    failed = ground.condition("jobs", "j", "Failed")
+    assert (
+        failed["reason"] == "PodFailurePolicy" and "exit code 42 matching FailJob rule at index 1" in failed["message"]
+    )
+
+
+def test_job_status_patch_update_read(ground: Ground) -> None:
+    ground.create("jobs", job(here=True, parallelism=2, completions=2))
+    ground.condition("jobs", "j", "Complete")
+    ground.create("jobs", job("k", suspend=True))
+    ground.condition("jobs", "k", "Suspended")
+    ground.patch("jobs", "k", {"metadata": {"annotations": {"patchedstatus": "true"}}, "status": {}}, "status")
+    held = ground.get("jobs", "k", "status")
+    mine = {"type": "Mine", "status": "True", "lastProbeTime": None, "lastTransitionTime": None}
+    held["status"]["conditions"].append(mine)
+    ground.put("jobs", held, "status")
+    assert ground.condition("jobs", "k", "Mine")
+
+
+def test_indexed_job_tells_each_pod_its_index(ground: Ground) -> None:
+    ground.create("jobs", job(completionMode="Indexed", completions=3, parallelism=3))
+    found = pods(ground, 3)
+    assert [p["metadata"]["annotations"][JOB] for p in found] == ["0", "1", "2"]
+    assert [p["spec"]["hostname"] for p in found] == ["j-0", "j-1", "j-2"]
+    assert [p["metadata"]["labels"][JOB] for p in found] == ["0", "1", "2"]
+    env = {e["name"]: e for e in found[0]["spec"]["containers"][0]["env"]}
+    assert env["JOB_COMPLETION_INDEX"]["valueFrom"]["fieldRef"]["fieldPath"] == f"metadata.labels['{JOB}']"
+    for p in found:
+        end(ground, p, 0)
+    ground.condition("jobs", "j", "Complete")
+    assert ground.get("jobs", "j")["status"]["completedIndexes"] == "0-2"
+
+
+def test_job_deleted_with_active_pods_takes_them_along(ground: Ground) -> None:
+    ground.create("jobs", job(parallelism=2, completions=4))
+    pods(ground, 2)
+    ground.kubectl("delete", "job", "j", "--timeout=20s")
+    ground.until(lambda: not ground.pods("app=job"), 30)
+
+
+def per_index(**spec: Any) -> Json:
+    return job(completionMode="Indexed", completions=2, parallelism=2, **{"backoffLimitPerIndex": 0, **spec})
+
+
+def test_job_limit_per_index_runs_every_index_and_then_fails(ground: Ground) -> None:
+    ground.create("jobs", per_index())
+    zero, one = pods(ground, 2)
+    end(ground, zero, 1)
+    end(ground, one, 0)
+    assert ground.condition("jobs", "j", "Failed")["reason"] == "FailedIndexes"
+    status = ground.get("jobs", "j")["status"]
+    assert (status["failedIndexes"], status["completedIndexes"], status["failed"]) == ("0", "1", 1)
+
+
+def test_job_ends_early_when_too_many_indexes_fail(ground: Ground) -> None:
+    ground.create("jobs", per_index(maxFailedIndexes=0))
+    end(ground, pods(ground, 2)[0], 1)
+    assert ground.condition("jobs", "j", "Failed")["reason"] == "MaxFailedIndexesExceeded"
+
+
+def test_job_rule_fails_an_index_without_using_up_its_limit(ground: Ground) -> None:
+    rule = {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}
+    ground.create("jobs", per_index(backoffLimitPerIndex=1, podFailurePolicy={"rules": [rule]}))
+    zero, one = pods(ground, 2)
+    end(ground, zero, 42)
+    end(ground, one, 0)
+    assert ground.condition("jobs", "j", "Failed")["reason"] == "FailedIndexes"
+    assert ground.get("jobs", "j")["status"]["failedIndexes"] == "0"
+
+
+def test_job_suspended_resumed_patched_replaced_and_collected(ground: Ground) -> None:
+    ground.create("jobs", job(suspend=True, parallelism=1, completions=1))
+    ground.condition("jobs", "j", "Suspended")
+    assert not ground.pods("app=job")
+    ground.patch("jobs", "j", {"metadata": {"labels": {"e2e": "patched"}}, "spec": {"suspend": False}})
+    (first,) = pods(ground, 1)
+    ground.until(lambda: replaced(ground, "updated"))
+    end(ground, first, 0)
+    ground.condition("jobs", "j", "Complete")
+    assert len(ground.all("jobs", "e2e=patched", everywhere=True)) == 1
+    ground.clear("jobs", "e2e=patched")
+    ground.until(lambda: ground.gone("jobs", "j"))
+
+
+def replaced(g: Ground, annotation: str) -> bool:
+    """A PUT of what was read; the controller may have been faster."""
+    held = g.get("jobs", "j")
+    held["metadata"].setdefault("annotations", {})[annotation] = "true"
+    try:
+        g.put("jobs", held)
+    except Refused as refused:
+        assert refused.code == 409
+        return False
+    return True
+
+
+def test_job_completes_when_its_tasks_fail_and_restart_locally(ground: Ground) -> None:
+    ground.create("jobs", job(restart="OnFailure", parallelism=1, completions=1, backoffLimit=3))
+    (only,) = pods(ground, 1)
+    held = {"name": "c", "image": "i", "imageID": "", "ready": False, "restartCount": 2, "state": {"running": {}}}
+    ground.patch(
+        "pods", only["metadata"]["name"], {"status": {"phase": "Running", "containerStatuses": [held]}}, "status"
+    )
+    end(ground, only, 0)
+    ground.condition("jobs", "j", "Complete")
+    ground.create("jobs", job("k", restart="OnFailure", backoffLimit=1))
+    restarted = ground.until(lambda: ground.pods("job-name=k"))[0]["metadata"]["name"]
+    ground.patch("pods", restarted, {"status": {"phase": "Running", "containerStatuses": [held]}}, "status")
+    assert ground.condition("jobs", "k", "Failed")["reason"] == "BackoffLimitExceeded"
+
+
+@pytest.mark.parametrize(
+    ("rule", "good"),
+    [
+        ({"succeededCount": 1}, [1]),
+        ({"succeededIndexes": "0"}, [0]),
+        ({"succeededIndexes": "0,1", "succeededCount": 1}, [1]),
+    ],
+)
+def test_job_success_policy(ground: Ground, rule: Json, good: list[int]) -> None:
+    body = job(completionMode="Indexed", completions=3, parallelism=3, successPolicy={"rules": [rule]})
+    ground.create("jobs", body)
+    found = pods(ground, 3)
+    for index in good:
+        end(ground, found[index], 0)
+    done = ground.condition("jobs", "j", "Complete")
+    assert (done["reason"], done["message"]) == ("SuccessPolicy", "Matched rules at index 0")
+    status = ground.get("jobs", "j")["status"]
+    assert status["succeeded"] == len(good) and not status.get("failed")
+    ground.until(lambda: len(ground.pods("app=job")) == len(good), 30)
+
+
+# -- PodDisruptionBudget ----------------------------------------------------------------------------------------------
+
+
+def budget(name: str = "b", **spec: Any) -> Json:
+    return {
+        "metadata": {"name": name, "labels": {"b": name}},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, **spec},
+    }
+
+
+def test_budget_create_update_patch_list_and_delete(ground: Ground) -> None:
+    ground.create("poddisruptionbudgets", budget(minAvailable=1))
+    ground.create("poddisruptionbudgets", budget("c", minAvailable="1%"))
+    ground.status("poddisruptionbudgets", "b", desiredHealthy=1)
+    held = ground.get("poddisruptionbudgets", "b")
+    held["spec"]["minAvailable"] = 2
+    assert ground.put("poddisruptionbudgets", held)["metadata"]["generation"] == 2
+    ground.patch("poddisruptionbudgets", "b", {"spec": {"minAvailable": "3%"}})
+    ground.status("poddisruptionbudgets", "b", observedGeneration=3)
+    listed = ground.all("poddisruptionbudgets", "b in (b, c)", everywhere=True)
+    assert {b["metadata"]["name"] for b in listed if b["metadata"]["namespace"] == ground.name} == {"b", "c"}
+    ground.clear("poddisruptionbudgets", "b=c")
+    ground.until(lambda: ground.gone("poddisruptionbudgets", "c"))
+    ground.delete("poddisruptionbudgets", "b")
+    assert ground.gone("poddisruptionbudgets", "b")
+
+
+def evict(g: Ground, name: str) -> int:
+    try:
+        g.create("pods", {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}, name, "eviction")
+    except Refused as refused:
+        return refused.code
+    return 201
+
+
+def test_eviction_waits_for_the_budget(ground: Ground) -> None:
+    ground.create("deployments", workload(replicas=3))
+    ground.status("deployments", "web", availableReplicas=3)
+    ground.create("poddisruptionbudgets", budget(minAvailable=3))
+    status = ground.status("poddisruptionbudgets", "b", currentHealthy=3, expectedPods=3)["status"]
+    assert status["disruptionsAllowed"] == 0
+    name = ground.pods("app=web")[0]["metadata"]["name"]
+    assert evict(ground, name) == 429
+    ground.patch("poddisruptionbudgets", "b", {"spec": {"minAvailable": 2}})
+    ground.status("poddisruptionbudgets", "b", disruptionsAllowed=1)
+    assert evict(ground, name) == 201
+    ground.until(lambda: ground.gone("pods", name))
+    ground.status("poddisruptionbudgets", "b", currentHealthy=3)
+    ground.patch("poddisruptionbudgets", "b", {"spec": {"minAvailable": None, "maxUnavailable": "34%"}})
+    ground.status("poddisruptionbudgets", "b", disruptionsAllowed=2, desiredHealthy=1)
+
+
+def test_budget_status_is_observed_and_can_be_written(ground: Ground) -> None:
+    ground.create("poddisruptionbudgets", budget(minAvailable=1))
+    ground.create("pods", pod("one"))
+    ground.status("poddisruptionbudgets", "b", currentHealthy=1)
+    held = ground.get("poddisruptionbudgets", "b", "status")
+    held["status"]["disruptedPods"] = {"one": "2026-01-01T00:00:00Z"}
+    assert ground.put("poddisruptionbudgets", held, "status")["status"]["disruptedPods"]
+    ground.until(lambda: not ground.get("poddisruptionbudgets", "b")["status"].get("disruptedPods"))
+    patched = ground.patch(
+        "poddisruptionbudgets", "b", {"status": {"disruptedPods": {"one": "2026-01-01T00:00:00Z"}}}, "status"
+    )
+    assert patched["status"]["disruptedPods"] == {"one": "2026-01-01T00:00:00Z"}
