@@ -89,9 +89,10 @@ class Authority:
             .not_valid_before(max(datetime.fromtimestamp(start, UTC), authority.not_valid_before_utc))
             .not_valid_after(min(datetime.fromtimestamp(end, UTC), authority.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(usages), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         )
+        if any(u in KEY_USAGES for u in usages):  # an extension that allows nothing would make the certificate useless
+            builder = builder.add_extension(_key_usage(usages), critical=True)
         extended = list(dict.fromkeys(EXTENDED[u] for u in usages if u in EXTENDED))
         if extended:
             purposes = x509.ExtendedKeyUsage([x509.ObjectIdentifier(u) for u in extended])

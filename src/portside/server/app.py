@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -29,6 +30,7 @@ from portside.server.hosting import Hosting
 from portside.server.negotiate import PLAIN, Wanted, encode, error_media, negotiate, offers_of, reencode
 from portside.server.options import check_export, check_request_timeout
 from portside.server.request import Request, Response
+from portside.server.request_metrics import RequestMetrics
 from portside.server.resource import Resource
 from portside.server.routes import Route, attributes_of, not_allowed, resolve
 from portside.server.subresources import SUBRESOURCES
@@ -66,6 +68,7 @@ class ApiServer(Hosting):
         self._second, self._stamp = -1, ""
         super().__init__(pki, clock, service_cidr)
         self.documents = Documents(self)
+        self.metrics = RequestMetrics()
         self.aggregator = Aggregator(self, pki)
         self.custom = CustomTable(self)
         self.keeper = Keeper(self)
@@ -128,6 +131,7 @@ class ApiServer(Hosting):
         accept = headers.get("accept", "")
         if accept not in ("application/json", "*/*", "") or "upgrade" in headers:
             return None
+        began = perf_counter()
         try:
             attributes = self.identify(request)
             if not attributes.is_resource or not attributes.name or attributes.subresource:
@@ -148,15 +152,20 @@ class ApiServer(Hosting):
             if raw is None:
                 return None
             flow = self.flows.of(attributes)
+            self.metrics.record(attributes, 200, perf_counter() - began)
             return Response(200, raw, headers=list(flow.headers) if flow is not None else [])
         except ApiError as error:
-            return self.refusal(request, error)
+            refused = self.refusal(request, error)
+            self.metrics.record(attributes_of(request), refused.code, perf_counter() - began)
+            return refused
         except routes.NoSuchPath:
             return self.documents.nothing()
 
     async def handler(self, request: Request) -> Response:
         """Any request; never raises but for cancellation."""
         flow = None
+        began, kind = perf_counter(), "readOnly" if request.method in ("GET", "HEAD") else "mutating"
+        self.metrics.in_flight[kind] += 1
         try:
             attributes = self.identify(request)
             flow = self.flows.of(attributes)
@@ -175,6 +184,9 @@ class ApiServer(Hosting):
         except Exception as error:
             log.exception("%s %s failed", request.method, request.path)
             response = self.refusal(request, ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+        finally:
+            self.metrics.in_flight[kind] -= 1
+        self.metrics.record(request.attributes or attributes_of(request), response.code, perf_counter() - began)
         if flow is not None:
             response.headers.extend(flow.headers)
         if request.warnings:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from portside.server.app import ApiServer
 
 Json = dict[str, Any]
+# label of kubernetes_build_info -> field of /version
+BUILD_FACTS = (("major", "major"), ("minor", "minor"), ("git_version", "gitVersion"), ("platform", "platform"))
 HEALTH = ("healthz", "livez", "readyz")
 
 
@@ -153,15 +155,20 @@ class Documents:
 
         server = self._server
         spent = usage.getrusage(usage.RUSAGE_SELF)
+        version = health.version()
+        facts = ",".join(f'{name}="{version[field]}"' for name, field in BUILD_FACTS)
         lines = [
-            "# HELP apiserver_storage_objects Objects stored, by resource.",
-            "# TYPE apiserver_storage_objects gauge",
+            *server.metrics.render(),
+            "# HELP kubernetes_build_info What the server says it is.",
+            "# TYPE kubernetes_build_info gauge",
+            f"kubernetes_build_info{{{facts}}} 1",
+            "# HELP apiserver_resource_objects Objects stored, by resource.",
+            "# TYPE apiserver_resource_objects gauge",
         ]
         for kind in server.table.values():
             if "list" in kind.verbs:
-                name = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
                 count = len(server.caches.of(kind.group, kind.plural))
-                lines.append(f'apiserver_storage_objects{{resource="{name}"}} {count}')
+                lines.append(f'apiserver_resource_objects{{group="{kind.group}",resource="{kind.plural}"}} {count}')
         lines += [
             "# HELP process_cpu_seconds_total Processor time spent.",
             "# TYPE process_cpu_seconds_total counter",
