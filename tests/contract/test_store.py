@@ -21,6 +21,7 @@ from portside.store.backend import (
     Record,
     Refused,
     StoreError,
+    Version,
     Write,
 )
 from portside.store.memory import MemoryBackend
@@ -326,3 +327,24 @@ async def test_keys_sort_by_bytes_and_awkward_names_stay_apart(backend: Backend)
     await put(backend, "/g/big", big)
     record = await backend.get("/g/big")
     assert record is not None and record.value == big
+
+
+async def test_history_tells_every_write_with_its_note_until_it_is_compacted(backend: Backend):
+    first = await put(backend, "/a/x", b"1", note=b"ann")
+    second = await put(backend, "/a/x", b"2")
+    third = await drop(backend, "/a/x", note=b"bob")
+    fourth = await put(backend, "/a/x", b"4", note=b"eve")
+    await put(backend, "/a/xy", b"other")
+    assert list(await backend.history("/a/x")) == [
+        Version(fourth, b"4", fourth, b"eve"),
+        Version(third, None, first, b"bob"),
+        Version(second, b"2", first, b""),
+        Version(first, b"1", first, b"ann"),
+    ]
+    assert [v.revision for v in await backend.history("/a/x", limit=2)] == [fourth, third]
+    await backend.compact(third)
+    assert [v.revision for v in await backend.history("/a/x")] == [fourth]
+    assert list(await backend.history("/a/none")) == []
+    await put(backend, "/e/x", b"1", durability=Durability.EPHEMERAL)
+    last = await put(backend, "/e/x", b"2", durability=Durability.EPHEMERAL)
+    assert [v.revision for v in await backend.history("/e/x")] == [last]

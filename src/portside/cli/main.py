@@ -82,6 +82,24 @@ VERBS: tuple[Verb, ...] = (
         "  portside what-if apply app.yaml -o json",
         "whatif",
     ),
+    Verb(
+        "history",
+        "who changed an object, when, with what, and which fields",
+        "portside history deployment/web\n  portside history cm settings -n shop -o json",
+        "history",
+    ),
+    Verb(
+        "diff",
+        "what changed in an object between two of its versions",
+        "portside diff deployment/web\n  portside diff deployment/web --since 1h\n  portside diff cm/settings --from 812 --to 840",
+        "diff",
+    ),
+    Verb(
+        "undo",
+        "put an object back to an earlier version, or make a deleted one again",
+        "portside undo deployment/web\n  portside undo cm/settings --to 812",
+        "undo",
+    ),
     Verb("version", "the versions of Portside and of the API it serves", "portside version -o json", "version"),
 )
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from portside.cli import ingress, storage
 from portside.cli.api import Api, Refused
+from portside.cli.history import seconds
 from portside.cli.manifests import Applier, Manifest, load, unready
 from portside.cli.steps import CliError, Steps, say
 from portside.run import networks
@@ -45,6 +46,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=300.0,
         metavar="SECONDS",
         help="how long to wait for the manifests to be ready (default 300)",
+    )
+    parser.add_argument(
+        "--history",
+        type=seconds,
+        metavar="TIME",
+        help="how long every version of every object is kept, such as 24h (chosen once and kept; default 1h)",
     )
     parser.add_argument(
         "--no-storage", action="store_true", help="a new cluster gets no storage class of its own (folders on the node)"
@@ -135,7 +142,7 @@ def _decide(home: Home, options: argparse.Namespace) -> dict[str, Any]:
             todo="run as root, or run the same cluster with simulated nodes: portside up --simulate 3",
             code=3,
         )
-    for choice in ("port", "listen", "advertise"):
+    for choice in ("port", "listen", "advertise", "history"):
         if (given := getattr(options, choice, None)) and facts.get(choice) != given:
             _not_while_running(home, choice)
             facts[choice] = given
@@ -200,6 +207,8 @@ def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
                 words += ["--address", listen, "--advertise", advertise]
                 words += ["--cluster-cidr", facts.get("cluster_cidr", "10.244.0.0/16")]
                 words += ["--service-cidr", facts.get("service_cidr", "10.96.0.0/16")]
+            if facts.get("history"):
+                words += ["--history", str(facts["history"])]
             if facts.get("port"):
                 words += ["--port", str(facts["port"])]
             record = start(home, "control-plane", "portside.run.control_plane", words)

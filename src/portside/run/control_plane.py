@@ -181,7 +181,7 @@ class ControlPlane:
         self._parts = _components(settings, server)
         aggregation = Availability(server, server.aggregator)
         self._parts.append(asyncio.create_task(_kept("aggregation", aggregation.run), name="aggregation"))
-        compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM))
+        compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM, settings.history))
         self._parts.append(asyncio.create_task(compaction, name="compaction"))
 
     async def stop(self, patience: float = 10.0) -> None:

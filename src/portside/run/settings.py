@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portside.run.home import default_home
+from portside.store.compaction import KEEP_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """``home`` holds everything of one cluster; ``port`` 0 chooses a free one once and keeps it; ``store`` is sqlite or
     memory; ``simulate`` nodes live in this process. ``address`` is listened on; ``advertise`` is what pods and other
-    machines are told ("": the same). ``cluster_cidr`` is the range of all pods, "" when no node is real."""
+    machines are told ("": the same). ``cluster_cidr`` is the range of all pods, "" when no node is real.
+    ``history`` is the window of the store's log in seconds."""
 
     home: Path
     address: str = "127.0.0.1"
@@ -27,6 +29,7 @@ class Settings:
     controllers: bool = True
     scheduler: bool = True
     verbose: bool = False
+    history: float = KEEP_SECONDS
 
 
 def parse(arguments: list[str] | None = None) -> Settings:
@@ -42,6 +45,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     parser.add_argument("--cluster-cidr", default="", help="range of all pods, a part of it for each node")
     parser.add_argument("--no-controllers", action="store_true")
     parser.add_argument("--no-scheduler", action="store_true")
+    parser.add_argument("--history", type=float, default=KEEP_SECONDS, metavar="SECONDS", help="window of history kept")
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args(arguments)
     return Settings(
@@ -56,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         not given.no_controllers,
         not given.no_scheduler,
         given.verbose,
+        given.history,
     )
 
 

@@ -18,7 +18,7 @@ from portside.api.kinds import KINDS, Kind
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339
 from portside.base.pki import Pki
-from portside.server import deletes, forms, patches, reads, writes
+from portside.server import deletes, forms, history, patches, reads, writes
 from portside.server.aggregation.aggregator import Aggregator
 from portside.server.attributes import ANONYMOUS, Attributes, User
 from portside.server.custom import routes
@@ -206,13 +206,15 @@ class ApiServer(Hosting):
         if not request.authenticated:
             request.user = self.authenticator.authenticate(request.peer_cert, request.headers) or ANONYMOUS
             request.authenticated = True
-        attributes = attributes_of(request)
+        attributes = attributes_of(history.asked(request) or request)
         passed = self.gate.pass_gate(attributes, request.headers)
         request.user = passed.user
         request.attributes = passed
         return passed
 
     async def _answer(self, request: Request, attributes: Attributes) -> Response:
+        if (asked := history.asked(request)) is not None:
+            return await history.answer(self, asked, attributes)
         if self.aggregator.remote and (answer := await self._elsewhere(request, attributes)) is not None:
             return answer
         if not attributes.is_resource:
@@ -238,6 +240,8 @@ class ApiServer(Hosting):
 
     async def _of_route(self, request: Request, route: Route) -> Response:
         check_request_timeout(request)
+        if route.attributes.verb in history.WRITES:
+            history.sign(request, route.attributes, self.now())
         resource = self.resource(route.kind)
         if resource.warning:
             request.warnings.append(resource.warning)

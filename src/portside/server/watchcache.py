@@ -25,7 +25,7 @@ from portside.server.watchcache_history import Event, History
 from portside.server.watchcache_index import Index
 from portside.server.watchcache_object import META, CachedObject, canonical, join_full, join_items, splice, split
 from portside.server.watchcache_watcher import Watcher
-from portside.store.backend import Change, Compacted, Durability
+from portside.store.backend import Change, Compacted, Durability, Record
 
 if TYPE_CHECKING:
     from portside.server.watchcache_feed import WatchCaches
@@ -426,6 +426,10 @@ class WatchCache:
                     c for c in self._by_node.get(node, ()) if not c.where.namespace or c.where.namespace == namespace
                 ]
         return [c for c in found if not c.where.name or c.where.name == obj.name]
+
+    def version(self, record: Record) -> CachedObject:
+        """An earlier version, as the store has it."""
+        return self._made(*record)
 
     def _made(self, key: str, value: bytes, revision: int, created: int) -> CachedObject:
         at = value.find(META)

@@ -20,13 +20,14 @@ from portside.api.rules.registry import Context
 from portside.api.status import ApiError, already_exists, bad_request, conflict, internal, invalid, not_found
 from portside.server import body
 from portside.server.attributes import Attributes
+from portside.server.history import AUTHOR
 from portside.server.options import WriteOptions, write_options
 from portside.server.request import Request
 from portside.server.resource import Resource, encode
 from portside.server.routes import Route
 from portside.server.watchcache import splice
 from portside.server.watchcache_object import CachedObject
-from portside.store.backend import Committed, StoreError, Write
+from portside.store.backend import Committed, Durability, StoreError, Write
 
 if TYPE_CHECKING:
     from portside.server.app import ApiServer
@@ -236,7 +237,9 @@ async def _commit_new(server: ApiServer, resource: Resource, namespace: str, obj
 
 
 async def store(server: ApiServer, write: Write) -> Any:
-    """One write; a store that can't is 500 with its reason."""
+    """One write, signed by the request at hand; a store that can't is 500 with its reason."""
+    if write.durability is Durability.HISTORY:
+        write = write._replace(note=AUTHOR.get())
     try:
         return await server.backend.write(write)
     except StoreError as error:

@@ -52,6 +52,15 @@ class Record(NamedTuple):
     created: int
 
 
+class Version(NamedTuple):
+    """One write to one key as ``history`` tells it. A deletion has ``value`` None."""
+
+    revision: int
+    value: bytes | None
+    created: int
+    note: bytes
+
+
 class Change(NamedTuple):
     """One committed write as subscribers see it. A deletion has ``value`` None; a new key has ``created == revision``.
 
@@ -67,13 +76,15 @@ class Change(NamedTuple):
 class Write(NamedTuple):
     """Commit ``value`` (None deletes) to ``key`` if its current revision is ``expected``: 0 means absent, None means any.
 
-    Deleting a key that is absent is refused whatever is expected.
+    Deleting a key that is absent is refused whatever is expected. ``note`` is kept beside the version for ``history``: the
+    store never looks into it either.
     """
 
     key: str
     value: bytes | None
     expected: int | None = None
     durability: Durability = Durability.HISTORY
+    note: bytes = b""
 
 
 class Committed(NamedTuple):
@@ -139,6 +150,10 @@ class Backend(Protocol):
 
         An ephemeral key changed since ``revision`` is missing from the page: its older version is gone.
         """
+
+    async def history(self, key: str, *, limit: int = 0) -> Sequence[Version]:
+        """What was written to ``key`` since it was compacted, newest first, deletions and earlier lives included; an
+        ephemeral key has its latest version only."""
 
     async def subscribe(self, prefix: str, sink: Sink, *, after: int) -> Subscription:
         """Call ``sink`` with every change of revision > ``after``, each once, in order: those of the past first (an

@@ -12,7 +12,8 @@ log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 3600.0
 KEEP_REVISIONS = 100_000
-"""Whichever is less. Watches that fell asleep resume within it; chunked lists finish within it."""
+"""Whichever is less; a longer window may hold as many an hour. Watches that fell asleep resume within it; chunked lists finish
+within it."""
 EVERY_SECONDS = 60.0
 
 
@@ -36,9 +37,9 @@ class Window:
         return max(aged, revision - self._revisions, 0)
 
 
-async def keep_window(backend: Backend, clock: Clock) -> None:
-    """Compact ``backend`` for as long as it runs. Failures are logged and tried again."""
-    window = Window()
+async def keep_window(backend: Backend, clock: Clock, seconds: float = KEEP_SECONDS) -> None:
+    """Compact ``backend`` for as long as it runs, to ``seconds`` of history. Failures are logged and tried again."""
+    window = Window(seconds=seconds, revisions=max(KEEP_REVISIONS, int(KEEP_REVISIONS * seconds / KEEP_SECONDS)))
     while True:
         target = window.target(clock.monotonic(), backend.revision)
         if target > backend.compacted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from portside.store.backend import (
@@ -18,6 +19,7 @@ from portside.store.backend import (
     Refused,
     Sink,
     StoreError,
+    Version,
     Write,
 )
 from portside.store.feed import Feed, FeedSubscription
@@ -30,6 +32,7 @@ class _Version(NamedTuple):
     revision: int
     value: bytes | None
     created: int
+    note: bytes
 
 
 class MemoryBackend:
@@ -66,7 +69,7 @@ class MemoryBackend:
         if (write.expected is not None and write.expected != current) or (write.value is None and head is None):
             return Refused(_record(write.key, head))
         revision = self._revision = self._revision + 1
-        version = _Version(revision, write.value, head.created if head else revision)
+        version = _Version(revision, write.value, head.created if head else revision, write.note)
         if versions is None:
             self._versions[write.key] = [version]
             insort(self._keys, write.key)
@@ -100,6 +103,11 @@ class MemoryBackend:
                 return Page(records, at, True)
             records.append(record)
         return Page(records, at, False)
+
+    async def history(self, key: str, *, limit: int = 0) -> Sequence[Version]:
+        self._check(None)
+        found = [Version(*version) for version in reversed(self._versions.get(key, ()))]
+        return found[:limit] if limit else found
 
     async def subscribe(self, prefix: str, sink: Sink, *, after: int) -> FeedSubscription:
         if after < self._compacted:

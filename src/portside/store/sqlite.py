@@ -27,11 +27,12 @@ from portside.store.backend import (
     Refused,
     Sink,
     StoreError,
+    Version,
     Write,
 )
 from portside.store.feed import Feed, FeedSubscription
 from portside.store.sqlite_file import SqliteFile
-from portside.store.sqlite_reads import backlog, heads, read_one, read_range
+from portside.store.sqlite_reads import backlog, heads, read_history, read_one, read_range
 from portside.store.sqlite_writer import Batch, Row, SqliteWriter
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ class SqliteBackend:
         size = 0
         while self._queue and len(batch) < BATCH_WRITES and size < BATCH_BYTES:
             waiting = self._queue.popleft()
-            key, value, expected, durability = waiting.write
+            key, value, expected, durability, note = waiting.write
             head = decided[key] if key in decided else self._heads.get(key)
             current = head.revision if head else 0
             if (expected is not None and expected != current) or (value is None and head is None):
@@ -161,7 +162,7 @@ class SqliteBackend:
             created = head.created if head else revision
             decided[key] = None if value is None else _Head(revision, created)
             batch.append((waiting, Change(key, value, revision, created)))
-            rows.append((revision, key, created, current, durability is Durability.EPHEMERAL, value))
+            rows.append((revision, key, created, current, durability is Durability.EPHEMERAL, note or None, value))
             size += len(value) if value is not None else 0
         if not batch:
             self._idle.set()
@@ -223,6 +224,10 @@ class SqliteBackend:
         page = await self._read(read_range, prefix, revision, after, limit)
         self._check(revision)
         return page
+
+    async def history(self, key: str, *, limit: int = 0) -> Sequence[Version]:
+        self._check(None)
+        return await self._read(read_history, key, limit)
 
     async def subscribe(self, prefix: str, sink: Sink, *, after: int) -> FeedSubscription:
         if after < self._compacted:

@@ -14,21 +14,23 @@ from typing import NamedTuple
 from portside.store.backend import FIRST_REVISION, StoreError
 
 APPLICATION_ID = 0x506F7274
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PAGE_SIZE = 4096
 
 # ``replaces`` is the revision this row made superfluous: compaction walks it instead of searching. The value comes last,
-# so that the other columns are read without its overflow pages. An ephemeral row removes what it replaces at once.
+# so that the other columns are read without its overflow pages. ``note`` is what the writer said about the write. An ephemeral row removes what it replaces at once.
 SCHEMA = """
 CREATE TABLE log (
   revision INTEGER PRIMARY KEY, key TEXT NOT NULL, created INTEGER NOT NULL, replaces INTEGER NOT NULL,
-  ephemeral INTEGER NOT NULL, value BLOB
+  ephemeral INTEGER NOT NULL, note BLOB, value BLOB
 );
 CREATE UNIQUE INDEX log_key ON log (key, revision);
 CREATE TRIGGER log_ephemeral AFTER INSERT ON log WHEN NEW.ephemeral AND NEW.replaces > 0
 BEGIN DELETE FROM log WHERE revision = NEW.replaces; END;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+# Format 1 had no notes. Its rows keep their place behind the value: read a little slower, until compaction takes them.
+FROM_1 = "ALTER TABLE log ADD COLUMN note BLOB;"
 
 
 class Connections(NamedTuple):
@@ -144,7 +146,9 @@ class SqliteFile:
                 f" restore it from a backup, or move it away to start with an empty cluster"
             )
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
+        if version == 1:
+            connection.executescript(f"BEGIN; {FROM_1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path} has format {version}, this Portside reads format {SCHEMA_VERSION}:"
                 f" use the version of Portside that wrote it"

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from portside.store.backend import Change, Page, Record
+from portside.store.backend import Change, Page, Record, Version
 
 # The newest version of each key not after :at, in key order: the inner query walks the index of key and revision alone and
 # CROSS JOIN keeps its order, so that neither values are sorted nor more of them read than :limit.
@@ -47,6 +47,14 @@ def read_one(connection: sqlite3.Connection, key: str, revision: int | None) -> 
         (key, _last(revision)),
     ).fetchone()
     return Record(*row) if row is not None and row[1] is not None else None
+
+
+def read_history(connection: sqlite3.Connection, key: str, limit: int) -> Sequence[Version]:
+    rows = connection.execute(
+        "SELECT revision, value, created, note FROM log WHERE key = ? ORDER BY revision DESC LIMIT ?",
+        (key, limit or -1),
+    ).fetchall()
+    return [Version(revision, value, created, note or b"") for revision, value, created, note in rows]
 
 
 def read_range(

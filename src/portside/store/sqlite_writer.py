@@ -20,8 +20,8 @@ from portside.store.sqlite_file import SqliteFile
 
 T = TypeVar("T")
 
-# revision, key, created, revision it replaces (0: none), ephemeral, value (None: deletion)
-Row = tuple[int, str, int, int, bool, bytes | None]
+# revision, key, created, revision it replaces (0: none), ephemeral, note, value (None: deletion)
+Row = tuple[int, str, int, int, bool, bytes | None, bytes | None]
 
 CHECKPOINT_PAGES = 2_000
 """Pages in the write-ahead log after which it is copied into the database."""
@@ -103,8 +103,8 @@ class SqliteWriter:
     def _write(self, rows: Sequence[Row]) -> StoreError | None:
         try:
             self._connection.execute(
-                "INSERT INTO log (revision, key, created, replaces, ephemeral, value) VALUES "
-                + ",".join(["(?,?,?,?,?,?)"] * len(rows)),
+                "INSERT INTO log (revision, key, created, replaces, ephemeral, note, value) VALUES "
+                + ",".join(["(?,?,?,?,?,?,?)"] * len(rows)),
                 [field for row in rows for field in row],
             )
         except sqlite3.Error as caught:
@@ -120,7 +120,7 @@ class SqliteWriter:
         The bulk goes beside the writers, on a connection of its own; what they added meanwhile is copied between two
         batches, so that the log is empty for a moment and starts anew. Failures are tried again: the log has the data.
         """
-        self._since_checkpoint += sum(2 + (len(row[5]) >> 12 if row[5] else 0) for row in rows)
+        self._since_checkpoint += sum(2 + (len(row[6]) >> 12 if row[6] else 0) for row in rows)
         if self._since_checkpoint >= CHECKPOINT_PAGES and not self._copying:
             self._since_checkpoint = 0
             self._copying = True

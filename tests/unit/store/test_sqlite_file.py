@@ -253,3 +253,19 @@ async def test_an_interrupted_sweep_is_taken_up_again(tmp_path: Path):
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT count(*) FROM log").fetchone() == (30,)
     other.close()
+
+
+async def test_a_store_of_format_1_is_brought_up_to_date_and_loses_nothing(tmp_path: Path):
+    path = tmp_path / "state.db"
+    revision = await filled(path, 5)
+    with sqlite3.connect(path) as old:
+        old.execute("ALTER TABLE log DROP COLUMN note")
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    backend = SqliteBackend(path)
+    await backend.open()
+    assert backend.revision == revision
+    assert await backend.get("/a/3") == Record("/a/3", b"3" * 500, revision - 1, revision - 1)
+    await backend.write(Write("/a/3", b"new", note=b"who"))
+    assert [(v.value, v.note) for v in await backend.history("/a/3")] == [(b"new", b"who"), (b"3" * 500, b"")]
+    await backend.close()
