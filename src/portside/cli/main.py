@@ -76,6 +76,12 @@ VERBS: tuple[Verb, ...] = (
         "node",
     ),
     Verb(
+        "sim",
+        "play a disturbance on a simulated cluster in virtual time: failing nodes, reboots, churn",
+        "portside sim\n  portside sim node-failure\n  portside sim zone-failure --nodes 30 --pods 300 -o json",
+        "sim",
+    ),
+    Verb(
         "what-if",
         "what a change would do to the pods: the real scheduler on a copy of the cluster",
         "portside what-if drain node-1\n  portside what-if fail zone=a\n  portside what-if add 3 like node-1\n"

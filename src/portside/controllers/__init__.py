@@ -26,5 +26,5 @@ async def run(
     from portside.controllers.assembly import controllers
     from portside.controllers.harness import Harness
 
-    made = controllers(root_ca=root_ca, sign=sign, mint=mint, cluster_cidr=cluster_cidr)
+    made = controllers(root_ca=root_ca, sign=sign, mint=mint, cluster_cidr=cluster_cidr, clock=clock)
     await Harness(client, clock, made).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from portside.base.clock import SYSTEM, Clock
 from portside.base.signing import Sign
 from portside.controllers import (
     attributesclassprotection,
@@ -92,7 +93,6 @@ ALWAYS: tuple[Controller, ...] = (
     *bootstraptoken.CONTROLLERS,
 )
 REMEMBERING = (  # made anew for each run, as they remember what they saw
-    nodelifecycle.controller,
     tainteviction.controller,
     podgc.controller,
     horizontalpodautoscaler.controller,
@@ -101,7 +101,12 @@ LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, 
 
 
 def controllers(
-    *, root_ca: str = "", sign: Sign | None = None, mint: Mint | None = None, cluster_cidr: str = ""
+    *,
+    root_ca: str = "",
+    sign: Sign | None = None,
+    mint: Mint | None = None,
+    cluster_cidr: str = "",
+    clock: Clock = SYSTEM,
 ) -> list[Controller]:
     """``root_ca``: PEM; without it nothing is published. ``sign``: the authority; without it nothing is signed. ``mint``
     makes tokens for Secrets. ``cluster_cidr``: the range of all pods; without it nodes are given no part."""
@@ -112,4 +117,5 @@ def controllers(
         publisher.append(serviceaccounttoken.controller(root_ca, mint))
     if cluster_cidr:
         publisher.append(nodeipam.controller(cluster_cidr))
-    return [*ALWAYS, *(made() for made in REMEMBERING), *publisher, *LAST]
+    remembering = [nodelifecycle.controller(clock), *(made() for made in REMEMBERING)]
+    return [*ALWAYS, *remembering, *publisher, *LAST]

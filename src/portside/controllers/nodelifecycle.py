@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from portside.base.clock import SYSTEM, rfc3339
+from portside.base.clock import SYSTEM, Clock, rfc3339
 from portside.client.cache import View
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
@@ -188,6 +188,8 @@ def _pod(view: View, pod: Json) -> Iterable[str]:
     return (name,) if ready is not None and ready.get("status") == "Unknown" else ()
 
 
-def controller() -> Controller:
+def controller(clock: Clock = SYSTEM) -> Controller:
     """A controller with a memory of its own."""
-    return Controller("node-controller", NODES, NodeLifecycle().plan, watches={LEASES: _lease, PODS: _pod})
+    return Controller(
+        "node-controller", NODES, NodeLifecycle(clock.monotonic).plan, watches={LEASES: _lease, PODS: _pod}
+    )

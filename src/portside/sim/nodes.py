@@ -11,7 +11,8 @@ from typing import Any
 
 from portside.api.status import ApiError
 from portside.client.protocol import Client, Json, Resource, WatchEvent
-from portside.sim.status import managed, node_object, node_status, pod_status
+from portside.sim.lifecycle import Life, Moment, at, life_of
+from portside.sim.status import managed, node_object, node_status, pod_status, runs_to_an_end, status_at
 
 log = logging.getLogger("portside.sim")
 
@@ -20,9 +21,11 @@ PODS: Resource = ("", "v1", "pods")
 LEASES: Resource = ("coordination.k8s.io", "v1", "leases")
 LEASE_NAMESPACE = "kube-node-lease"
 HEARTBEAT = 10.0  # seconds between a node's lease renewals, as the kubelet's
+MANY, HEARTBEAT_OF_MANY = 1000, 20.0  # more nodes than this renew less often: half of a lease, still well in time
 LEASE_SECONDS = 40
 AT_ONCE = 64  # writes under way at a time
 VERSION = "v1.37.2"
+JOB = Life(end=0.0)  # what a Job's pod does without annotations
 FIRST_POD_ADDRESS = int(ipaddress.IPv4Address("10.245.0.1"))
 FIRST_NODE_ADDRESS = int(ipaddress.IPv4Address("10.246.0.1"))
 
@@ -52,6 +55,9 @@ class Simulation:
         self.hosts: dict[str, str] = {}
         self.waiting: dict[str, dict[str, Json]] = {}  # pods seen before their node, by node
         self.addresses: dict[str, str] = {}
+        self.began: dict[str, float] = {}  # when pods with a life of their own were first seen on their node
+        self.latest: dict[str, Json] = {}
+        self.timers: dict[str, asyncio.TimerHandle] = {}
         self.next_address = FIRST_POD_ADDRESS
         self.next_host = FIRST_NODE_ADDRESS
         self.slots = asyncio.Semaphore(AT_ONCE)
@@ -123,7 +129,7 @@ class Simulation:
             pod = event.object
             node = pod["spec"].get("nodeName")
             if event.type == "DELETED":
-                self.addresses.pop(pod["metadata"]["uid"], None)
+                self._forget(pod["metadata"]["uid"])
                 self.waiting.get(node or "", {}).pop(pod["metadata"]["uid"], None)
             elif node in self.hosts:
                 self._pod(pod)
@@ -132,23 +138,63 @@ class Simulation:
 
     def _pod(self, pod: Json) -> None:
         meta = pod["metadata"]
+        life = life_of(pod)
         if meta.get("deletionTimestamp"):
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
-            self._start(self._delete(meta["name"], meta["namespace"], options))
+            grace = float(meta.get("deletionGracePeriodSeconds") or 0)
+            self._start(self._delete(meta["name"], meta["namespace"], options, min(life.stop, grace)))
             return
         address = (pod.get("status") or {}).get("podIP") or self.addresses.get(meta["uid"])
         if not address:
             self.next_address += 1
             address = str(ipaddress.IPv4Address(self.next_address))
         self.addresses[meta["uid"]] = address
-        patch = pod_status(pod, self.hosts[pod["spec"]["nodeName"]], address, timestamp(self.wall()))
+        host, now = self.hosts[pod["spec"]["nodeName"]], self.wall()
+        if life.instant or (life == JOB and runs_to_an_end(pod)):
+            patch = pod_status(pod, host, address, timestamp(now))
+        else:
+            moment = at(life, pod["spec"].get("restartPolicy", "Always"), self._began(meta["uid"], now), now)
+            patch = status_at(pod, host, address, timestamp(now), moment)
+            self._look_again(pod, moment, now)
         if patch is not None:
             self._start(self._patch(PODS, meta["name"], meta["namespace"], patch | {"metadata": {"uid": meta["uid"]}}))
+
+    def _began(self, uid: str, now: float) -> float:
+        return self.began.setdefault(uid, now)
+
+    def _look_again(self, pod: Json, moment: Moment, now: float) -> None:
+        """Come back to a pod when its next change is due, with what it is then."""
+        uid = pod["metadata"]["uid"]
+        if (timer := self.timers.pop(uid, None)) is not None:
+            timer.cancel()
+        self.latest[uid] = pod
+        if moment.until is not None:
+            wait = max(moment.until - now, 0.001)
+            self.timers[uid] = asyncio.get_running_loop().call_later(wait, self._due, uid)
+
+    def _due(self, uid: str) -> None:
+        self.timers.pop(uid, None)
+        pod = self.latest.get(uid)
+        if pod is not None and pod["spec"]["nodeName"] in self.hosts:
+            self._pod(pod)
+
+    def _forget(self, uid: str) -> None:
+        self.addresses.pop(uid, None)
+        self.began.pop(uid, None)
+        self.latest.pop(uid, None)
+        if (timer := self.timers.pop(uid, None)) is not None:
+            timer.cancel()
 
     async def _patch(self, resource: Resource, name: str, namespace: str, patch: Json) -> None:
         await self.client.patch(resource, name, patch, patch_type="merge", namespace=namespace, subresource="status")
 
-    async def _delete(self, name: str, namespace: str, options: Json) -> None:
+    async def _delete(self, name: str, namespace: str, options: Json, after: float) -> None:
+        if after:
+            self.slots.release()  # a pod that takes its time holds up nobody
+            try:
+                await asyncio.sleep(after)
+            finally:
+                await self.slots.acquire()
         await self.client.delete(PODS, name, namespace=namespace, options=options)
 
     async def _heartbeats(self) -> None:
@@ -158,10 +204,11 @@ class Simulation:
             if not names:
                 await asyncio.sleep(HEARTBEAT)
                 continue
+            interval = HEARTBEAT if len(names) <= MANY else HEARTBEAT_OF_MANY
             for name in names:
                 if name in self.hosts:
                     self._start(self._renew(name))
-                await asyncio.sleep(HEARTBEAT / len(names))
+                await asyncio.sleep(interval / len(names))
 
     async def _renew(self, name: str) -> None:
         now = self.wall()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from portside.sim.lifecycle import FAILED, PENDING, READY, RUNNING, SILENT, SUCCEEDED, WAITING, Moment
+
 Json = dict[str, Any]
 
 FAKE = "kwok.x-k8s.io/node"
@@ -34,8 +36,9 @@ def node_object(name: str, index: int) -> Json:
 
 
 def managed(node: Json) -> bool:
-    """Whether the simulation plays this node's agent."""
-    return bool(((node["metadata"].get("annotations")) or {}).get(FAKE) == "fake")
+    """Whether the simulation plays this node's agent: a node said to be silent has none."""
+    said = node["metadata"].get("annotations") or {}
+    return said.get(FAKE) == "fake" and said.get(SILENT) != "true"
 
 
 def node_status(node: Json, address: str, now: str, version: str) -> Json | None:
@@ -133,6 +136,72 @@ def pod_status(pod: Json, host: str, address: str, now: str) -> Json | None:
             _container(c, now, done=c.get("restartPolicy") != "Always" or done) for c in spec["initContainers"]
         ]
     return {"status": patch}
+
+
+PHASES = {PENDING: "Pending", FAILED: "Failed", SUCCEEDED: "Succeeded"}
+
+
+def status_at(pod: Json, host: str, address: str, now: str, moment: Moment) -> Json | None:
+    """The status patch of a pod with a life of its own (lifecycle.py), None when it says that already."""
+    status, spec = pod.get("status") or {}, pod["spec"]
+    phase = PHASES.get(moment.stage, "Running")
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    containers = [_at(c, now, moment) for c in spec.get("containers") or ()]
+    if phase == status.get("phase") and _shown(status.get("containerStatuses")) == _shown(containers):
+        return None
+    held = {c["type"]: c for c in status.get("conditions") or ()}
+    ready = moment.stage == READY
+    reason = "" if ready else "PodCompleted" if moment.stage == SUCCEEDED else "ContainersNotReady"
+    for kind, value in (
+        ("PodReadyToStartContainers", moment.stage not in (PENDING, FAILED, SUCCEEDED)),
+        ("Initialized", True),
+        ("Ready", ready),
+        ("ContainersReady", ready),
+    ):
+        text = str(value)
+        since = held[kind]["lastTransitionTime"] if held.get(kind, {}).get("status") == text else now
+        held[kind] = {"type": kind, "status": text, "lastProbeTime": None, "lastTransitionTime": since}
+        if reason and kind in ("Ready", "ContainersReady"):
+            held[kind]["reason"] = reason
+    patch: Json = {
+        "conditions": list(held.values()),
+        "containerStatuses": containers,
+        "phase": phase,
+        "hostIP": host,
+        "hostIPs": [{"ip": host}],
+        "startTime": status.get("startTime") or now,
+    }
+    if moment.stage != PENDING:
+        own = host if spec.get("hostNetwork") else address
+        patch |= {"podIP": own, "podIPs": [{"ip": own}]}
+    return {"status": patch}
+
+
+def _shown(containers: list[Json] | None) -> list[tuple[object, ...]]:
+    return [(c.get("ready"), c.get("restartCount"), *(c.get("state") or {})) for c in containers or ()]
+
+
+def _at(container: Json, now: str, moment: Moment) -> Json:
+    """One container at a moment of its pod's life."""
+    stage = moment.stage
+    ended = {"exitCode": int(stage in (FAILED, WAITING)), "startedAt": now, "finishedAt": now}
+    ended["reason"] = "Completed" if stage == SUCCEEDED else "Error"
+    states: dict[str, Json] = {
+        PENDING: {"waiting": {"reason": "ContainerCreating"}},
+        WAITING: {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}},
+        FAILED: {"terminated": ended},
+        SUCCEEDED: {"terminated": ended},
+    }
+    made = _container(container, now, done=False) | {
+        "ready": stage == READY,
+        "started": stage in (RUNNING, READY),
+        "restartCount": moment.restarts,
+        "state": states.get(stage, {"running": {"startedAt": now}}),
+    }
+    if stage == WAITING or moment.restarts:
+        made["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": now, "finishedAt": now}}
+    return made
 
 
 def _container(container: Json, now: str, *, done: bool) -> Json:
