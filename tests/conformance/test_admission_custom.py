@@ -157,3 +157,23 @@ def test_a_policy_sees_the_parameters_of_a_custom_resource(ground: Ground) -> No
     assert "too much" in ground.refused("create", "configmap", "b", *(f"--from-literal={k}=1" for k in "abc"))
     ground.configure("Validating", "guard", ground.hook("guard", deny("closed"), rule("configmaps", "CREATE")))
     assert "too much" in ground.refused("create", "configmap", "c", *(f"--from-literal={k}=1" for k in "abc"))
+
+
+def test_the_scale_of_a_custom_resource_is_admitted_as_a_scale(ground: Ground) -> None:
+    things = Things(ground, OPEN)
+    body = things.definition(("v1",), "v1")
+    paths = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}
+    body["spec"]["versions"][0]["subresources"] = {"scale": paths}
+    ground("apply", "-f", "-", "--server-side", "--force-conflicts", stdin=json.dumps(body))
+    ground.put(things.make("a") | {"spec": {"size": 1}})
+    check = {
+        "expression": "object.spec.replicas < 4",
+        "messageExpression": "request.kind.kind + ' from ' + string(oldObject.spec.replicas)",
+    }
+    scales = rule("things/scale", "UPDATE", group=things.group)
+    ground.bind(
+        "Validating", ground.policy("Validating", "s", rules=[scales], validations=[check]), validationActions=["Deny"]
+    )
+    assert within(10, lambda: "scaled" in ground("scale", things.plural, "a", "--replicas=3", check=False))
+    assert "Scale from 3" in ground.refused("scale", things.plural, "a", "--replicas=4")
+    assert ground.get(things.plural, "a")["spec"]["size"] == 3

@@ -54,6 +54,9 @@ class PodCollector:
         node = view.get(NODES, "", name)
         if node is None:
             since = self._missing.setdefault(name, now)
+            if now - since > QUARANTINE + CHECK_SECONDS:
+                # Its pods of then are gone; who is bound to it now is waited for anew.
+                since = self._missing[name] = now
             if now - since < QUARANTINE:
                 return Plan(again=since + QUARANTINE - now + 0.01)
             return Plan(removal(pod, "node no longer exists", now))

@@ -232,3 +232,12 @@ def test_a_pod_that_never_reached_a_node_is_marked_failed_when_it_goes() -> None
         ("patch", {"phase": "Failed"}),
         ("delete", None),
     ]
+
+
+def test_pods_of_a_missing_node_wait_out_a_quarantine_each_time() -> None:
+    lost: Json = {"metadata": {"namespace": "ns", "name": "a", "uid": "u"}, "spec": {"nodeName": "gone"}, "status": {}}
+    view, collector = View.of({PODS: [lost]}), PodCollector()
+    assert collector.plan(view, "ns/a", NOW).steps == ()
+    assert [step.verb for step in collector.plan(view, "ns/a", NOW + 41).steps] == ["patch", "delete"]  # type: ignore[union-attr]
+    later = collector.plan(view, "ns/a", NOW + 600)  # bound by hand to the same name, long after
+    assert later.steps == () and later.again is not None and 39 < later.again < 41
