@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from portside.api.customkind import CustomKind
 from portside.api.kinds import KINDS, Kind
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339
@@ -95,16 +94,14 @@ class ApiServer(Hosting):
             self._second, self._stamp = second, rfc3339(second)
         return self._stamp
 
-    def set_custom(self, kinds: dict[Key, CustomKind], resources: dict[Key, CustomResource], documents: Any) -> None:
-        """Serve these custom resources, in this order, and no others; ``documents`` publishes them."""
-        for key in [k for k, kind in self.table.items() if kind.custom]:
+    def set_custom(self, key: Key, resource: CustomResource | None) -> None:
+        """Serve a custom resource from now on; None: no longer."""
+        if resource is None:
             del self.table[key]
             self._resources.pop(key, None)
-        for key, kind in kinds.items():
-            if key not in self.table:
-                self.table[key] = kind
-                self._resources[key] = resources[key]
-        self.documents.refresh(documents)
+        else:
+            self.table[key] = resource.kind
+            self._resources[key] = resource
 
     def register(self, group: str, plural: str, subresource: str, handler: Handler) -> None:
         """Let ``handler`` answer a subresource (or, with "", creations of a virtual kind) from now on."""
@@ -138,7 +135,7 @@ class ApiServer(Hosting):
                 return None
             if (attributes.group, attributes.resource) in DEPRECATED:
                 return None
-            if not self.documents.discovery.has(attributes.group):
+            if not self.documents.has_group(attributes.group):
                 return None
             custom = attributes.group in self.custom.groups
             route = routes.resolve(attributes, self.table) if custom else resolve(request, attributes, self.table)
@@ -219,7 +216,7 @@ class ApiServer(Hosting):
             return answer
         if not attributes.is_resource:
             return await self.documents.answer(request)
-        if not self.documents.discovery.has(attributes.group):
+        if not self.documents.has_group(attributes.group):
             return self.documents.nothing()
         if attributes.group in self.custom.groups:
             try:

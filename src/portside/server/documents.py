@@ -30,15 +30,25 @@ class Documents:
         self._server = server
         self._started = time.time()
         self._openapi: Any = None
-        self._custom: Any = None
-        self.refresh()
+        self._listed: Discovery | None = None
+        self._groups = frozenset(kind.group for kind in server.table.values())
 
-    def refresh(self, custom: Any = None) -> None:
-        """The table of kinds has changed; ``custom`` makes the OpenAPI of its custom resources."""
-        self.discovery = Discovery(self._server.table.values())
-        self._custom = custom
+    def refresh(self) -> None:
+        """The custom resources of the table have changed: documents are made anew when somebody asks."""
+        self._listed = None
         if self._openapi is not None:
-            self._openapi.set_custom(custom)
+            self._openapi.stale = True
+
+    @property
+    def discovery(self) -> Discovery:
+        """Built-in rows first, then the custom ones."""
+        if self._listed is None:
+            built_in = [k for k in self._server.table.values() if not k.custom]
+            self._listed = Discovery([*built_in, *self._server.custom.rows()])
+        return self._listed
+
+    def has_group(self, group: str) -> bool:
+        return group in self._groups or group in self._server.custom.groups
 
     def nothing(self) -> Response:
         return Response(404, b"404 page not found\n", health.TEXT)
@@ -131,7 +141,9 @@ class Documents:
 
         if self._openapi is None:
             self._openapi = OpenApi(k for k in self._server.table.values() if not k.custom)
-            self._openapi.set_custom(self._custom)
+        if self._openapi.stale:
+            self._openapi.stale = False
+            self._openapi.set_custom(self._server.custom.documents())
         # Documents take a second to make the first time: the loop goes on meanwhile.
         made: Response | None = await asyncio.to_thread(self._openapi.answer, request, parts)
         return made or self.nothing()

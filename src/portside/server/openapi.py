@@ -127,6 +127,8 @@ class OpenApi:
         self._documents: dict[str, bytes] = {}
         self._parts: tuple[bytes, bytes] | None = None
         self._protobuf: bytes | None = None
+        self.stale = True
+        """Whether the custom resources are others than those last set."""
         self.set_custom(None)
 
     def set_custom(self, custom: Custom | None) -> None:

@@ -171,7 +171,7 @@ class Aggregator:
         if parts == ["apis"]:
             return await self._roots(request, groups)
         if len(parts) == 2 and parts[0] == "apis" and parts[1] in groups:
-            if self._server.documents.discovery.has(parts[1]):
+            if self._server.documents.has_group(parts[1]):
                 return None
             head = {"kind": "APIGroup", "apiVersion": "v1"}
             return Response(200, orjson.dumps(head | self._group(parts[1], groups[parts[1]])))

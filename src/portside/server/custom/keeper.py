@@ -63,14 +63,10 @@ class Keeper:
                     log.warning("definition %s is looked at again: %s", name, error)
                     self._later(name)
                 except Exception:
-                    log.exception("definition %s could not be kept", name)
-                    self._later(name)
+                    log.exception("definition %s could not be kept; it is looked at again with its next change", name)
 
     def _later(self, name: str) -> None:
         asyncio.get_running_loop().call_later(AGAIN_SECONDS, self.touch, name)
-
-    def _all(self) -> list[Json]:
-        return [o.view for o in self._server.caches.of(GROUP, PLURAL).list().objects]
 
     async def _keep(self, name: str) -> None:
         from portside.api.rules.crd_status import Taken, plan
@@ -84,22 +80,19 @@ class Keeper:
             await self._end(name, crd, cached.revision)
             return
         group = crd["spec"]["group"]
-        others = [
-            (o.get("status") or {}).get("acceptedNames") or {} for o in self._all() if o["spec"]["group"] == group
-        ]
+        others = [names for of, names in self._server.custom.names.values() if of == group]
         status = plan(crd, Taken(others), self._server.now())
         if status is None:
             return
         if not await self._write(crd | {"status": status}, cached.revision):
             self.touch(name)
-        elif (crd.get("status") or {}).get("acceptedNames") != status["acceptedNames"]:
+        elif _released(crd, status):
             self._reconsider(group, name)
 
     def _reconsider(self, group: str, name: str) -> None:
         """Names have become free or taken: the others of the group may be accepted now, or no more."""
-        for crd in self._all():
-            other = crd["metadata"]["name"]
-            if other != name and crd["spec"]["group"] == group:
+        for other, (of, _) in self._server.custom.names.items():
+            if other != name and of == group:
                 self.touch(other)
 
     async def _write(self, crd: Json, expected: int) -> bool:
@@ -154,3 +147,10 @@ class Keeper:
                 meta["generation"] = int(meta.get("generation") or 0) + 1
                 await self._server.backend.write(Write(obj.key, encode(instance), obj.revision, Durability.HISTORY))
         return held or len(cache)
+
+
+def _released(crd: Json, status: Json) -> bool:
+    """Whether names that were accepted before are accepted no more."""
+    before = (crd.get("status") or {}).get("acceptedNames") or {}
+    after = status["acceptedNames"]
+    return any(value and value != after.get(field) for field, value in before.items() if field != "categories")

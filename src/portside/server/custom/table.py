@@ -42,7 +42,10 @@ class CustomTable:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
         self.definitions: dict[str, Definition] = {}
-        self.groups: frozenset[str] = frozenset()
+        self.groups: dict[str, int] = {}
+        """How many served versions of custom resources each group has."""
+        self.names: dict[str, tuple[str, Json]] = {}
+        """Group and accepted names of every definition, served or not."""
         self._listeners: list[Callable[[str], None]] = []
         self._pieces: dict[Any, bytes] = {}
 
@@ -53,55 +56,48 @@ class CustomTable:
     def start(self) -> None:
         """Serve what is defined, and follow."""
         for obj in self._server.caches.of(GROUP, PLURAL).list().objects:
-            self._take(obj.name, obj, refresh=False)
-        if self.definitions:
-            self._rebuild()
+            self._take(obj.name, obj)
         self._server.caches.follow(self._follow)
 
     def _follow(self, prefix: str, key: str, obj: CachedObject | None, revision: int) -> None:
         if prefix != PREFIX:
             return
         name = key[len(PREFIX) :]
-        self._take(name, obj, refresh=True)
+        self._take(name, obj)
         for listener in self._listeners:
             listener(name)
 
-    def _take(self, name: str, obj: CachedObject | None, *, refresh: bool) -> None:
+    def _take(self, name: str, obj: CachedObject | None) -> None:
         """The definition is now ``obj``."""
         before = self.definitions.get(name)
         if obj is None:
+            self.names.pop(name, None)
             if before is not None:
-                del self.definitions[name]
-                self._retire(before)
-                self._rebuild()
+                self._retire(name, before)
             return
         crd: Json = orjson.loads(obj.full)
         meta = crd["metadata"]
+        self.names[name] = (crd["spec"]["group"], (crd.get("status") or {}).get("acceptedNames") or {})
         kinds = kinds_of(crd)
         generation = int(meta.get("generation") or 0)
+        since = obj.revision
         if before is not None and before.uid == meta.get("uid") and before.generation == generation:
             if before.kinds == kinds:
                 return
             since = before.since
             if [_lasting(k) for k in before.kinds] == [_lasting(k) for k in kinds]:
                 # It is going: what is written and watched goes on.
-                before.kinds = kinds
                 for resource, kind in zip(before.resources, kinds, strict=True):
                     resource.kind = kind
-                self._rebuild()
+                self._serve(before.kinds, before.resources)
+                before.kinds = kinds
                 return
-        else:
-            since = obj.revision
         if before is not None:
-            self._retire(before)
-        elif not kinds:
-            return
-        made = self.definitions[name] = Definition(meta.get("uid", ""), generation, kinds, since)
-        if not kinds:
-            del self.definitions[name]
-        self._make(name, made)
-        if refresh:
-            self._rebuild()
+            self._retire(name, before)
+        if kinds:
+            made = self.definitions[name] = Definition(meta.get("uid", ""), generation, kinds, since)
+            self._make(name, made)
+            self._serve([], made.resources)
 
     def _make(self, name: str, definition: Definition) -> None:
         from portside.server.custom.resource import CustomResource, Versions
@@ -117,25 +113,40 @@ class CustomTable:
             versions = Versions(definition.kinds, read, self._server.webhooks)
             definition.resources = [CustomResource(k, caches, versions, definition.since) for k in definition.kinds]
 
-    def _retire(self, definition: Definition) -> None:
+    def _retire(self, name: str, definition: Definition) -> None:
         """Nothing is written or watched through the old resources any more."""
+        del self.definitions[name]
         for resource in definition.resources:
             resource.retired = True
-        if definition.resources:
-            definition.resources[0].cache.close()
+        self._serve(definition.kinds, [])
+        definition.resources[0].cache.close()
 
-    def _rebuild(self) -> None:
-        """The table anew: built-in rows first, then the custom ones as discovery lists them."""
+    def _serve(self, gone: list[CustomKind], come: list[CustomResource]) -> None:
+        """Change the rows of the server's table; built-in ones stay what they are."""
         server = self._server
-        custom = in_preference(k for d in self.definitions.values() for k in d.kinds)
-        by_key: dict[Key, CustomResource] = {_key(r.kind): r for d in self.definitions.values() for r in d.resources}
-        documents = None
-        if custom:
-            from portside.server.custom.openapi import CustomDocuments
+        for kind in gone:
+            if server.table.get(_key(kind)) is kind:
+                server.set_custom(_key(kind), None)
+            self.groups[kind.group] -= 1
+            if not self.groups[kind.group]:
+                del self.groups[kind.group]
+        for resource in come:
+            self.groups[resource.kind.group] = self.groups.get(resource.kind.group, 0) + 1
+            if _key(resource.kind) not in server.table:
+                server.set_custom(_key(resource.kind), resource)
+        server.documents.refresh()
 
-            documents = CustomDocuments(custom, self._schema, self._pieces)
-        server.set_custom({_key(k): k for k in custom}, by_key, documents)
-        self.groups = frozenset(k.group for k in custom)
+    def rows(self) -> list[CustomKind]:
+        """All rows, as discovery lists them."""
+        return in_preference(k for d in self.definitions.values() for k in d.kinds)
+
+    def documents(self) -> Any:
+        """What publishes the rows of now in OpenAPI; None without any."""
+        if not self.definitions:
+            return None
+        from portside.server.custom.openapi import CustomDocuments
+
+        return CustomDocuments(self.rows(), self._schema, self._pieces)
 
     def _schema(self, kind: CustomKind) -> Json:
         """The published schema of a version, read from the definition each time: nothing parsed is kept."""
