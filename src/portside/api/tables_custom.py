@@ -22,22 +22,24 @@ AGE = (("Age", "date", "", "When the object was created.", 0, ".metadata.creatio
 
 @lru_cache(maxsize=1024)
 def columns(kind: CustomKind) -> tuple[Column, ...]:
-    told = AGE if kind.columns is None else kind.columns
+    told = _told(kind)
     made = [Column(name, type_, format_, priority, text) for name, type_, format_, text, priority, _ in told]
     return (Column("Name", format="name"), *made)
 
 
 @lru_cache(maxsize=1024)
 def _finders(kind: CustomKind) -> tuple[tuple[Callable[[Any], list[Any]], Cell], ...]:
-    told = AGE if kind.columns is None else kind.columns
-    return tuple((_finder(path), CELLS.get(type_, _other)) for _, type_, _, _, _, path in told)
+    return tuple((parse_path(path), CELLS.get(type_, _other)) for _, type_, _, _, _, path in _told(kind))
 
 
-def _finder(path: str) -> Callable[[Any], list[Any]]:
+def _told(kind: CustomKind) -> tuple[tuple[str, str, str, str, int, str], ...]:
+    """What the definition says, or the age when it says nothing, or a path that can't be read."""
     try:
-        return parse_path(path)
+        for column in kind.columns or ():
+            parse_path(column[5])
     except PathError:
-        return lambda obj: []
+        return AGE
+    return AGE if kind.columns is None else kind.columns
 
 
 def cells(kind: CustomKind, obj: Json, now: float) -> list[Any]:

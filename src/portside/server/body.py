@@ -41,10 +41,11 @@ def check_size(request: Request) -> None:
         raise too_large()
 
 
-def read(request: Request) -> tuple[bytes, str]:
-    """The body and its media type; protobuf is turned into JSON here. Raises 415 and 413, in this order."""
+def read(request: Request, kind: Kind | None = None) -> tuple[bytes, str]:
+    """The body and its media type; protobuf, which custom resources don't have, is turned into JSON here. Raises 415 and
+    413, in this order."""
     media = body_media(request.header("content-type"))
-    if media not in OFFERED:
+    if media not in OFFERED or (media == protobuf.MEDIA and kind is not None and kind.custom):
         raise unsupported_body()
     check_size(request)
     if media == protobuf.MEDIA:
@@ -79,6 +80,9 @@ def _internal_name(kind: Kind) -> str:
 
 def check_type(value: Json, kind: Kind, raw: bytes) -> None:
     """Fills in what is left out of apiVersion and kind; raises 400 when they name something else."""
+    if kind.custom:
+        _check_custom(value, kind, raw)
+        return
     version, name = value.get("apiVersion") or kind.api_version, value.get("kind") or kind.kind
     if not isinstance(version, str) or not isinstance(name, str):
         raise bad_request("couldn't get version/kind; json parse error: json: cannot unmarshal into Go struct field")
@@ -89,13 +93,7 @@ def check_type(value: Json, kind: Kind, raw: bytes) -> None:
             f"{version} ({start} ...)"
         )
     group, _, short = version.rpartition("/")
-    if kind.custom:
-        # Another kind is told by validation; another version here.
-        if version != kind.api_version and group == kind.group:
-            raise bad_request(
-                f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"
-            )
-    elif version != kind.api_version or name != kind.kind:
+    if version != kind.api_version or name != kind.kind:
         prefix = f'{name} in version "{short}" cannot be handled as a {kind.kind}: '
         known = definition_name(group, short, name) is not None
         if name == kind.kind and group != kind.group and (group, name) in OLD_HOMES:
@@ -110,6 +108,22 @@ def check_type(value: Json, kind: Kind, raw: bytes) -> None:
             f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"
         )
     value["apiVersion"], value["kind"] = version, name
+
+
+def _check_custom(value: Json, kind: Kind, raw: bytes) -> None:
+    """A custom resource says what it is. Another kind is refused by validation, another version here. Raises 400."""
+    text = raw.decode("utf-8", "replace")
+    if not value.get("kind") and raw:
+        start = text if len(text) <= 30 else f"{text[:30]} ..."
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind.kind}): Object 'Kind' is missing in '{text}' "
+            f"({start})"
+        )
+    version = value.get("apiVersion") or ""
+    if version != kind.api_version:
+        raise bad_request(
+            f"the API version in the data ({version}) does not match the expected API version ({kind.api_version})"
+        )
 
 
 def prefix_of(kind: Kind) -> str:
@@ -140,8 +154,10 @@ def decode(raw: bytes, media: str, kind: Kind, schema: Schema, validation: str, 
         value["metadata"] = {}
     if (unknown or problems) and validation != "Ignore":
         if validation == "Strict":
+            if kind.custom:
+                raise bad_request(f"{prefix_of(kind)}strict decoding error: {', '.join((*problems, *unknown))}")
             raise bad_request(prefix_of(kind) + strict_text(problems, unknown))
-        warnings.extend(in_order(problems, unknown))
+        warnings.extend((*problems, *unknown) if kind.custom else in_order(problems, unknown))
     return value
 
 

@@ -117,6 +117,8 @@ def negotiate(accept: str, *, forms: bool = False, tables: bool = True, offers: 
             ):
                 return Wanted(offered, form, version, given.get("profile", ""))
             break
+        # Named in refusals as if it were there for custom resources too, as upstream does.
+        known = known or _matches(media, PROTOBUF)
     raise _no_form(False) if known else not_acceptable()
 
 

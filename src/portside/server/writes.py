@@ -118,7 +118,7 @@ def fill_system_fields(obj: Json, now: str) -> None:
 
 async def create(server: ApiServer, request: Request, resource: Resource, route: Route) -> Written:
     """POST of an object."""
-    raw, media = body.read(request)
+    raw, media = body.read(request, resource.kind)
     options = write_options(request, "CreateOptions")
     how = (resource.kind, resource.schema, options.validation, request.warnings)
     obj = await body.beside(raw, media, body.decode, raw, media, *how)
@@ -248,7 +248,7 @@ async def store(server: ApiServer, write: Write) -> Any:
 
 async def update(server: ApiServer, request: Request, resource: Resource, route: Route) -> Written:
     """PUT of an object or of a subresource that is the object itself."""
-    raw, media = body.read(request)
+    raw, media = body.read(request, resource.kind)
     options = write_options(request, "UpdateOptions")
     attributes = route.attributes
     how = (resource.kind, resource.schema, options.validation, request.warnings)

@@ -47,19 +47,7 @@ def columns(given: list[Json], path: str) -> Errors:
             errors.append(invalid_value(f"{at}.format", format_, f"must be one of {','.join(_COLUMN_FORMATS)}"))
         if not column.get("jsonPath"):
             errors.append(required(f"{at}.JSONPath"))
-        else:
-            errors += _column_path(column["jsonPath"], f"{at}.JSONPath")
     return errors
-
-
-def _column_path(text: str, path: str) -> Errors:
-    from portside.api.jsonpath import PathError, parse_path
-
-    try:
-        parse_path(text)
-    except PathError as error:
-        return [invalid_value(path, text, str(error))]
-    return []
 
 
 def _simple_path(text: str, path: str, under: tuple[str, ...], told: str) -> Errors:
