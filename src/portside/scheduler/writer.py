@@ -22,7 +22,7 @@ VOLUMES: Resource = ("", "v1", "persistentvolumes")
 DEVICE_CLAIMS: Resource = ("resource.k8s.io", "v1", "resourceclaims")
 CLAIM_FINALIZER = "resource.kubernetes.io/delete-protection"
 AT_ONCE = 256  # bindings under way; they share commits
-OTHERS_AT_ONCE = 32
+OTHERS_AT_ONCE = 4  # refusals told at a time: in a burst of pods the API has better things to do
 BIND_VOLUMES_SECONDS = 600.0  # upstream's bindTimeoutSeconds
 PREEMPTED = "preempting to accommodate a higher priority pod"
 
