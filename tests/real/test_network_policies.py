@@ -119,3 +119,17 @@ def test_a_policy_outlives_the_pods_of_a_namespace_that_ends(town: Neighbourhood
         tries += 1
     assert tries > 1
     cluster.kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=60s", check=False)
+
+
+def test_a_pod_is_guarded_before_its_first_process_runs(town: Neighbourhood) -> None:
+    """It may not send a single packet that its policy forbids, however fast it is."""
+    town.apply(policy("mute", {"quick": "yes"}, policyTypes=["Egress"]))
+    target = town.address_of("web-0")
+    script = f"(wget -qO- http://{target}:8080/ && echo leaked) & sleep 2; echo tried"
+    quick = [f"quick-{number}" for number in range(4)]
+    town.apply(*(pod(name, script, labels={"quick": "yes"}, restartPolicy="Never") for name in quick))
+    for name in quick:
+        until(lambda name=name: town.get("pod", name)["status"]["phase"], lambda a: a in ("Succeeded", "Failed"))  # type: ignore[misc]
+        assert town.kubectl("logs", name) == "tried\n"
+    town.remove("networkpolicy", "mute")
+    town.remove("pod", *quick)

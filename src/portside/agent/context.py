@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,8 @@ class NodeContext:
     labels: dict[str, str] = field(default_factory=dict)
     features: Features = field(default_factory=Features)
     apparmor: bool = False
+    # Makes the network's rules hold for a pod's addresses before its containers start.
+    guard: Callable[[Json, tuple[str, ...]], Awaitable[None]] | None = None
 
     def offer(self) -> Offer:
         """What the node has for a pod at this moment."""

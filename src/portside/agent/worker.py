@@ -316,6 +316,8 @@ class PodWorker:
             self.record.ips = sandbox.ips
             self.view = View([sandbox, *self.view.sandboxes], self.view.containers, self.record.again)
             self._fresh = True  # known without another look
+            if self.context.guard is not None and not pod["spec"].get("hostNetwork"):
+                await self.context.guard(pod, sandbox.ips)
         except RuntimeFailure as failure:
             self.record.retry_at[""] = self.context.clock.now() + START_RETRY
             code = f"rpc error: code = {failure.go_code} desc = " if failure.code else ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from portside.api.status import ApiError
-from portside.client.protocol import Client
+from portside.client.protocol import Client, Json
 from portside.net import links
 from portside.net.dns_table import NameTable
 from portside.net.nft import NodeNetwork
@@ -75,11 +75,22 @@ async def announce(client: Client, place: NodePlace) -> None:
         await asyncio.sleep(0.5)
 
 
-async def run(client: Client, place: NodePlace, network: NodeNetwork, *, zone: str = "cluster.local") -> None:
-    """Everything above, until cancelled."""
+Guard = Callable[[Json, tuple[str, ...]], Awaitable[None]]
+
+
+async def run(
+    client: Client,
+    place: NodePlace,
+    network: NodeNetwork,
+    *,
+    zone: str = "cluster.local",
+    offer: Callable[[Guard], None] = lambda guard: None,
+) -> None:
+    """Everything above, until cancelled. ``offer`` is given what makes the rules hold for a pod that is about to start."""
     await asyncio.to_thread(links.prepare, network.bridge, network.service_cidr)
     table = NameTable(zone, (network.service_cidr, network.cluster_cidr))
     proxy = ServiceProxy(client, place.name, network, table)
+    offer(proxy.guard)
     routes = PodRoutes(place, network.bridge)
     proxy.nodes.listeners.append(routes.changed.set)
     async with asyncio.TaskGroup() as group:

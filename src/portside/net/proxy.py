@@ -32,6 +32,8 @@ ZONE = "topology.kubernetes.io/zone"
 SETTLE = 0.02  # seconds to gather changes that come together
 RETRY = 5.0
 NFT_TIMEOUT = 30.0
+GUARD_SECONDS = 5.0  # a pod waits so long for the policies' rules; then it starts, and a warning is logged
+EXPECTED_SECONDS = 60.0  # an address is believed so long before the API tells it
 FORGET_AT_ONCE = 500  # UDP flows forgotten one by one after a change; beyond that they run out by themselves
 
 
@@ -85,6 +87,8 @@ class ServiceProxy:
         self.published: list[HostPort] = []
         self.seconds_of_last_apply = 0.0
         self._known: dict[tuple[str, str], tuple[tuple[int, ...], list[ServicePort]]] = {}
+        self._expected: dict[tuple[str, str], tuple[Json, float]] = {}
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def run(self) -> None:
         """Until cancelled; the rules stay when the proxy ends, so that connections live on."""
@@ -95,6 +99,24 @@ class ServiceProxy:
                 group.create_task(self._follow_changes(group))
         finally:
             self.health.close()
+
+    async def guard(self, pod: Json, ips: tuple[str, ...]) -> None:
+        """Until the policies' rules hold for a pod of this node whose address the API does not tell yet."""
+        try:
+            async with asyncio.timeout(GUARD_SECONDS):
+                await self.policies.ready.wait()
+                if not self.policies.objects or not ips:
+                    return
+                meta = pod["metadata"]
+                status = {**(pod.get("status") or {}), "podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
+                end = time.monotonic() + EXPECTED_SECONDS
+                self._expected[(meta["namespace"], meta["name"])] = ({**pod, "status": status}, end)
+                done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiting.append(done)
+                self.changed.set()
+                await done
+        except TimeoutError:
+            log.warning("pod %s starts before its network policies are known to hold", pod["metadata"]["name"])
 
     async def _follow_changes(self, group: asyncio.TaskGroup) -> None:
         watched = (self.services, self.slices, self.pods, self.nodes, self.policies)
@@ -112,11 +134,16 @@ class ServiceProxy:
             if judging and not (self.everyone.synced and self.namespaces.synced):
                 continue  # rules without the policies would let through what they forbid
             self.names.build(self.services.objects.values(), self.slices.objects.values())
+            waiting, self._waiting = self._waiting, []
             try:
                 await self._apply(judging)
+                for done in waiting:
+                    if not done.done():
+                        done.set_result(None)
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 log.error("service rules could not be applied: %s", error)
                 self.standing = None
+                self._waiting += waiting
                 await asyncio.sleep(RETRY)
                 self.changed.set()
 
@@ -137,7 +164,15 @@ class ServiceProxy:
         return found
 
     def _policies(self) -> PolicyRules:
-        cluster = survey(self.everyone.objects.values(), self.namespaces.objects.values())
+        pods, now = dict(self.everyone.objects), time.monotonic()
+        for key, (pod, end) in list(self._expected.items()):
+            held = pods.get(key)
+            other = held is not None and held["metadata"].get("uid") != pod["metadata"].get("uid")
+            if now > end or other or (held is not None and (held.get("status") or {}).get("podIP")):
+                del self._expected[key]
+            else:
+                pods[key] = pod
+        cluster = survey(pods.values(), self.namespaces.objects.values())
         return render_policies(self.policies.objects.values(), cluster, self.node)
 
     async def _apply(self, judging: bool) -> None:

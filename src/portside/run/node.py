@@ -37,7 +37,7 @@ from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.pki import Pki, ensure_client, ensure_ingress_server, ensure_node_client
 from portside.net.haproxy import Haproxy, Ports
-from portside.net.network import NodePlace
+from portside.net.network import Guard, NodePlace
 from portside.net.network import remove as remove_network
 from portside.net.nft import NodeNetwork
 from portside.run import leave, membership
@@ -124,7 +124,10 @@ async def serve(home: Home) -> bool:
     async def services(agent: Agent) -> None:
         from portside.net.network import run
 
-        await run(agent.client, place, rules(ranges, network), zone=DOMAIN)
+        def offer(guard: Guard) -> None:
+            agent.context.guard = guard
+
+        await run(agent.client, place, rules(ranges, network), zone=DOMAIN, offer=offer)
 
     renewed = asyncio.Event()
 
