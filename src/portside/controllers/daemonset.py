@@ -16,6 +16,7 @@ from portside.controllers.pods import (
     available_in,
     created,
     from_template,
+    is_finished,
     is_ready,
     is_terminating,
     owner_reference,
@@ -30,7 +31,7 @@ NODES: Resource = ("", "v1", "nodes")
 GENERATION = "deprecated.daemonset.template.generation"
 GENERATION_LABEL = "pod-template-generation"
 BURST = 250  # pods one plan creates or deletes (upstream's BurstReplicas)
-FAILED_DELAY = 1.0  # seconds before a failed pod of a node is replaced; doubles with its restarts
+FAILED_DELAY = 1.0  # seconds of age before a failed pod is replaced, so that one that fails at once does not spin
 TOLERATED: tuple[tuple[str, str], ...] = (
     (NOT_READY, "NoExecute"),
     (UNREACHABLE, "NoExecute"),
@@ -114,7 +115,9 @@ class Work:
         self.past: History = history(view, daemonset, "DaemonSet", collisions=collisions)
         self.draft.add(*self.past.ops)
         self.by_node: dict[str, list[Json]] = {}
-        for pod in sorted(self.pods, key=created):
+        for pod in sorted(self.pods, key=_age):
+            if is_terminating(pod) and is_finished(pod):
+                continue  # held by a finalizer only: nothing is left to do with it
             self.by_node.setdefault(node_of(pod), []).append(pod)
         self.nodes = view.all(NODES)
         self.places = {n["metadata"]["name"]: placement(daemonset, n) for n in self.nodes}
@@ -135,10 +138,13 @@ class Work:
         )
 
     def available(self, pod: Json) -> bool:
+        return self._for_long(pod) and not is_terminating(pod)
+
+    def _for_long(self, pod: Json) -> bool:
         wait = available_in(pod, self.min_ready, self.now)
         if wait:
             self.draft.look_again(wait + 0.01)
-        return wait == 0 and not is_terminating(pod)
+        return wait == 0
 
     def place(self) -> None:
         """Missing pods, pods in the wrong place, finished and surplus ones."""
@@ -149,28 +155,26 @@ class Work:
             elif not may_stay:
                 self._doom(*pods)
             elif pods:
-                self._node(name, pods, should)
+                self._node(name, pods)
         known = set(self.places)
         self._doom(*(p for name, pods in self.by_node.items() if name and name not in known for p in pods))
 
-    def _node(self, name: str, pods: list[Json], should: bool) -> None:
+    def _node(self, name: str, pods: list[Json]) -> None:
         running: list[Json] = []
         for pod in pods:
             if is_terminating(pod):
                 continue
-            if phase(pod) in ("Failed", "Succeeded"):
+            if is_finished(pod):
                 self._finished(name, pod)
-                continue
-            running.append(pod)
-        if not should:
-            return
+            else:
+                running.append(pod)
         if self.surge == 0:
             self._doom(*running[1:])
             return
         newest = [p for p in running if self.updated(p)]
         older = [p for p in running if not self.updated(p)]
         self._doom(*newest[1:], *older[1:])
-        if newest and older and self.available(newest[0]):
+        if newest and older and (not is_ready(older[0]) or self.available(newest[0])):
             self._doom(older[0])
 
     def _finished(self, name: str, pod: Json) -> None:
@@ -215,7 +219,9 @@ class Work:
                 unavailable += 1
             elif self.surge:
                 if old is not None and new is not None:
-                    extra += 1
+                    extra += 0 if self.available(new) else 1
+                elif old is not None and not self.available(old):
+                    self.wanted.append(name)  # nothing is lost by a successor, so it takes no surge
                 elif old is not None:
                     surging.append(name)
             elif new is not None:
@@ -251,19 +257,17 @@ class Work:
     def status(self, failures: list[Failure]) -> Sequence[Step]:
         current = ready = available = misplaced = updated = 0
         for name, (should, _) in self.places.items():
-            pods = [p for p in self.by_node.get(name, ()) if not is_terminating(p)] or self.by_node.get(name, [])
+            pods = self.by_node.get(name, [])
             if not should:
                 misplaced += 1 if pods else 0
                 continue
             if not pods:
                 continue
+            oldest = pods[0]  # one pod speaks for its node
             current += 1
-            pod = pods[0]
-            if self.surge:
-                pod = next((p for p in pods if self.updated(p)), pod)
-            ready += 1 if any(is_ready(p) for p in pods) else 0
-            available += 1 if any(self.available(p) for p in pods) else 0
-            updated += 1 if self.updated(pod) else 0
+            ready += 1 if is_ready(oldest) else 0
+            available += 1 if is_ready(oldest) and self._for_long(oldest) else 0
+            updated += 1 if self.updated(oldest) else 0
         old = self.set.get("status") or {}
         status: Json = {
             "currentNumberScheduled": current,
@@ -282,6 +286,11 @@ class Work:
         if old.get("conditions"):
             status["conditions"] = old["conditions"]
         return [] if status == old else [update_status(DAEMONSETS, self.set, status)]
+
+
+def _age(pod: Json) -> tuple[bool, float, str]:
+    """Those on their node first, then the oldest."""
+    return not (pod.get("spec") or {}).get("nodeName"), created(pod), pod["metadata"]["name"]
 
 
 def _always(event: Emit) -> Callable[[Json], Iterable[Emit]]:

@@ -9,6 +9,7 @@ from portside.client.cache import View, controller_of, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.claim import selector_of
+from portside.controllers.goselector import go_selector
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Draft, Emit, Plan, Step, patch, update_status
 from portside.controllers.pods import PODS, condition, is_active, is_finished, is_ready, is_terminating
@@ -23,6 +24,11 @@ SCALED: dict[tuple[str, str], Resource] = {
     ("StatefulSet", "apps"): ("apps", "v1", "statefulsets"),
     ("ReplicationController", ""): ("", "v1", "replicationcontrollers"),
 }
+UNMANAGED = (
+    "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of the "
+    "PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set "
+    '".spec.minAvailable" field of the PDB to an integer value.'
+)
 GRANTED_SECONDS = 120.0  # an eviction that was granted counts until its pod goes, or for this long
 STALE_TARGET_SECONDS = 120.0  # after this a DisruptionTarget that came to nothing is taken back
 
@@ -72,8 +78,9 @@ def expected(view: View, budget: Json, pods: list[Json]) -> tuple[int, int, list
             lost.append(pod["metadata"]["name"])
             continue
         found = _scale_of(view, pod["metadata"]["namespace"], ref)
-        if found is not None:
-            sizes[found[0]] = found[1]
+        if found is None:
+            raise SyncFailed(f'found no controllers for pod "{pod["metadata"]["name"]}"')
+        sizes[found[0]] = found[1]
     total = sum(sizes.values())
     if "maxUnavailable" in spec:
         return total, max(total - scaled(spec["maxUnavailable"], total, up=True), 0), lost
@@ -89,15 +96,19 @@ def plan(view: View, key: str, now: float) -> Plan:
     draft = Draft()
     _take_back(pods, now, draft)
     old = budget.get("status") or {}
+    if not pods:
+        draft.add(Emit(budget, "Normal", "NoPods", "No matching pods found"))
     try:
         count, wanted, lost = expected(view, budget, pods)
     except SyncFailed as error:
+        text = f"Failed to calculate the number of expected pods: {error}"
+        draft.add(Emit(budget, "Warning", "CalculateExpectedPodCountFailed", text))
         new = cond.make("DisruptionAllowed", "False", "SyncFailed", str(error), now)
         return Plan([*draft.steps, *_write(budget, {**old, "disruptionsAllowed": 0}, new)], again=draft.again)
     if lost:
-        text = f"Pods selected by this PodDisruptionBudget (selector: &LabelSelector{{}}) were found to be unmanaged: {lost}"
+        text = UNMANAGED.format(go_selector(budget["spec"].get("selector")))
         draft.add(Emit(budget, "Warning", "UnmanagedPods", text))
-    granted = _granted(pods, old, now, draft)
+    granted = _granted(budget, pods, now, draft)
     healthy = sum(1 for p in pods if is_ready(p) and not is_terminating(p) and p["metadata"]["name"] not in granted)
     allowed = max(healthy - wanted, 0) if count > 0 else 0
     status: Json = {
@@ -116,15 +127,19 @@ def plan(view: View, key: str, now: float) -> Plan:
     return draft.plan()
 
 
-def _granted(pods: list[Json], old: Json, now: float, draft: Draft) -> dict[str, str]:
-    """Evictions granted by the server whose pods are still there."""
-    live = {p["metadata"]["name"] for p in pods if not is_terminating(p)}
+def _granted(budget: Json, pods: list[Json], now: float, draft: Draft) -> dict[str, str]:
+    """Evictions granted by the server whose pods are still there, for as long as they are expected to go."""
+    live = {p["metadata"]["name"]: p for p in pods if not is_terminating(p)}
     found: dict[str, str] = {}
-    for name, at in (old.get("disruptedPods") or {}).items():
+    for name, at in ((budget.get("status") or {}).get("disruptedPods") or {}).items():
         ends = (parse_time(at) or 0.0) + GRANTED_SECONDS
         if name in live and ends > now:
             found[name] = at
             draft.look_again(ends - now + 0.01)
+        elif name in live:
+            meta = budget["metadata"]
+            text = f"Pod was expected by PDB {meta['namespace']}/{meta['name']} to be deleted but it wasn't"
+            draft.add(Emit(live[name], "Warning", "NotDeleted", text))
     return found
 
 

@@ -9,6 +9,7 @@ from portside.api import quantity
 from portside.client.cache import View
 from portside.client.protocol import Client, Json, Resource
 from portside.controllers import hpareplicas as calculate
+from portside.controllers.goselector import go_selector
 from portside.controllers.hpametrics import MetricsReader
 from portside.controllers.hpareplicas import NoProposal, Tolerances
 from portside.controllers.served import all_served
@@ -155,10 +156,10 @@ class Proposer:
         try:
             values = await MetricsReader(self.client).external(self.namespace, metric)
         except NoProposal as error:
-            where = f"{self.namespace}/{name}/{_go_selector(selector)}"
+            where = f"{self.namespace}/{name}/{go_selector(selector)}"
             raise NoProposal(f"unable to get external metric {where}: {error}") from error
         size, shown = self._total(source["target"], sum(values))
-        title = f"external metric {name}({_go_selector(selector)})"
+        title = f"external metric {name}({go_selector(selector)})"
         return Proposal(size, title, {"type": "External", "external": {"metric": metric, "current": shown}})
 
     def _total(self, target: Json, value: int) -> tuple[int, Json]:
@@ -173,18 +174,3 @@ class Proposer:
 
 def _milli(value: int) -> str:
     return quantity.format_value(Decimal(value) / 1000)
-
-
-def _go_selector(selector: Json | None) -> str:
-    """A LabelSelector as upstream's messages print it."""
-    if selector is None:
-        return "nil"
-    labels = "".join(f"{k}: {v}," for k, v in sorted((selector.get("matchLabels") or {}).items()))
-    wanted = "".join(
-        f"LabelSelectorRequirement{{Key:{e['key']},Operator:{e['operator']},Values:[{' '.join(e.get('values') or ())}],}},"
-        for e in selector.get("matchExpressions") or ()
-    )
-    return (
-        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
-        f"MatchExpressions:[]LabelSelectorRequirement{{{wanted}}},}}"
-    )
