@@ -84,7 +84,7 @@ ALWAYS: tuple[Controller, ...] = (
     storageversionmigration.CONTROLLER,
     clusterroleaggregation.CONTROLLER,
     policytypecheck.CONTROLLER,
-    flowschema.CONTROLLER,
+    *flowschema.CONTROLLERS,
     clusterdns.CONTROLLER,
     loadbalancer.CONTROLLER,
     csrapproving.CONTROLLER,

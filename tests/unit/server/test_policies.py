@@ -313,3 +313,13 @@ async def test_what_does_not_compile_is_refused_at_write(call: Caller) -> None:
     assert told["spec.auditAnnotations[0].valueExpression"] == (
         'Invalid value: "1": must evaluate to one of [string null_type] but got int'
     )
+
+
+async def test_who_is_concerned_is_decided_on_the_object_as_it_came(call: Caller) -> None:
+    await mutating(call, "a", "Object{metadata: Object.metadata{labels: {'seen': 'a'}}}")
+    labelled = rules("CREATE") | {"objectSelector": {"matchLabels": {"seen": "a"}}}
+    await mutating(call, "b", "Object{data: {'b': '1'}}", matchConstraints=labelled)
+    condition = [{"name": "seen", "expression": "object.metadata.?labels.seen.orValue('') == 'a'"}]
+    await mutating(call, "c", "Object{data: {'c': '1'}}", matchConditions=condition)
+    made = (await call("POST", CM, config("m", k="v")))[1]
+    assert made["metadata"]["labels"] == {"seen": "a"} and made["data"] == {"k": "v", "c": "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -34,25 +35,56 @@ Problem = tuple[Policy, Binding | None, str, str]
 
 
 async def mutate(review: Review) -> None:
-    """All mutating policies that the request concerns. Raises ApiError when one of them fails and may not."""
+    """All mutating policies that the request concerns. Raises ApiError when one of them fails and may not.
+
+    Who is concerned is decided on the object as it came; only match conditions see what policies before made of it.
+    """
     rounds = review.rounds
     if rounds is None or exempt(review):
         return
     subject = Subject(review)
     own = rounds.begin(PLUGIN, review.obj)
     problems: list[Problem] = []
-    for policy in review.server.dynamic.mutating.policies:
+    invocations = await _invocations(subject, problems)
+    for invocation in invocations:
+        problems += await _invoke(invocation, subject, own)
+    rounds.end(PLUGIN, review.obj)
+    _raise(review, [p for p in problems if p[0].fails])
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One policy, seen as ``gvr``, by one binding with one parameter."""
+
+    policy: Policy
+    binding: Binding
+    gvr: Gvr
+    param: Json | None
+
+    @property
+    def key(self) -> str:
+        meta = (self.param or {}).get("metadata") or {}
+        return f"{self.policy.name}/{self.binding.name}/{meta.get('namespace', '')}/{meta.get('name', '')}"
+
+
+async def _invocations(subject: Subject, problems: list[Problem]) -> list[Invocation]:
+    """Everything to be done for the request; what is misconfigured goes to ``problems``."""
+    found: list[Invocation] = []
+    for policy in subject.review.server.dynamic.mutating.policies:
         try:
             gvr = concerned(policy, subject)
         except Misconfigured as problem:
             problems.append((policy, None, str(problem), ""))
             continue
-        if gvr is None:
-            continue
-        for binding in policy.bindings:
-            problems += await _by_binding(policy, binding, subject, gvr, own)
-    rounds.end(PLUGIN, review.obj)
-    _raise(review, [p for p in problems if p[0].fails])
+        for binding in policy.bindings if gvr is not None else ():
+            try:
+                params = await parameters(policy, binding, subject) if bound(binding, subject) else []
+            except Misconfigured as problem:
+                problems.append((policy, binding, str(problem), ""))
+                continue
+            assert gvr is not None
+            found += [Invocation(policy, binding, gvr, param) for param in params]
+    return found
 
 
 def _raise(review: Review, problems: list[Problem]) -> None:
@@ -67,37 +99,19 @@ def _raise(review: Review, problems: list[Problem]) -> None:
     raise ApiError(403, problems[0][3] or "Forbidden", texts[0], details=details)
 
 
-async def _by_binding(policy: Policy, binding: Binding, subject: Subject, gvr: Gvr, own: Invocations) -> list[Problem]:
-    try:
-        if not bound(binding, subject):
-            return []
-        params = await parameters(policy, binding, subject)
-    except Misconfigured as problem:
-        return [(policy, binding, str(problem), "")]
-    found: list[Problem] = []
-    for param in params:
-        found += [
-            (policy, binding, text, "Invalid") for text in await _invoke(policy, binding, subject, gvr, own, param)
-        ]
-    return found
-
-
-async def _invoke(
-    policy: Policy, binding: Binding, subject: Subject, gvr: Gvr, own: Invocations, param: Json | None
-) -> list[str]:
-    """One policy with one parameter; answers what went wrong."""
+async def _invoke(invocation: Invocation, subject: Subject, own: Invocations) -> list[Problem]:
+    """Carry one out; answers what went wrong."""
+    policy, gvr, param = invocation.policy, invocation.gvr, invocation.param
     rounds = subject.review.rounds
     assert rounds is not None
+    problems: list[Problem] = []
     try:
         if not await policy.conditions.hold(subject, gvr, param):
             return []
     except Cannot as problem:
-        return [str(problem)]
-    meta = (param or {}).get("metadata") or {}
-    key = f"{policy.name}/{binding.name}/{meta.get('namespace', '')}/{meta.get('name', '')}"
-    if rounds.skips(own, key):
+        return [(policy, invocation.binding, str(problem), "Invalid")]
+    if rounds.skips(own, invocation.key):
         return []
-    problems: list[str] = []
     changed = False
     for kind, expression in policy.mutations:
         obj, _ = await subject.shown(gvr)
@@ -105,12 +119,13 @@ async def _invoke(
             continue
         try:
             made = await _mutated(policy, kind, expression, subject, gvr, obj, param)
-            changed = await subject.take(made, gvr) or changed if made is not None else changed
+            if made is not None and await subject.take(made, gvr):
+                changed = True
         except _Refused as problem:
-            problems.append(str(problem))
+            problems.append((policy, invocation.binding, str(problem), "Invalid"))
         except ApiError as error:
             raise internal(error.message) from None
-    rounds.called(own, key, changed=changed, repeatable=policy.repeatable)
+    rounds.called(own, invocation.key, changed=changed, repeatable=policy.repeatable)
     return problems
 
 
