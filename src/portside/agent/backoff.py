@@ -27,7 +27,7 @@ class Backoff:
         entry = self._entries.get(key)
         if entry is None or since - entry.updated > 2 * self.longest:
             return 0.0
-        return max(0.0, since + entry.delay - now)
+        return left(since + entry.delay, now, entry.delay)
 
     def delay(self, key: str) -> float:
         entry = self._entries.get(key)
@@ -43,6 +43,12 @@ class Backoff:
 
     def forget(self, key: str) -> None:
         self._entries.pop(key, None)
+
+
+def left(until: float, now: float, longest: float = LONGEST) -> float:
+    """Seconds until ``until``. 0 when it has passed, and when it is further off than any wait: the clock was set back."""
+    wait = until - now
+    return wait if 0 < wait <= longest + 1 else 0.0
 
 
 def go_duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from portside.agent.backoff import go_duration
+from portside.agent.backoff import go_duration, left
 from portside.agent.names import RESTART_COUNT, SPEC_HASH, pod_text
 from portside.agent.record import PodRecord, View
 from portside.agent.runtime import Container, State
@@ -181,7 +181,7 @@ class _Planner:
                 self.plan.wake(self.now + wait)
                 return
         retry = self.record.retry_at.get(name, 0.0)
-        if retry > self.now:
+        if left(retry, self.now):
             self.plan.wake(retry)
             if name in self.record.waiting:
                 self.plan.waiting[name] = self.record.waiting[name]
@@ -229,7 +229,7 @@ class _Planner:
 
     def new_sandbox(self, attempt: int, replaced: str = "") -> None:
         retry = self.record.retry_at.get("", 0.0)
-        if retry > self.now:
+        if left(retry, self.now):
             self.plan.wake(retry)
         else:
             self.plan.actions.append(StartSandbox(attempt, replaced))
