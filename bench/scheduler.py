@@ -151,6 +151,7 @@ def core(make: Callable[[int], Json], nodes: int, pods: int, pods_per_node: int 
         began = time.perf_counter()
         for body in bodies:
             info = read_pod(body)
+            info.object = {}  # a million objects would need gigabytes, and no decision looks at them again
             found = cycle.decide(info)
             if isinstance(found, Placed):
                 info.node_name = found.node
