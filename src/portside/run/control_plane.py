@@ -114,13 +114,13 @@ def _given(settings: Settings, server: ApiServer) -> dict[str, Any]:
     return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign, "mint": mint, "cluster_cidr": cidr}
 
 
-def _components(settings: Settings, server: ApiServer) -> list[asyncio.Task[None]]:
+def _components(settings: Settings, server: ApiServer, scheduling: dict[str, Any]) -> list[asyncio.Task[None]]:
     started: list[asyncio.Task[None]] = []
     client_of = _clients(server)
     for package, switch, user, agent in PARTS:
         if getattr(settings, switch) and (run := _runner(package)) is not None:
             client = client_of(user, agent)
-            more = _given(settings, server) if switch == "controllers" else scheduler_profiles(settings.home)
+            more = _given(settings, server) if switch == "controllers" else scheduling
             work = lambda run=run, client=client, more=more: run(client, SYSTEM, **more)  # noqa: E731
             started.append(asyncio.create_task(_kept(package, work), name=package))
     if settings.simulate and (run := _runner("portside.sim")) is not None:
@@ -156,6 +156,7 @@ class ControlPlane:
         """Serve and run the components. Raises PortsideError, StoreError and OSError when it can't."""
         settings = self.settings
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scheduling = scheduler_profiles(settings.home)
         advertised = settings.advertise or local_address(settings)
         first = str(ipaddress.ip_network(settings.service_cidr).network_address + 1)
         pki = ensure_pki(settings.home, [local_address(settings), advertised], service_ips=(first,))
@@ -178,7 +179,7 @@ class ControlPlane:
         write_admin(settings, pki, self.port)
         server.ready = True
         log.info("serving https://%s:%d from %s", settings.address, self.port, settings.home)
-        self._parts = _components(settings, server)
+        self._parts = _components(settings, server, scheduling)
         aggregation = Availability(server, server.aggregator)
         self._parts.append(asyncio.create_task(_kept("aggregation", aggregation.run), name="aggregation"))
         compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM, settings.history))
