@@ -16,6 +16,7 @@ from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.snapshot import Mask, Snapshot
 
+NOT_NAMED = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
 MAX_FITS = 256  # shapes whose view of the nodes is kept; each takes some ten bytes a node
 PerPod = Callable[[PodInfo, Snapshot], list[Refusal]]
 
@@ -93,20 +94,12 @@ class Cycle:
 
     def _named_nowhere(self, pod: PodInfo) -> Unplaced | None:
         """A pod limited by name (metadata.name match fields) to nodes that do not exist."""
-        if not pod.shape.node_terms:
-            return None
-        named: set[str] = set()
-        for term in pod.shape.node_terms:
-            names = term.names()
-            if names is None:
-                return None
-            named |= names
-        if named & self.snapshot.row_of.keys():
+        named = names_of(pod)
+        if named is None or named & self.snapshot.row_of.keys():
             return None
         total = len(self.snapshot.row_of)
-        reason = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
-        lead = lead_of(total, {reason: total})
-        return Unplaced(lead + tried(total, 0, total), {reason: total}, 0, (), lead)
+        lead = lead_of(total, {NOT_NAMED: total})
+        return Unplaced(lead + tried(total, 0, total), {NOT_NAMED: total}, 0, (), lead)
 
     def _refusals(self, pod: PodInfo) -> list[Refusal]:
         """What the filters that look at other pods, claims or the pod itself refuse."""
@@ -176,7 +169,7 @@ class Cycle:
                 refusals.append(found)
             if name == "NodeResourcesFit":
                 refusals += self._asked(pod, last=False)
-        return self._explain(refusals + self._asked(pod, last=True))
+        return self._explain(refusals + self._asked(pod, last=True), names_of(pod))
 
     def _asked(self, pod: PodInfo, *, last: bool) -> list[list[Refusal]]:
         """What the filters of claims refuse; those of devices come after all others."""
@@ -185,10 +178,15 @@ class Cycle:
         found = [f(pod, self.snapshot) for n, f in self.extra if (n == "DynamicResources") is last]
         return [f for f in found if f]
 
-    def _explain(self, refusals: list[list[Refusal]]) -> Unplaced:
-        """Count each node for the first filter that refused it; a filter with several reasons counts each of them."""
+    def _explain(self, refusals: list[list[Refusal]], named: set[str] | None = None) -> Unplaced:
+        """Count each node for the first filter that refused it; a filter with several reasons counts each of them. For a
+        pod limited to ``named`` nodes upstream does not even ask about the others."""
         left = self.snapshot.live.copy()
         reasons: dict[str, int] = {}
+        if named is not None:
+            left &= self.snapshot.rows_named(named)
+            if others := len(self.snapshot.row_of) - int(left.sum()):
+                reasons[NOT_NAMED] = others
         resolvable = np.zeros(self.snapshot.size, bool)
         for group in refusals:
             hit = np.zeros(self.snapshot.size, bool)
@@ -207,6 +205,19 @@ class Cycle:
         rows = tuple(np.flatnonzero(resolvable).tolist())
         lead = lead_of(total, reasons)
         return Unplaced(lead + tried(total, len(rows), total - len(rows)), reasons, len(rows), rows, lead)
+
+
+def names_of(pod: PodInfo) -> set[str] | None:
+    """The node names that required node affinity limits a pod to, None when one of its terms names none."""
+    if not pod.shape.node_terms:
+        return None
+    named: set[str] = set()
+    for term in pod.shape.node_terms:
+        names = term.names()
+        if names is None:
+            return None
+        named |= names
+    return named
 
 
 def lead_of(total: int, reasons: dict[str, int]) -> str:

@@ -134,6 +134,16 @@ def test_a_name_that_is_no_node_ends_before_the_filters() -> None:
     )
 
 
+def test_a_pod_for_one_node_by_name_is_told_of_that_node_alone() -> None:
+    cluster = Cluster(node("a", cpu="1"), node("b", taints=[{"key": "k", "value": "", "effect": "NoSchedule"}]))
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}]
+    required = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    assert cluster.why(pod("p", cpu="2", affinity=required)) == (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. "
+        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    )
+
+
 def test_no_nodes() -> None:
     assert Cluster().why(pod("p")).startswith("0/0 nodes are available: no nodes available to schedule pods")
 
