@@ -6,10 +6,13 @@ Pods of the table run a script to its end; each test reads what its own one prin
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 import pytest
 
+from tests.conftest import Cluster
 from tests.real.lab import IMAGE, Json, Lab, pod
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -470,3 +473,36 @@ def test_what_keeps_a_container_from_starting_is_told(lab: Lab) -> None:
         lab.until(lambda r=reason, w=waiting: w().get("reason") == r, f"{name}: {reason}")
         assert message in waiting()["message"], json.dumps(waiting())
         lab.delete("pods", name)
+
+
+# -- command and arguments ---------------------------------------------------------------------------------------------
+
+ENTRY = "docker.io/test/entry:1"
+
+
+@pytest.fixture(scope="module")
+def entry(real: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image with an entry point and a command of its own, made on this machine."""
+    folder = tmp_path_factory.mktemp("entry")
+    text = f"name: {ENTRY}\nentrypoint: [echo, entry]\ncommand: [default, words]\n"
+    (folder / "image.yaml").write_text(text)
+    words = ("image", "build", str(folder), "--home", str(real.home))
+    done = subprocess.run([sys.executable, "-m", "portside.cli.main", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return ENTRY
+
+
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        ({}, "entry default words\n"),
+        ({"args": ["other"]}, "entry other\n"),
+        ({"command": ["echo", "mine"]}, "mine\n"),
+        ({"command": ["echo", "mine"], "args": ["too"]}, "mine too\n"),
+    ],
+)
+def test_command_and_arguments_override_the_images(lab: Lab, entry: str, container: Json, expected: str) -> None:
+    """ "image defaults", "override args", "override command", "override both"."""
+    name = f"entry-{len(container)}-{len(expected)}"
+    lab.create("pods", pod(name, image=entry, **container))
+    assert lab.output(name) == expected
