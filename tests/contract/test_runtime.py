@@ -184,3 +184,22 @@ async def test_changes_are_announced(runtime: ContainerRuntime) -> None:
         await asyncio.sleep(0.02)
     listener.cancel()
     assert main in seen
+
+
+async def test_an_image_is_a_folder_too(runtime: ContainerRuntime, tmp_path: Path) -> None:
+    """Mounted as often as asked, taken away as often as asked; an image that is not there is refused."""
+    found = await runtime.image(BUSYBOX_IMAGE)
+    assert found is not None
+    target = tmp_path / "files"
+    for _ in range(2):
+        await runtime.mount_image(found.id, str(target))
+        assert target.is_dir()
+    for _ in range(2):
+        await runtime.unmount_image(str(target))
+    with pytest.raises(RuntimeFailure):
+        await runtime.mount_image("docker.io/portside/absent:1", str(tmp_path / "none"))
+
+
+async def test_a_runtime_says_what_it_can(runtime: ContainerRuntime) -> None:
+    """What it does not name it can't do."""
+    assert "unknown" not in (await runtime.features()).user_namespaces

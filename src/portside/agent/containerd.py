@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import ipaddress
 import json
+import logging
 import os
 import platform
 import shutil
@@ -21,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portside.agent import imagebuild
+from portside.agent.cgroups import ensure_mounted
 
+_log = logging.getLogger(__name__)
 SOCKET_LIMIT = 100  # sun_path is 108 bytes with its NUL; containerd appends ".ttrpc" to its socket's name
 CNI_BINARIES = ("/usr/lib/cni", "/opt/cni/bin")
 CLUSTER_CIDR = "10.244.0.0/16"
@@ -222,6 +225,8 @@ class Containerd:
     async def start(self, *, patience: float = 30.0) -> bool:
         """Make sure it runs and answers. True when it had to be started. Raises ContainerdError with the log's end."""
         self.prepare()
+        if ensure_mounted():
+            _log.info("control groups were not mounted here; they are now")
         if self.pid() is not None and await self._answers(5.0):
             return False
         if (stuck := self.pid()) is not None:

@@ -46,7 +46,7 @@ async def run_node(options: NodeOptions, *extras: Extra) -> None:
     Raises ContainerdError, PortsideError and OSError when the node can't start.
     """
     from portside.agent.agent import Agent
-    from portside.agent.cgroups import Cgroups, ensure_mounted
+    from portside.agent.cgroups import Cgroups
     from portside.agent.context import Settings
     from portside.agent.cri import CriRuntime
     from portside.agent.node import memory_total, own_addresses
@@ -58,8 +58,6 @@ async def run_node(options: NodeOptions, *extras: Extra) -> None:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     network = choose_network(home, options.pod_cidr, options.cluster_cidr)
     containerd = None if options.runtime else Containerd(home, network)
-    if ensure_mounted():
-        logging.getLogger("portside.agent").info("control groups were not mounted here; they are now")
     if containerd is not None:
         ensure_bridge(network)
         await containerd.start()
