@@ -253,4 +253,4 @@ def test_a_patch_is_base64_of_a_json_patch(ground: Ground) -> None:
     text = base64.b64encode(b"not a patch").decode()
     bad = ground.hook("odd", lambda r: {"allowed": True, "patchType": "JSONPatch", "patch": text}, CONFIG_MAPS)
     ground.configure("Mutating", "odd", bad)
-    assert "received invalid webhook response" in ground.refused("create", "configmap", "a")
+    assert "received undecodable patch in webhook response" in ground.refused("create", "configmap", "a")

@@ -15,6 +15,7 @@ from tests.unit.server.test_engine import CM, Caller, config
 from tests.webhook_server import Decide, WebhookServer, allow, deny, patching
 
 from portside.base.pki import ensure_pki
+from portside.server.admission import webhook_review as wire
 from portside.server.app import ApiServer
 from portside.server.bootstrap.apply import Place, bootstrap
 from portside.server.warningheaders import warning_headers
@@ -339,3 +340,22 @@ def test_many_words_of_warning_are_cut_and_control_characters_never_pass() -> No
     long = warning_headers([str(n) * 400 for n in range(10)] + ["x" * 1000])
     assert len(long) == 11 and all(len(text) <= 256 + len('299 - ""') for _, text in long[:10])
     assert len(warning_headers([f"{n:04}" * 100 for n in range(50)])) == 16
+
+
+def test_a_patch_is_looked_at_only_when_the_webhook_allows() -> None:
+    def answer(**response: Any) -> bytes:
+        review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": {"uid": "1"} | response}
+        return json.dumps(review).encode()
+
+    odd = base64.b64encode(b'{"op": "add"}').decode()
+    denied = wire.read(answer(allowed=False, patchType="JSONPatch", patch=odd), "v1", "1", mutating=True)
+    assert not denied.allowed
+    with pytest.raises(wire.BadPatch, match=r"cannot unmarshal object into Go value of type jsonpatch\.Patch"):
+        wire.operations(denied.patch)
+    with pytest.raises(wire.BadAnswer, match="illegal base64"):
+        wire.read(answer(allowed=True, patchType="JSONPatch", patch="!"), "v1", "1", mutating=True)
+    with pytest.raises(wire.BadAnswer, match=r"validating webhook may not return response\.patch"):
+        wire.read(answer(allowed=True, patch=odd), "v1", "1", mutating=False)
+    with pytest.raises(wire.BadAnswer, match=r"expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview"):
+        wire.read(b'{"apiVersion": "v1", "kind": "Pod"}', "v1", "1", mutating=True)
+    assert wire.operations(b"") == wire.operations(b"null") == []

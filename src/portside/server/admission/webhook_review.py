@@ -23,13 +23,17 @@ class BadAnswer(Exception):
     """The answer is no AdmissionReview that can be used."""
 
 
+class BadPatch(Exception):
+    """The answer's patch is no JSON patch."""
+
+
 @dataclass(slots=True)
 class Answer:
-    """``patch`` is a list of JSON patch operations, empty without one."""
+    """``patch`` is a JSON patch as it came, empty without one."""
 
     allowed: bool
     status: Json
-    patch: list[Any] = field(default_factory=list)
+    patch: bytes = b""
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
 
@@ -77,7 +81,7 @@ def _check_type(said: Json, version: str) -> None:
         raise BadAnswer(f"expected webhook response of {GROUP}/{version}, Kind=AdmissionReview, got {got}")
 
 
-def _patch(response: Json, version: str, mutating: bool) -> list[Any]:
+def _patch(response: Json, version: str, mutating: bool) -> bytes:
     patch, kind = response.get("patch") or "", response.get("patchType")
     if version == "v1" and not mutating:
         if patch:
@@ -85,23 +89,30 @@ def _patch(response: Json, version: str, mutating: bool) -> list[Any]:
         if kind is not None:
             raise BadAnswer("validating webhook may not return response.patchType")
     if not mutating:
-        return []
+        return b""
     if version == "v1" and patch and kind is None:
         raise BadAnswer("webhook returned response.patch but not response.patchType")
     if version == "v1" and not patch and kind is not None:
         raise BadAnswer("webhook returned response.patchType but not response.patch")
     if patch and kind not in ("JSONPatch", None):
         raise BadAnswer(f'webhook returned invalid response.patchType of "{kind}"')
-    if not patch:
-        return []
     try:
-        made = orjson.loads(base64.b64decode(patch, validate=True))
+        return base64.b64decode(patch, validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise BadAnswer("webhook returned a response.patch that is not base64 of a JSON patch") from None
+        raise BadAnswer("illegal base64 data in response.patch") from None
+
+
+def operations(patch: bytes) -> list[Any]:
+    """The operations of a patch. Raises BadPatch."""
+    try:
+        made = orjson.loads(patch) if patch else None
+    except orjson.JSONDecodeError:
+        raise BadPatch("invalid character in the patch") from None
     if made is None:
         return []
     if not isinstance(made, list) or not all(isinstance(op, dict) for op in made):
-        raise BadAnswer("webhook returned a response.patch that is not a list of operations")
+        kind = {dict: "object", list: "array", str: "string", bool: "bool"}.get(type(made), "number")
+        raise BadPatch(f"json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch")
     return made
 
 

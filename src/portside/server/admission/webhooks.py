@@ -46,9 +46,9 @@ async def mutate(review: Review) -> None:
         try:
             changed = await _mutate_by(hook, subject, gvr)
         except _Failed as failure:
-            if hook.ignores:
-                continue
-            raise internal(str(failure)) from None
+            if not hook.ignores:
+                raise internal(str(failure)) from None
+            changed = False
         rounds.called(own, hook.key, changed=changed, repeatable=hook.repeatable)
     rounds.end(PLUGIN, review.obj)
 
@@ -131,17 +131,22 @@ async def _mutate_by(hook: Hook, subject: Subject, gvr: Gvr) -> bool:
     answer = await _call(hook, subject, gvr, mutating=True)
     if not answer.allowed:
         raise wire.refusal(hook.name, answer.status)
-    if not answer.patch:
+    try:
+        patch = wire.operations(answer.patch)
+    except wire.BadPatch as problem:
+        text = f'failed calling webhook "{hook.name}": received undecodable patch in webhook response: {problem}'
+        raise _Failed(text) from None
+    if not patch:
         return False
     obj, _ = await subject.shown(gvr)
     if obj is None:
         raise internal(
             f'admission webhook "{hook.name}" attempted to modify the object, which is not supported for this operation'
         )
-    if len(answer.patch) > MAXIMUM_OPERATIONS:
+    if len(patch) > MAXIMUM_OPERATIONS:
         raise internal(f"the allowed maximum operations in a JSON patch is {MAXIMUM_OPERATIONS}")
     try:
-        made = apply_operations(obj, answer.patch)
+        made = apply_operations(obj, patch)
     except PatchFailure as problem:
         raise internal(str(problem)) from None
     try:
