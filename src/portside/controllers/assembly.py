@@ -58,8 +58,6 @@ ALWAYS: tuple[Controller, ...] = (
     deployment.CONTROLLER,
     replicaset.CONTROLLER,
     replicationcontroller.CONTROLLER,
-    endpointslice.CONTROLLER,
-    endpoints.CONTROLLER,
     endpointmirror.CONTROLLER,
     serviceaccount.CONTROLLER,
     namespace.CONTROLLER,
@@ -93,6 +91,8 @@ ALWAYS: tuple[Controller, ...] = (
     *bootstraptoken.CONTROLLERS,
 )
 REMEMBERING = (  # made anew for each run, as they remember what they saw
+    endpointslice.controller,
+    endpoints.controller,
     tainteviction.controller,
     podgc.controller,
     horizontalpodautoscaler.controller,

@@ -25,6 +25,7 @@ from portside.controllers.endpoint import (
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Plan, create, delete, update
 from portside.controllers.pods import PODS, is_ready
+from portside.controllers.triggertime import TriggerTimes, annotated
 
 ENDPOINTS: Resource = ("", "v1", "endpoints")
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
@@ -80,41 +81,49 @@ def _port(port: Json) -> Json:
     return {k: v for k, v in port.items() if v != ""}
 
 
-def plan(view: View, key: str, now: float) -> Plan:
-    """The Endpoints object of one service, named like it."""
-    namespace, name = split_key(key)
-    service = view.get(SERVICES, namespace, name)
-    held = view.get(ENDPOINTS, namespace, name)
-    if service is None:
-        ours = held is not None and MANAGED_BY in (held["metadata"].get("labels") or {})
-        return Plan([delete(ENDPOINTS, held)]) if ours and held is not None else NOTHING
-    if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
-        return NOTHING
-    labels = {k: v for k, v in (service["metadata"].get("labels") or {}).items() if k != HEADLESS}
-    labels[MANAGED_BY] = MANAGER
-    if is_headless(service):
-        labels[HEADLESS] = ""
-    subsets, truncated = _subsets(view, service)
-    annotations = dict((held or {"metadata": {}})["metadata"].get("annotations") or {})
-    annotations.pop(OVER_CAPACITY, None)
-    if truncated:
-        annotations[OVER_CAPACITY] = "truncated"
-    if held is None:
-        meta: Json = {"name": name, "namespace": namespace, "labels": labels}
-        if annotations:
-            meta["annotations"] = annotations
-        body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}
-        return Plan([create(ENDPOINTS, body)])
-    meta = held["metadata"]
-    same = (
-        (meta.get("labels") or {}) == labels
-        and (meta.get("annotations") or {}) == annotations
-        and _sorted(held.get("subsets") or []) == _sorted(subsets)
-    )
-    if same:
-        return NOTHING
-    meta = {**meta, "labels": labels, "annotations": annotations}
-    return Plan([update(ENDPOINTS, {**held, "metadata": meta, "subsets": subsets})])
+class EndpointsPlans:
+    """Remembers which changes the objects already tell the time of."""
+
+    def __init__(self) -> None:
+        self._times = TriggerTimes()
+
+    def plan(self, view: View, key: str, now: float) -> Plan:
+        """The Endpoints object of one service, named like it."""
+        namespace, name = split_key(key)
+        service = view.get(SERVICES, namespace, name)
+        held = view.get(ENDPOINTS, namespace, name)
+        if service is None:
+            self._times.forget(key)
+            ours = held is not None and MANAGED_BY in (held["metadata"].get("labels") or {})
+            return Plan([delete(ENDPOINTS, held)]) if ours and held is not None else NOTHING
+        if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
+            return NOTHING
+        labels = {k: v for k, v in (service["metadata"].get("labels") or {}).items() if k != HEADLESS}
+        labels[MANAGED_BY] = MANAGER
+        if is_headless(service):
+            labels[HEADLESS] = ""
+        subsets, truncated = _subsets(view, service)
+        trigger = self._times.since(service, selected_pods(view, service))
+        annotations = dict((held or {"metadata": {}})["metadata"].get("annotations") or {})
+        annotations.pop(OVER_CAPACITY, None)
+        if truncated:
+            annotations[OVER_CAPACITY] = "truncated"
+        if held is None:
+            meta: Json = {"name": name, "namespace": namespace, "labels": labels}
+            if annotations or trigger:
+                meta["annotations"] = annotated(annotations, trigger)
+            body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}
+            return Plan([create(ENDPOINTS, body)])
+        meta = held["metadata"]
+        same = (
+            (meta.get("labels") or {}) == labels
+            and (meta.get("annotations") or {}) == annotations
+            and _sorted(held.get("subsets") or []) == _sorted(subsets)
+        )
+        if same:
+            return NOTHING
+        meta = {**meta, "labels": labels, "annotations": annotated(annotations, trigger)}
+        return Plan([update(ENDPOINTS, {**held, "metadata": meta, "subsets": subsets})])
 
 
 def _sorted(subsets: list[Json]) -> list[bytes]:
@@ -126,11 +135,13 @@ def _own(view: View, obj: Json) -> Iterable[str]:
         yield f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
 
 
-CONTROLLER = Controller(
-    "endpoint-controller",
-    SERVICES,
-    plan,
-    watches={PODS: services_of, ENDPOINTS: _own},
-    relevant={PODS: relevant},
-    settle=0.02,
-)
+def controller() -> Controller:
+    """A controller with a memory of its own."""
+    return Controller(
+        "endpoint-controller",
+        SERVICES,
+        EndpointsPlans().plan,
+        watches={PODS: services_of, ENDPOINTS: _own},
+        relevant={PODS: relevant},
+        settle=0.02,
+    )

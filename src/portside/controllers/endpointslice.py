@@ -26,6 +26,7 @@ from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Draft, Plan
 from portside.controllers.pods import PODS, is_ready, is_terminating
 from portside.controllers.slices import MANAGED_BY, SERVICE_NAME, SLICES, Group, labels_for, reconcile
+from portside.controllers.triggertime import TriggerTimes
 
 MANAGER = "endpointslice-controller.k8s.io"
 ZONE = "topology.kubernetes.io/zone"
@@ -80,23 +81,31 @@ def _desired(view: View, service: Json) -> dict[Group, list[Json]]:
     return found
 
 
-def plan(view: View, key: str, now: float) -> Plan:
-    """The slices of one service; services without a selector have none of ours."""
-    namespace, name = split_key(key)
-    service = view.get(SERVICES, namespace, name)
-    if service is None or is_terminating(service):
-        return NOTHING  # garbage collection takes the slices along
-    if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
-        return NOTHING
-    existing = [
-        p
-        for p in view.by(SLICES, "controller", service["metadata"]["uid"])
-        if (p["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER and not is_terminating(p)
-    ]
-    draft = Draft()
-    labels = labels_for(service, name, MANAGER, headless=is_headless(service))
-    reconcile(draft, service, "Service", existing, _desired(view, service), labels)
-    return draft.plan()
+class EndpointSlices:
+    """Remembers which changes the slices already tell the time of."""
+
+    def __init__(self) -> None:
+        self._times = TriggerTimes()
+
+    def plan(self, view: View, key: str, now: float) -> Plan:
+        """The slices of one service; services without a selector have none of ours."""
+        namespace, name = split_key(key)
+        service = view.get(SERVICES, namespace, name)
+        if service is None or is_terminating(service):
+            self._times.forget(key)
+            return NOTHING  # garbage collection takes the slices along
+        if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
+            return NOTHING
+        existing = [
+            p
+            for p in view.by(SLICES, "controller", service["metadata"]["uid"])
+            if (p["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER and not is_terminating(p)
+        ]
+        draft = Draft()
+        labels = labels_for(service, name, MANAGER, headless=is_headless(service))
+        trigger = self._times.since(service, selected_pods(view, service))
+        reconcile(draft, service, "Service", existing, _desired(view, service), labels, trigger=trigger)
+        return draft.plan()
 
 
 def _slices(view: View, piece: Json) -> Iterable[str]:
@@ -105,12 +114,14 @@ def _slices(view: View, piece: Json) -> Iterable[str]:
         yield f"{piece['metadata']['namespace']}/{labels[SERVICE_NAME]}"
 
 
-CONTROLLER = Controller(
-    "endpoint-slice-controller",
-    SERVICES,
-    plan,
-    watches={PODS: services_of, SLICES: _slices},
-    reads=(NODES,),
-    relevant={PODS: relevant},
-    settle=0.02,
-)
+def controller() -> Controller:
+    """A controller with a memory of its own."""
+    return Controller(
+        "endpoint-slice-controller",
+        SERVICES,
+        EndpointSlices().plan,
+        watches={PODS: services_of, SLICES: _slices},
+        reads=(NODES,),
+        relevant={PODS: relevant},
+        settle=0.02,
+    )

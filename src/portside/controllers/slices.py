@@ -10,6 +10,7 @@ from portside.client.protocol import Json, Resource
 from portside.controllers.endpoint import HEADLESS
 from portside.controllers.plan import Draft, create, delete, update
 from portside.controllers.pods import owner_reference
+from portside.controllers.triggertime import annotated
 
 SLICES: Resource = ("discovery.k8s.io", "v1", "endpointslices")
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -71,8 +72,17 @@ def reconcile(
     desired: dict[Group, list[Json]],
     labels: dict[str, str],
     annotations: dict[str, str] | None = None,
+    trigger: str = "",
 ) -> None:
-    """Writes as few slices as possible: those that need no change stay, leftovers are used for new groups."""
+    """Writes as few slices as possible: those that need no change stay, leftovers are used for new groups.
+
+    ``annotations``: those of a mirror; without them a changed slice tells the ``trigger`` time instead.
+    """
+
+    def changed(piece: Json, group: Group, endpoints: list[Json]) -> Json:
+        told = annotated(piece["metadata"].get("annotations"), trigger) if annotations is None else annotations
+        return _changed(piece, group, endpoints, labels, told)
+
     spare: list[Json] = []
     fresh: list[tuple[Group, list[Json]]] = []
     for group in {group_of(p) for p in existing} - set(desired):
@@ -88,13 +98,13 @@ def reconcile(
             if not endpoints and wanted:
                 spare.append(piece)
             elif _differs(piece, endpoints, labels, annotations):
-                draft.add(update(SLICES, _changed(piece, group, endpoints, labels, annotations)))
+                draft.add(update(SLICES, changed(piece, group, endpoints)))
         fresh += [(group, endpoints) for endpoints in filled[len(pieces) :]]
     for group, endpoints in fresh:
         reused = next((p for p in spare if p.get("addressType") == group[0]), None)
         if reused is not None:
             spare.remove(reused)
-            draft.add(update(SLICES, _changed(reused, group, endpoints, labels, annotations)))
+            draft.add(update(SLICES, changed(reused, group, endpoints)))
             continue
         meta: Json = {
             "generateName": f"{owner['metadata']['name']}-",
@@ -107,7 +117,7 @@ def reconcile(
             "metadata": meta,
             "addressType": group[0],
         }
-        draft.add(create(SLICES, _changed(blank, group, endpoints, labels, annotations)))
+        draft.add(create(SLICES, changed(blank, group, endpoints)))
     draft.add(*(delete(SLICES, piece) for piece in spare))
 
 
@@ -125,9 +135,10 @@ def _text(endpoint: Json) -> bytes:
 
 
 def _changed(
-    piece: Json, group: Group, endpoints: list[Json], labels: dict[str, str], annotations: dict[str, str] | None
+    piece: Json, group: Group, endpoints: list[Json], labels: dict[str, str], annotations: dict[str, str]
 ) -> Json:
     meta = {**piece["metadata"], "labels": labels}
-    if annotations is not None:
+    meta.pop("annotations", None)
+    if annotations:
         meta["annotations"] = annotations
     return {**piece, "metadata": meta, "endpoints": endpoints, "ports": orjson.loads(group[1])}
