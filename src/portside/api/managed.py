@@ -152,7 +152,8 @@ def after_update(
 
 def typed_error(applied: Json, api_version: str, found: list[str]) -> ApiError:
     """500: the applied object is not what its schema says."""
-    meta = applied.get("metadata") or {}
+    meta = applied.get("metadata")
+    meta = meta if isinstance(meta, dict) else {}
     group, _, version = api_version.rpartition("/")
     place = f"{meta.get('namespace') or ''}/{meta.get('name') or ''}; {group}/{version}, Kind={applied.get('kind', '')}"
     text = found[0] if len(found) == 1 else "errors:\n" + "\n".join(f"  {line}" for line in found)

@@ -227,6 +227,10 @@ def _envelope(api_version: str, kind: str) -> bytes:
     return MAGIC + _block(b"\x0a", types)
 
 
+LIST_META = {"selfLink": "", "resourceVersion": "", "continue": ""}
+"""What Go writes of a list's metadata when there is nothing to say."""
+
+
 def wrap(api_version: str, kind: str, payload: bytes) -> bytes:
     """A message in the envelope in which it travels."""
     return _envelope(api_version, kind) + _block(b"\x12", payload) + _TAIL
@@ -234,6 +238,8 @@ def wrap(api_version: str, kind: str, payload: bytes) -> bytes:
 
 def encode(obj: Json) -> bytes:
     """An object, a list or a Status, enveloped. Raises ApiError 400 for a kind without a protobuf form."""
+    if obj.get("kind") == "Status" and obj.get("apiVersion") == "v1":
+        obj = obj | {"metadata": LIST_META | (obj.get("metadata") or {})}
     version, kind = obj.get("apiVersion") or "v1", obj["kind"]
     return wrap(version, kind, _compiled(message_of(version, kind))(obj))
 

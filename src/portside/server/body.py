@@ -113,6 +113,8 @@ def check_type(value: Json, kind: Kind, raw: bytes) -> None:
 def _check_custom(value: Json, kind: Kind, raw: bytes) -> None:
     """A custom resource says what it is. Another kind is refused by validation, another version here. Raises 400."""
     text = raw.decode("utf-8", "replace")
+    if any(value.get(field) is not None and not isinstance(value[field], str) for field in ("kind", "apiVersion")):
+        raise bad_request("couldn't get version/kind; json parse error: json: cannot unmarshal into Go struct field")
     if not value.get("kind") and raw:
         start = text if len(text) <= 30 else f"{text[:30]} ..."
         raise bad_request(

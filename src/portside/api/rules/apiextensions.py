@@ -17,6 +17,8 @@ from portside.api.rules.crd_schema import unrecognized_formats, validate_schema
 from portside.api.rules.crd_status import APPROVAL, approval, find, protected
 from portside.api.rules.crd_versions import columns, deprecation, selectable, subresources
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
+from portside.api.schema_tree import definition
+from portside.api.status import bad_request
 
 Json = dict[str, Any]
 Errors = list[FieldError]
@@ -24,12 +26,38 @@ SCOPES = ("Cluster", "Namespaced")
 REVIEWS = ("v1", "v1beta1")
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 IMMUTABLE = "field is immutable"
+PROPS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 # What all versions may say alike: its field, where it is then refused, and its check.
 _SHARED = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
 
 
+def typed(schema: Any) -> None:
+    """Schemas within ``items`` and ``additionalProperties``, which may be something else too, typed as all others are:
+    what they do not know goes, a wrong type is refused. Raises ApiError 400."""
+    if not isinstance(schema, dict):
+        return
+    for field in ("items", "additionalProperties"):
+        value = schema.get(field)
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, dict):
+                definition(PROPS).decode(child)
+                typed(child)
+            elif not isinstance(child, bool) and child is not None:
+                kind = "JSONSchemaPropsOrArray" if field == "items" else "JSONSchemaPropsOrBool"
+                raise bad_request(f"json: cannot unmarshal {type(child).__name__} into Go value of type v1.{kind}")
+    typed(schema.get("not"))
+    for field in ("allOf", "anyOf", "oneOf"):
+        for child in schema.get(field) or ():
+            typed(child)
+    for field in ("properties", "definitions", "patternProperties"):
+        for child in (schema.get(field) or {}).values():
+            typed(child)
+
+
 def default(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
+    for version in spec.get("versions") or ():
+        typed((version.get("schema") or {}).get("openAPIV3Schema"))
     kinds = spec.setdefault("names", {})
     if not kinds.get("singular") and kinds.get("kind"):
         kinds["singular"] = kinds["kind"].lower()
