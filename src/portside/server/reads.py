@@ -96,7 +96,7 @@ def _filter(resource: Resource, namespace: str, name: str, labels: str, fields: 
     check = None
     if rest:
         if resource.converts and not resource.asks:
-            check = lambda obj: all(t.matches(resource.to_served(dict(obj))) for t in rest)  # noqa: E731
+            check = lambda obj: all(t.matches(resource.shown(obj)) for t in rest)  # noqa: E731
         else:
             check = lambda obj: all(t.matches(obj) for t in rest)  # noqa: E731
     match = by_label.matches if by_label and not by_label.everything else None

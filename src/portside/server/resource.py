@@ -106,6 +106,10 @@ class Resource:
         raw = self.raw(obj)
         return orjson.dumps(await self.load(obj)) if raw is None else raw
 
+    def shown(self, view: Json) -> Json:
+        """A cached object's shared view in the served version; neither is to be changed."""
+        return self.to_served(dict(view))
+
     async def load(self, obj: CachedObject) -> Json:
         """``served``, also where somebody else has to convert. Raises what conversion raises."""
         return self.served(obj)

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from portside.api.meta import validate_annotations, validate_labels
 from portside.api.status import ApiError
 from portside.server.webhooks.client import CallFailure, WebhookClient
 
@@ -65,30 +66,33 @@ class Converter:
             raise _failed(f"conversion webhook for {what} failed: {error}") from None
         if not isinstance(review, dict):
             raise _failed(f"conversion webhook for {what} failed: the answer is not an object")
-        response = review.get("response")
-        if review.get("apiVersion") != version or review.get("kind") != "ConversionReview":
-            said = f"{review.get('apiVersion', '')}, Kind={review.get('kind', '')}"
-            raise _failed(f"invalid conversion review response: expected {version}, Kind=ConversionReview, got {said}")
-        if not isinstance(response, dict):
-            raise _failed(f"conversion webhook for {what} failed: no response provided")
-        if response.get("uid") != uid:
-            said = response.get("uid", "")
-            raise _failed(f'conversion webhook for {what} failed: expected response.uid="{uid}", got "{said}"')
-        result = response.get("result") or {}
-        if result.get("status") != "Success":
-            why = result.get("message") or "<unknown reason>"
-            raise _failed(f"conversion webhook for {what} failed: {why}")
-        converted = response.get("convertedObjects") or []
+        converted = self._answered(review, version, uid, what)
         if len(converted) != len(objects):
             raise _failed(f"conversion webhook for {what} returned {len(converted)} objects, expected {len(objects)}")
         return [
-            self._checked(before, after, api_version, at, what)
-            for at, (before, after) in enumerate(zip(objects, converted, strict=True))
+            self._checked(before, after, api_version, what) for before, after in zip(objects, converted, strict=True)
         ]
 
-    def _checked(self, before: Json, after: Any, api_version: str, at: int, what: str) -> Json:
+    def _answered(self, review: Json, version: str, uid: str, what: str) -> list[Any]:
+        """The objects of an answer. Raises ApiError."""
+        response, why = review.get("response"), ""
+        result = (response.get("result") or {}) if isinstance(response, dict) else {}
+        said = f"{review.get('apiVersion', '')}, Kind={review.get('kind', '')}"
+        if said != f"{version}, Kind=ConversionReview":
+            why = f"expected webhook response of {version}, Kind=ConversionReview, got {said}"
+        elif not isinstance(response, dict):
+            why = "no response provided"
+        elif response.get("uid") != uid:
+            why = f'expected response.uid="{uid}", got "{response.get("uid", "")}"'
+        elif result.get("status") != "Success":
+            why = result.get("message") or f"response.result.status was '{result.get('status', '')}', not 'Success'"
+        else:
+            return list(response.get("convertedObjects") or [])
+        raise _failed(f"conversion webhook for {what} failed: {why}")
+
+    def _checked(self, before: Json, after: Any, api_version: str, what: str) -> Json:
         """The converted object with the metadata it may have. Raises ApiError."""
-        where = f"conversion webhook for {what} returned invalid converted object at index {at}:"
+        where = f"conversion webhook for {what} returned invalid object at index 0:"
         if not isinstance(after, dict):
             raise _failed(f"{where} not an object")
         if after.get("apiVersion") != api_version:
@@ -99,17 +103,28 @@ class Converter:
             raise _failed(f"{where} {said}")
         old, new = before["metadata"], after.get("metadata")
         if not isinstance(new, dict):
-            raise _failed(f"{where} missing metadata in converted object")
-        for field in ("name", "namespace", "uid"):
-            if (new.get(field) or "") != (old.get(field) or ""):
-                raise _failed(
-                    f"conversion webhook for {what} returned invalid metadata: metadata.{field}: Invalid value: "
-                    f'"{new.get(field) or ""}": must be equal to the original value "{old.get(field) or ""}"'
-                )
+            raise _failed(
+                f"conversion webhook for {what} returned invalid metadata: missing metadata in converted object"
+            )
+        for field, name in (("name", "name"), ("namespace", "namespace"), ("uid", "UID")):
+            one, other = old.get(field) or "", new.get(field) or ""
+            if one != other:
+                said = f"must have the same {name}: {one} != {other}"
+                raise _failed(f"conversion webhook for {what} returned invalid object: {said}")
         kept = {k: v for k, v in old.items() if k not in ("labels", "annotations")}
         for field in ("labels", "annotations"):
-            if new.get(field):
-                kept[field] = new[field]
+            found = new.get(field)
+            if found and not (isinstance(found, dict) and all(isinstance(v, str) for v in found.values())):
+                raise _failed(
+                    f"conversion webhook for {what} returned invalid metadata: metadata.{field} is no map of texts"
+                )
+            if found:
+                kept[field] = found
+        errors = validate_labels(kept.get("labels"), "metadata.labels")
+        errors += validate_annotations(kept.get("annotations"), "metadata.annotations")
+        if errors:
+            told = "; ".join(map(str, errors))
+            raise _failed(f"conversion webhook for {what} returned invalid metadata: {told}")
         return after | {"metadata": kept}
 
 

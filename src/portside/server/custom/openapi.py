@@ -62,7 +62,7 @@ def _ref(name: str, v2: bool) -> Json:
 
 
 def _described(name: str, v2: bool, text: str) -> Json:
-    return {"description": text} | (_ref(name, v2) if v2 else {"allOf": [_ref(name, v2)], "default": {}})
+    return {"description": text} | (_ref(name, v2) if v2 else {"allOf": [_ref(name, v2)]})
 
 
 # --- schemas -----------------------------------------------------------------------------------------------------------
@@ -82,6 +82,8 @@ def published(kind: CustomKind, schema: Json, *, v2: bool) -> Json:
             "metadata": _described(META + "ObjectMeta", v2, META_TEXT),
         }
     made["x-kubernetes-group-version-kind"] = [{"group": kind.group, "kind": kind.kind, "version": kind.version}]
+    if kind.selectable:
+        made["x-kubernetes-selectable-fields"] = [{"fieldPath": path} for path in kind.selectable]
     return made
 
 
@@ -91,7 +93,7 @@ def _shown(schema: Json, v2: bool) -> Json:
         _for_v2(schema, made)
         if schema.get("nullable") or schema.get("x-kubernetes-preserve-unknown-fields"):
             return made
-    elif schema.get("x-kubernetes-int-or-string") and not schema.get("anyOf"):
+    elif schema.get("x-kubernetes-int-or-string") and not schema.get("anyOf") and not _said(schema.get("allOf")):
         made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
     if schema.get("properties"):
         made["properties"] = {k: _shown(v, v2) for k, v in schema["properties"].items()}
@@ -102,6 +104,11 @@ def _shown(schema: Json, v2: bool) -> Json:
     if schema.get("x-kubernetes-embedded-resource"):
         _embedded(made, v2)
     return made
+
+
+def _said(every: Any) -> bool:
+    """Whether allOf begins with the choice of integer and string."""
+    return bool(every) and every[0].get("anyOf") == [{"type": "integer"}, {"type": "string"}]
 
 
 def _for_v2(schema: Json, made: Json) -> None:

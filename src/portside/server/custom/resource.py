@@ -146,6 +146,11 @@ class CustomResource(Resource):
             return parsed
         return self.to_served(parsed)
 
+    def shown(self, view: Json) -> Json:
+        if view["apiVersion"] == self.kind.api_version and int(view["metadata"]["resourceVersion"]) > self.since:
+            return view
+        return self.to_served(orjson.loads(orjson.dumps(view)))
+
     def to_served(self, obj: Json) -> Json:
         """Pruned and defaulted by the stored version's schema, then in the served version, pruned by its schema."""
         self._refresh(obj)
