@@ -12,6 +12,8 @@ from portside.api.kinds import GPU, Kind, Sub
 Json = dict[str, Any]
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 TERMINATING_VERBS = ("delete", "deletecollection", "get", "list", "watch")
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+"""The finalizer that keeps a definition until its instances are gone."""
 SCALE = Sub("scale", "Scale", GPU, "autoscaling", "v1")
 _VERSION = re.compile(r"v([1-9]\d*)(?:(alpha|beta)([1-9]\d*))?\Z")
 

@@ -202,7 +202,7 @@ def _begin_namespace(resource: Resource, obj: Json, options: DeleteOptions, now:
 
 def _begin_definition(obj: Json, now: str) -> str:
     """A definition stays until its instances are gone, whatever the options say."""
-    from portside.api.rules.apiextensions import CLEANUP
+    from portside.api.customkind import CLEANUP
     from portside.api.rules.crd_status import set_condition
 
     meta = obj["metadata"]

@@ -24,7 +24,6 @@ Json = dict[str, Any]
 Errors = list[FieldError]
 SCOPES = ("Cluster", "Namespaced")
 REVIEWS = ("v1", "v1beta1")
-CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 IMMUTABLE = "field is immutable"
 PROPS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
 # What all versions may say alike: its field, where it is then refused, and its check.

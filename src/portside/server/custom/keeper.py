@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portside.api.rules.apiextensions import CLEANUP
+from portside.api.customkind import CLEANUP
 from portside.server.custom.table import GROUP, PLURAL, PREFIX
 from portside.server.resource import encode
 from portside.store.backend import Committed, Durability, StoreError, Write
