@@ -36,6 +36,7 @@ from portside.store.backend import Backend, StoreError
 from portside.store.compaction import keep_window
 
 log = logging.getLogger("portside.control-plane")
+AUDIT_POLICY = "audit-policy.yaml"  # in the home: a policy there is used without asking
 MASTER = ("system:masters", "system:authenticated")
 # Package with ``run(client, clock)``, the setting that switches it, and the identity and agent name it acts as.
 PARTS = (
@@ -137,6 +138,22 @@ def _runner(package: str) -> Callable[..., Awaitable[None]] | None:
         return None
 
 
+def _audited(settings: Settings, server: ApiServer) -> Callable[..., Awaitable[Any]] | None:
+    """The handler that writes down what the audit policy asks for; None without a policy. Raises PortsideError."""
+    path = settings.audit_policy or settings.home / AUDIT_POLICY
+    if settings.audit_policy is None and not path.exists():
+        return None
+    from portside.server.audit import AuditLog, audited, read_policy
+
+    try:
+        policy = read_policy(path.read_text(), str(path))
+    except OSError as problem:
+        raise PortsideError(f"the audit policy {path} can't be read", why=str(problem)) from problem
+    logs = settings.home / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    return audited(server.handler, AuditLog(policy, logs / "audit.log"), SYSTEM)
+
+
 class ControlPlane:
     """A control plane on the running loop. ``start`` it, ask ``client_of`` for in-process clients, ``stop`` it."""
 
@@ -173,7 +190,11 @@ class ControlPlane:
             metrics=not settings.simulate,
         )
         await bootstrap(server, place, pki)
-        listener = Listener(server.handler, fast=server.fast, report=lambda e: log.error("connection failed: %r", e))
+        report = lambda e: log.error("connection failed: %r", e)  # noqa: E731
+        if (handler := _audited(settings, server)) is not None:
+            listener = Listener(handler, report=report)
+        else:
+            listener = Listener(server.handler, fast=server.fast, report=report)
         self._listener = listener
         await listener.listen(settings.address, self.port, tls_context(pki))
         write_admin(settings, pki, self.port)

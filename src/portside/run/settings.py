@@ -30,6 +30,7 @@ class Settings:
     scheduler: bool = True
     verbose: bool = False
     history: float = KEEP_SECONDS
+    audit_policy: Path | None = None
 
 
 def parse(arguments: list[str] | None = None) -> Settings:
@@ -46,6 +47,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
     parser.add_argument("--no-controllers", action="store_true")
     parser.add_argument("--no-scheduler", action="store_true")
     parser.add_argument("--history", type=float, default=KEEP_SECONDS, metavar="SECONDS", help="window of history kept")
+    parser.add_argument("--audit-policy", type=Path, help="policy file: what is written to HOME/logs/audit.log")
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args(arguments)
     return Settings(
@@ -61,6 +63,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         not given.no_scheduler,
         given.verbose,
         given.history,
+        given.audit_policy,
     )
 
 

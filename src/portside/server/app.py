@@ -205,6 +205,8 @@ class ApiServer(Hosting):
             request.authenticated = True
         attributes = attributes_of(history.asked(request) or request)
         passed = self.gate.pass_gate(attributes, request.headers)
+        if passed.user is not request.user:
+            request.impersonator = request.user
         request.user = passed.user
         request.attributes = passed
         return passed

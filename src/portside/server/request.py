@@ -67,6 +67,7 @@ class Request:
     remote: str = ""
     too_large: bool = False
     user: User = ANONYMOUS
+    impersonator: User | None = None  # who acts as ``user``
     authenticated: bool = False
     warnings: list[str] = field(default_factory=list)
     attributes: Any = None  # set once the request has passed the gate

@@ -64,6 +64,7 @@ def context_of(server: ApiServer, attributes: Attributes, dry_run: bool) -> Cont
         dry_run=dry_run,
         namespace=attributes.namespace,
         subresource=attributes.subresource,
+        space=lambda: server.live.of("namespaces").get(attributes.namespace),
     )
 
 

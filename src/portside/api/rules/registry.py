@@ -21,7 +21,7 @@ Errors = list[FieldError]
 @dataclass(slots=True)
 class Context:
     """The request's facts that rules may read. ``now`` is RFC 3339 in whole seconds; ``warnings`` are told whatever
-    becomes of the request."""
+    becomes of the request; ``space`` finds the object of the namespace, None when it is not there."""
 
     now: str = ""
     user: str = ""
@@ -29,6 +29,7 @@ class Context:
     namespace: str = ""
     subresource: str = ""
     warnings: list[str] = field(default_factory=list)
+    space: Callable[[], Json | None] = dict
 
 
 def _nothing(obj: Json) -> None:

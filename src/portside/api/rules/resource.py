@@ -18,6 +18,7 @@ Json = dict[str, Any]
 Errors = list[FieldError]
 GROUP = "resource.k8s.io"
 MOST_RULE_CONDITIONS = 8
+ADMIN_LABEL = "resource.kubernetes.io/admin-access"
 # Fields of features that upstream leaves switched off: dropped without a word.
 _OFF_REQUEST = ("derivedAttributes",)
 _OFF_SLICE = ("partitionTypeAttribute", "skipNodeOperations")
@@ -129,14 +130,29 @@ def _time_taint(obj: Json, ctx: Context) -> None:
     obj["spec"]["taint"].setdefault("timeAdded", ctx.now)
 
 
+def _administrators(spec: Json, ctx: Context) -> Errors:
+    """Access for administration is for namespaces whose label says so."""
+    requests = (spec.get("devices") or {}).get("requests") or ()
+    asks = next((i for i, r in enumerate(requests) if (r.get("exactly") or {}).get("adminAccess")), None)
+    if asks is None:
+        return []
+    labels = ((ctx.space() or {}).get("metadata") or {}).get("labels") or {}
+    if labels.get(ADMIN_LABEL) == "true":
+        return []
+    text = f"admin access to devices requires the `{ADMIN_LABEL}: true` label on the containing namespace"
+    return [forbidden_field(f"spec.devices.requests[{asks}].adminAccess", text)]
+
+
 def validate_claim(obj: Json, ctx: Context) -> Errors:
-    return device_claim.validate(obj.get("spec") or {}, "spec")
+    spec = obj.get("spec") or {}
+    return _administrators(spec, ctx) + device_claim.validate(spec, "spec")
 
 
 def validate_template(obj: Json, ctx: Context) -> Errors:
     spec = obj.get("spec") or {}
     meta = spec.get("metadata") or {}
-    errors = validate_annotations(meta.get("annotations"), "spec.metadata.annotations")
+    errors = _administrators(spec.get("spec") or {}, ctx)
+    errors += validate_annotations(meta.get("annotations"), "spec.metadata.annotations")
     errors += validate_labels(meta.get("labels"), "spec.metadata.labels")
     others = (f for f in meta if f not in ("annotations", "labels") and meta[f])
     errors += [forbidden_field(f"spec.metadata.{f}", "cannot be set") for f in others]

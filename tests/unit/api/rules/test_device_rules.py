@@ -46,6 +46,18 @@ def _status(claim: Json, status: Json) -> tuple[Json, list[str]]:
     return new, [str(e) for e in rules.before_sub_update("status", new, copy.deepcopy(claim), CTX)]
 
 
+def test_administration_is_for_namespaces_that_are_labelled_for_it() -> None:
+    exactly = {"deviceClassName": "gpu.example", "adminAccess": True}
+    spec = {"devices": {"requests": [REQUEST, {"name": "r1", "exactly": exactly}]}}
+    rules = rules_for("resource.k8s.io", "v1", "ResourceClaim")
+    claim = {"metadata": {"name": "x", "namespace": "n"}, "spec": spec}
+    rules.default(claim)
+    refused = rules.before_create(copy.deepcopy(claim), Context(space=lambda: {"metadata": {}}))
+    assert [e.field for e in refused] == ["spec.devices.requests[1].adminAccess"]
+    labelled = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
+    assert rules.before_create(claim, Context(space=lambda: labelled)) == []
+
+
 def test_a_request_is_for_one_device_unless_it_says_more() -> None:
     claim, errors = _create("ResourceClaim", {"devices": {"requests": [REQUEST]}})
     assert errors == []

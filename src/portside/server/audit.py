@@ -1,0 +1,246 @@
+"""The audit log: who asked for what and how it was answered, as a policy file says, one audit.k8s.io/v1 Event per line.
+
+The policy is read once, at start. The first rule that fits a request decides; without one nothing is written. Events are
+written when an answer is complete, or has begun for a stream.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portside.base.clock import Clock
+from portside.base.errors import PortsideError
+from portside.server.attributes import Attributes, User
+from portside.server.request import Request, Response
+from portside.server.routes import attributes_of
+
+Json = dict[str, Any]
+Handler = Callable[[Request], Awaitable[Response]]
+LEVELS = ("None", "Metadata", "Request", "RequestResponse")
+MOST_BYTES = 100 << 20  # of the log; then it is set aside, one old file is kept
+MOST_BODY = 256 << 10  # a larger body is left out of the event
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a policy. Empty lists fit everything; ``resources`` and ``paths`` exclude each other."""
+
+    level: str
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    resources: tuple[Json, ...] = ()
+    paths: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
+
+    def fits(self, attributes: Attributes) -> bool:
+        user = attributes.user
+        if self.users and user.name not in self.users:
+            return False
+        if self.groups and not any(g in self.groups for g in user.groups):
+            return False
+        if self.verbs and attributes.verb not in self.verbs:
+            return False
+        if attributes.is_resource:
+            if self.namespaces and attributes.namespace not in self.namespaces:
+                return False
+            return any(_resource_fits(r, attributes) for r in self.resources) if self.resources else not self.paths
+        if self.resources or self.namespaces:
+            return False
+        return not self.paths or any(_path_fits(p, attributes.path) for p in self.paths)
+
+
+def _resource_fits(wanted: Json, attributes: Attributes) -> bool:
+    if (wanted.get("group") or "") != attributes.group:
+        return False
+    if (names := wanted.get("resourceNames")) and attributes.name not in names:
+        return False
+    listed = wanted.get("resources")
+    if not listed:
+        return True
+    whole = f"{attributes.resource}/{attributes.subresource}" if attributes.subresource else attributes.resource
+    for pattern in listed:
+        kind, slash, sub = pattern.partition("/")
+        if pattern in ("*", whole):
+            return True
+        if slash and sub == "*" and kind == attributes.resource:
+            return True
+        if slash and kind == "*" and sub == attributes.subresource:
+            return True
+    return False
+
+
+def _path_fits(pattern: str, path: str) -> bool:
+    return path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    rules: tuple[Rule, ...] = ()
+    omit: tuple[str, ...] = ()
+
+    def of(self, attributes: Attributes) -> Rule | None:
+        """The rule that decides; None when nothing is to be written."""
+        rule = next((r for r in self.rules if r.fits(attributes)), None)
+        return None if rule is None or rule.level == "None" else rule
+
+
+def read_policy(text: str, where: str) -> Policy:
+    """The policy of a file. Raises PortsideError naming the rule that can't be used."""
+    import yaml
+
+    todo = "write a policy of audit.k8s.io/v1, kind Policy, with a list of rules"
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise PortsideError(f"the audit policy {where} can't be read", why=str(problem), todo=todo) from problem
+    if not isinstance(found, dict) or found.get("kind") != "Policy" or not found.get("rules"):
+        raise PortsideError(f"the audit policy {where} is none", why="it has no kind Policy or no rules", todo=todo)
+    rules = [_rule(rule, f"{where}: rules[{i}]") for i, rule in enumerate(found["rules"])]
+    return Policy(tuple(rules), tuple(found.get("omitStages") or ()))
+
+
+def _rule(rule: Json, where: str) -> Rule:
+    level = rule.get("level")
+    if level not in LEVELS:
+        raise PortsideError(f"{where}.level is {level!r}", todo=f"use one of {', '.join(LEVELS)}")
+    if rule.get("resources") and rule.get("nonResourceURLs"):
+        raise PortsideError(f"{where} has resources and nonResourceURLs", todo="make two rules of it")
+    lists = {
+        "users": "users",
+        "groups": "userGroups",
+        "verbs": "verbs",
+        "namespaces": "namespaces",
+        "resources": "resources",
+        "paths": "nonResourceURLs",
+        "omit": "omitStages",
+    }
+    return Rule(level, **{ours: tuple(rule.get(theirs) or ()) for ours, theirs in lists.items()})
+
+
+def _user(user: User) -> Json:
+    shown: Json = {"username": user.name, "groups": list(user.groups)}
+    if user.uid:
+        shown["uid"] = user.uid
+    if user.extra:
+        shown["extra"] = {k: list(v) for k, v in user.extra.items()}
+    return shown
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _document(raw: bytes) -> Any:
+    if not raw or len(raw) > MOST_BODY:
+        return None
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+
+
+@dataclass(slots=True)
+class AuditLog:
+    """Writes events of what ``policy`` asks for to ``path``, appended line by line."""
+
+    policy: Policy
+    path: Path
+    _descriptor: int = -1
+    _size: int = 0
+
+    def event(self, rule: Rule, stage: str, request: Request, attributes: Attributes, at: float, began: float) -> Json:
+        """What every stage says."""
+        verb = attributes.verb
+        made: Json = {
+            "kind": "Event",
+            "apiVersion": "audit.k8s.io/v1",
+            "level": rule.level,
+            "auditID": request.header("audit-id") or str(uuid.uuid4()),
+            "stage": stage,
+            "requestURI": request.path + (f"?{request.query}" if request.query else ""),
+            "verb": verb,
+            "user": _user(request.impersonator or request.user),
+        }
+        if request.impersonator is not None:
+            made["impersonatedUser"] = _user(request.user)
+        if request.remote:
+            made["sourceIPs"] = [request.remote]
+        if agent := request.header("user-agent"):
+            made["userAgent"] = agent
+        if attributes.is_resource:
+            facts = {
+                "resource": attributes.resource,
+                "namespace": attributes.namespace,
+                "name": attributes.name,
+                "apiGroup": attributes.group,
+                "apiVersion": attributes.version,
+                "subresource": attributes.subresource,
+            }
+            made["objectRef"] = {k: v for k, v in facts.items() if v}
+        made["requestReceivedTimestamp"], made["stageTimestamp"] = _time(began), _time(at)
+        return made
+
+    def answered(self, request: Request, response: Response, began: float, at: float) -> None:
+        """The last stage; of a stream the one that says it has begun."""
+        attributes = request.attributes or attributes_of(request)
+        rule = self.policy.of(attributes)
+        streamed = response.stream is not None or response.upgrade is not None
+        stage = "ResponseStarted" if streamed else "ResponseComplete"
+        if rule is None or not self._wanted(rule, stage):
+            return
+        made = self.event(rule, stage, request, attributes, at, began)
+        status = {"metadata": {}, "code": response.code}
+        answer = None if streamed else _document(response.body)
+        if response.code >= 400 and isinstance(answer, dict) and answer.get("kind") == "Status":
+            status |= {k: answer[k] for k in ("status", "message", "reason") if k in answer}
+        made["responseStatus"] = status
+        if rule.level in ("Request", "RequestResponse") and (asked := _document(request.body)) is not None:
+            made["requestObject"] = asked
+        if rule.level == "RequestResponse" and answer is not None:
+            made["responseObject"] = answer
+        made["annotations"] = {"authorization.k8s.io/decision": "forbid" if response.code == 403 else "allow"}
+        self._write(made)
+
+    def _wanted(self, rule: Rule, stage: str) -> bool:
+        return stage not in rule.omit and stage not in self.policy.omit
+
+    def _write(self, event: Json) -> None:
+        line = orjson.dumps(event) + b"\n"
+        if self._descriptor < 0 or self._size + len(line) > MOST_BYTES:
+            self._open()
+        self._size += os.write(self._descriptor, line)
+
+    def _open(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self.path.replace(self.path.with_name(self.path.name + ".1"))
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._descriptor = os.open(self.path, flags, 0o600)
+        self._size = os.fstat(self._descriptor).st_size
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def audited(handler: Handler, log: AuditLog, clock: Clock) -> Handler:
+    """The handler with its answers written down."""
+
+    async def answer(request: Request) -> Response:
+        began = clock.now()
+        response = await handler(request)
+        log.answered(request, response, began, clock.now())
+        return response
+
+    return answer
