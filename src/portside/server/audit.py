@@ -173,6 +173,8 @@ class AuditLog:
         }
         if request.impersonator is not None:
             made["impersonatedUser"] = _user(request.user)
+        elif name := request.header("impersonate-user"):  # refused before it became the request's user
+            made["impersonatedUser"] = {"username": name, "groups": request.header("impersonate-group").split()}
         if request.remote:
             made["sourceIPs"] = [request.remote]
         if agent := request.header("user-agent"):

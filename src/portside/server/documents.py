@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 # label of kubernetes_build_info -> field of /version
 BUILD_FACTS = (("major", "major"), ("minor", "minor"), ("git_version", "gitVersion"), ("platform", "platform"))
+CACHED = ("Cache-Control", "public, max-age=3600")
 HEALTH = ("healthz", "livez", "readyz")
 
 
@@ -157,10 +158,11 @@ class Documents:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         }
-        return Response(200, orjson.dumps(body))
+        return Response(200, orjson.dumps(body), headers=[CACHED])
 
     def _keys(self) -> Response:
-        return Response(200, orjson.dumps(self._server.authenticator.signer.jwks()), "application/jwk-set+json")
+        keys = orjson.dumps(self._server.authenticator.signer.jwks())
+        return Response(200, keys, "application/jwk-set+json", [CACHED])
 
     def _metrics(self) -> bytes:
         import resource as usage

@@ -73,6 +73,18 @@ def test_an_event_says_who_asked_for_what_and_how_it_was_answered(tmp_path: Path
     assert event["stageTimestamp"] == "2027-01-15T08:00:00.500000Z"
 
 
+def test_a_refused_impersonation_names_both(tmp_path: Path) -> None:
+    log = AuditLog(read_policy(POLICY, "policy"), tmp_path / "audit.log")
+    headers = {"impersonate-user": "root", "impersonate-group": "a\nb"}
+    request = Request("GET", "/api/v1/namespaces/default/pods/a", headers=headers)
+    request.user = JANE
+    log.answered(request, Response(403, b"{}"), 0.0, 0.0)
+    log.close()
+    event = json.loads((tmp_path / "audit.log").read_text())
+    assert event["user"]["username"] == "jane"
+    assert event["impersonatedUser"] == {"username": "root", "groups": ["a", "b"]}
+
+
 def test_a_full_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portside.server.audit.MOST_BYTES", 1000)
     log = AuditLog(read_policy(POLICY, "policy"), tmp_path / "audit.log")

@@ -47,6 +47,7 @@ class Aggregator:
         self._pki = pki
         self.remote: dict[tuple[str, str], Remote] = {}
         self._metrics: Metrics | None = None
+        self._roots_made: list[tuple[bytes, Any, bytes, str]] = []  # of /apis, in its two forms
         self.changed: list[Any] = []  # called after each change of an APIService
 
     def start(self) -> None:
@@ -185,20 +186,34 @@ class Aggregator:
         answer = await self._server.documents.answer(plain)
         if answer.code != 200 or not answer.content_type.startswith("application/json"):
             return answer
-        body = orjson.loads(answer.body)
-        if "groups" in body:
-            others = {g: self._group(g, versions) for g, versions in groups.items()}
-            body["groups"] = self._merged(body["groups"], lambda e: e["name"], others)
-            answer.body = orjson.dumps(body)
+        answer.body, etag = self._root(answer.body, groups)
+        if not etag:
             return answer
-        entries = {g: self._aggregated(g, versions) for g, versions in groups.items()}
-        body["items"] = self._merged(body["items"], lambda e: e["metadata"].get("name", ""), entries)
-        answer.body = orjson.dumps(body)
-        etag = '"' + hashlib.sha512(answer.body).hexdigest().upper() + '"'
         answer.headers = [(k, etag if k == "ETag" else v) for k, v in answer.headers]
         if request.header("if-none-match") == etag:
             return Response(304, b"", answer.content_type, answer.headers)
         return answer
+
+    def _root(self, own: bytes, groups: dict[str, list[Remote]]) -> tuple[bytes, str]:
+        """Our document with the other servers' groups, and its ETag when it is the aggregated one. Kept while nothing
+        changes, as every kubectl asks."""
+        state = tuple((gv, r.available, id(r.discovery), id(r.obj)) for gv, r in self.remote.items())
+        for held_own, held_state, made, etag in self._roots_made:
+            if held_state == state and held_own == own:
+                return made, etag
+        body = orjson.loads(own)
+        if "groups" in body:
+            others = {g: self._group(g, versions) for g, versions in groups.items()}
+            body["groups"] = self._merged(body["groups"], lambda e: e["name"], others)
+            made, etag = orjson.dumps(body), ""
+        else:
+            entries = {g: self._aggregated(g, versions) for g, versions in groups.items()}
+            body["items"] = self._merged(body["items"], lambda e: e["metadata"].get("name", ""), entries)
+            made = orjson.dumps(body)
+            etag = '"' + hashlib.sha512(made).hexdigest().upper() + '"'
+        current = [kept for kept in self._roots_made if kept[1] == state]
+        self._roots_made = [*current[-1:], (own, state, made, etag)]
+        return made, etag
 
     def _aggregated(self, group: str, versions: list[Remote]) -> Json:
         entries = []

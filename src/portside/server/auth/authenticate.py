@@ -61,7 +61,7 @@ class Authenticator:
 
     def __init__(self, pki: Pki, live: Live, clock: Clock) -> None:
         self.signer = TokenSigner(load_key(pki.service_account_key))
-        self.audiences = (self.signer.issuer,)
+        self.audiences: tuple[str, ...] = (self.signer.issuer,)
         self._authorities = (load_certificate(pki.ca), load_certificate(pki.certificate("front-proxy-ca")))
         self._live = live
         self._clock = clock
@@ -92,17 +92,25 @@ class Authenticator:
 
     def review(self, token: str, audiences: tuple[str, ...]) -> tuple[User, tuple[str, ...]]:
         """The token's identity and those of ``audiences`` (the API's own when empty) it is meant for. Raises TokenError."""
-        entry = self._token(token)
-        wanted = audiences or self.audiences
-        common = tuple(a for a in wanted if a in entry.audiences)
+        if bootstrap_token.secret_name(token):
+            user, meant = self._bootstrap(token), self.audiences
+            if user is None:
+                raise TokenError("the bootstrap token does not hold")
+        else:
+            entry = self._token(token)
+            user, meant = entry.user, entry.audiences
+        common = tuple(a for a in audiences or self.audiences if a in meant)
         if not common:
             raise TokenError("token audiences do not match")
-        return entry.user, common
+        return user, common
+
+    def _bootstrap(self, token: str) -> User | None:
+        held = self._live.of("secrets").get(bootstrap_token.secret_name(token), bootstrap_token.SPACE)
+        return bootstrap_token.identity(token, held, self._clock.now())
 
     def _bearer(self, token: str) -> User:
-        if name := bootstrap_token.secret_name(token):
-            held = self._live.of("secrets").get(name, bootstrap_token.SPACE)
-            if (user := bootstrap_token.identity(token, held, self._clock.now())) is None:
+        if bootstrap_token.secret_name(token):
+            if (user := self._bootstrap(token)) is None:
                 raise unauthorized()
             return user
         entry = self._tokens.get(token)
