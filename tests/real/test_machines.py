@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,6 +202,27 @@ def test_a_machine_restarts_its_node_with_up(three: list[Machine], town: Town) -
     assert town.sh("box-2", "echo alive").strip() == "alive"
 
 
+def test_certificates_are_renewed_by_the_node_itself(three: list[Machine], town: Town) -> None:
+    """As near their end: the same requests, approved for the node's own identity."""
+    home = three[2].home
+    files = [home / "pki" / name for name in ("node-worker-2.crt", "node-worker-2-server.crt")]
+    before = [file.read_bytes() for file in files]
+    code = (
+        "import asyncio, time; from pathlib import Path; from portside.run.home import Home;"
+        "from portside.run.membership import renew; from portside.client.http import kubeconfig_client;"
+        f"home = Home(Path({str(home)!r}));"
+        "client = lambda: kubeconfig_client(str(home.root / 'node-worker-2.kubeconfig'));"
+        "renewed = lambda later: asyncio.run(renew(home, client(), time.time() + later * 86400));"
+        "print(renewed(1), renewed(300))"
+    )
+    done = three[2].run(sys.executable, "-c", code)
+    assert done.stdout == "False True\n", done.stderr
+    assert all(file.read_bytes() != was for file, was in zip(files, before, strict=True))
+    three[2].portside("down", "--keep-pods")
+    three[2].portside("up")
+    assert town.sh("box-2", "echo alive").strip() == "alive"
+
+
 def test_drain_empties_a_node_and_remove_leaves_nothing_on_either_side(three: list[Machine], town: Town) -> None:
     first = three[0]
     refused = first.portside("node", "drain", "worker-1", check=False)
@@ -230,7 +252,8 @@ def test_two_clusters_share_a_machine_and_one_ends_without_the_other(three: list
     first, second = three[2], Machine(three[2].space, three[2].address, "", tools)
     third = Machine(three[2].space, three[2].address, "", tools)
     try:
-        second.portside("up")
+        second.portside("up", "--listen", second.address)
+        assert f"https://{second.address}:" in second.kubeconfig.read_text()
         ours = Town(second, "default")
         ours.apply(web("here"), service("here", {"app": "here"}))
         ours.ready("here")

@@ -59,6 +59,12 @@ def node_name(home: Home) -> str:
     return str(facts["node"])
 
 
+def _own_api(home: Home) -> str:
+    """Where the API of this machine listens, as its own processes reach it."""
+    listen = str(home.cluster().get("listen") or "")
+    return "127.0.0.1" if listen in ("", "0.0.0.0") else listen
+
+
 def identity(home: Home, name: str) -> Path:
     """A kubeconfig for a client certificate of the home. Raises OSError, ValueError before the control plane's set-up."""
     pki = Pki(home.root / "pki")
@@ -66,7 +72,7 @@ def identity(home: Home, name: str) -> Path:
     path = home.root / f"{name}.kubeconfig"
     write_kubeconfig(
         path,
-        server=f"https://127.0.0.1:{port}",
+        server=f"https://{_own_api(home)}:{port}",
         ca=pki.ca.read_bytes(),
         certificate=pki.certificate(name).read_bytes(),
         key=pki.key(name).read_bytes(),
