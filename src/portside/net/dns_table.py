@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from portside.net.dns_message import (
@@ -22,12 +23,21 @@ from portside.net.dns_message import (
     pointer,
     service,
 )
-from portside.net.services import group_slices
+from portside.net.services import group_slices, version
 
 Json = dict[str, Any]
 
 REVERSE = ".in-addr.arpa"
 TTL = 5  # seconds; short, because Services and pods come and go
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The records of one Service, the names above them, and the state of the objects they were made from."""
+
+    state: tuple[int, ...]
+    records: dict[str, list[Answer]]
+    inner: set[str]
 
 
 class NameTable:
@@ -38,32 +48,48 @@ class NameTable:
         self.zone = zone
         self.ranges = [ipaddress.ip_network(r) for r in ranges]
         self.records: dict[str, list[Answer]] = {}
+        self._known: dict[tuple[str, str], _Names] = {}
         self.inner: set[str] = set()  # names that exist only because something lies below them
 
     def build(self, services: Iterable[Json], slices: Iterable[Json]) -> None:
-        """Replace the table by what these objects say."""
-        found: dict[str, list[Answer]] = defaultdict(list)
-        found[f"dns-version.{self.zone}"] = []
+        """Replace the table by what these objects say. A Service whose objects are the same is not worked out again."""
+        found: dict[str, list[Answer]] = {f"dns-version.{self.zone}": []}
+        inner = {self.zone}
         grouped = group_slices(slices)
+        known: dict[tuple[str, str], _Names] = {}
         for item in services:
-            meta, spec = item["metadata"], item["spec"]
-            base = f"{meta['name']}.{meta['namespace']}.svc.{self.zone}"
-            if spec.get("type") == "ExternalName":
-                if spec.get("externalName"):
-                    found[base].append(alias(base, spec["externalName"].rstrip(".").lower(), TTL))
-                continue
-            ips = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None"]
-            if ips:
-                self._service(found, base, spec, ips)
-            else:
-                publish = bool(spec.get("publishNotReadyAddresses"))
-                self._headless(found, base, grouped.get((meta["namespace"], meta["name"]), []), publish)
-        self.records = dict(found)
-        self.inner = {self.zone}
+            key = (item["metadata"]["namespace"], item["metadata"]["name"])
+            own = grouped.get(key, [])
+            state = tuple(version(o) for o in (item, *own))
+            held = self._known.get(key)
+            if held is None or held.state != state:
+                held = self._names(state, item, own)
+            known[key] = held
+            inner |= held.inner
+            for name, answers in held.records.items():
+                present = found.get(name)
+                found[name] = answers if present is None else [*present, *answers]
+        self._known, self.records, self.inner = known, found, inner
+
+    def _names(self, state: tuple[int, ...], item: Json, slices: list[Json]) -> _Names:
+        """The names of one Service."""
+        found: dict[str, list[Answer]] = defaultdict(list)
+        meta, spec = item["metadata"], item["spec"]
+        base = f"{meta['name']}.{meta['namespace']}.svc.{self.zone}"
+        ips = [ip for ip in spec.get("clusterIPs") or [spec.get("clusterIP")] if ip and ip != "None"]
+        if spec.get("type") == "ExternalName":
+            if spec.get("externalName"):
+                found[base].append(alias(base, spec["externalName"].rstrip(".").lower(), TTL))
+        elif ips:
+            self._service(found, base, spec, ips)
+        else:
+            self._headless(found, base, slices, bool(spec.get("publishNotReadyAddresses")))
+        inner = set()
         for name in found:
             while "." in name and name != self.zone:
                 name = name.split(".", 1)[1]
-                self.inner.add(name)
+                inner.add(name)
+        return _Names(state, dict(found), inner)
 
     def _service(self, found: dict[str, list[Answer]], base: str, spec: Json, ips: list[str]) -> None:
         for ip in ips:

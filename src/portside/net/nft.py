@@ -50,15 +50,25 @@ FIXED_SETS = {"cluster-ips": "type ipv4_addr"}
 CALLERS = ("fw-", "ext", "svc", "all", "hp-", "np-", "ep-")  # chains in the order in which they may be deleted
 
 
-def render(
-    ports: Iterable[ServicePort], published: Iterable[HostPort], cluster_cidr: str, policies: PolicyRules | None = None
-) -> Table:
-    """The table's changing part for these service ports, host ports and policies."""
+def render_service(ports: Iterable[ServicePort], cluster_cidr: str) -> Table:
+    """The part of the table that one Service makes."""
     table = Table(maps={name: {} for name in MAPS}, members={name: set() for name in FIXED_SETS})
-    addresses = table.members["cluster-ips"]
     for port in ports:
-        addresses.update(port.cluster_ips)
+        table.members["cluster-ips"].update(port.cluster_ips)
         _render_port(table, port, cluster_cidr)
+    return table
+
+
+def combine(parts: Iterable[Table], published: Iterable[HostPort], policies: PolicyRules | None = None) -> Table:
+    """The table's changing part: those of the Services, host ports and policies together."""
+    table = Table(maps={name: {} for name in MAPS}, members={name: set() for name in FIXED_SETS})
+    for part in parts:
+        table.chains.update(part.chains)
+        table.sets.update(part.sets)
+        for name, elements in part.maps.items():
+            if elements:
+                table.maps[name].update(elements)
+        table.members["cluster-ips"] |= part.members["cluster-ips"]
     by_port: dict[tuple[str, int], list[HostPort]] = {}
     for entry in published:
         by_port.setdefault((entry.protocol, entry.port), []).append(entry)

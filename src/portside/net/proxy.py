@@ -8,6 +8,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from portside.client.protocol import Client, Json, Resource
@@ -16,9 +17,9 @@ from portside.net.dns_server import DnsServer, resolvers
 from portside.net.dns_table import NameTable
 from portside.net.health import HealthServers, health_ports
 from portside.net.mirror import Mirror
-from portside.net.nft import NodeNetwork, Table, render, script
+from portside.net.nft import NodeNetwork, Table, combine, render_service, script
 from portside.net.policy import PolicyRules, render_policies, survey
-from portside.net.services import HostPort, ServicePort, group_slices, host_ports, ports_of
+from portside.net.services import HostPort, ServicePort, group_slices, host_ports, ports_of, version
 
 log = logging.getLogger("portside.net")
 
@@ -50,6 +51,15 @@ def forget_flows(flows: Iterable[conntrack.Flow]) -> None:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             command = ["conntrack", "-D", "-f", "ipv4", "-p", "udp", *words]
             subprocess.run(command, capture_output=True, timeout=NFT_TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """What a Service makes, and the state of the objects it was made from."""
+
+    state: tuple[int, ...]
+    ports: list[ServicePort]
+    table: Table
 
 
 class ServiceProxy:
@@ -86,7 +96,7 @@ class ServiceProxy:
         self.ports: list[ServicePort] = []
         self.published: list[HostPort] = []
         self.seconds_of_last_apply = 0.0
-        self._known: dict[tuple[str, str], tuple[tuple[int, ...], list[ServicePort]]] = {}
+        self._known: dict[tuple[str, str], _Rendered] = {}
         self._expected: dict[tuple[str, str], tuple[Json, float]] = {}
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -147,21 +157,22 @@ class ServiceProxy:
                 await asyncio.sleep(RETRY)
                 self.changed.set()
 
-    def service_ports(self) -> list[ServicePort]:
-        """All service ports of the cluster; those of a Service whose objects are the same are not worked out again."""
+    def _services(self) -> list[_Rendered]:
+        """What each Service makes; one whose objects are the same is not worked out again."""
         grouped = group_slices(self.slices.objects.values())
         own = self.nodes.objects.get(("", self.node)) or {"metadata": {}}
         zone = (own["metadata"].get("labels") or {}).get(ZONE) or ""
-        known: dict[tuple[str, str], tuple[tuple[int, ...], list[ServicePort]]] = {}
-        found: list[ServicePort] = []
-        for key, service in sorted(self.services.objects.items()):
+        known: dict[tuple[str, str], _Rendered] = {}
+        for key, service in self.services.objects.items():
             slices = grouped.get(key, [])
-            state = (hash(zone), *(_version(o) for o in (service, *slices)))
+            state = (hash(zone), *(version(o) for o in (service, *slices)))
             held = self._known.get(key)
-            known[key] = held if held and held[0] == state else (state, ports_of(service, slices, self.node, zone))
-            found += known[key][1]
+            if held is None or held.state != state:
+                ports = ports_of(service, slices, self.node, zone)
+                held = _Rendered(state, ports, render_service(ports, self.network.cluster_cidr))
+            known[key] = held
         self._known = known
-        return found
+        return list(known.values())
 
     def _policies(self) -> PolicyRules:
         pods, now = dict(self.everyone.objects), time.monotonic()
@@ -176,8 +187,9 @@ class ServiceProxy:
         return render_policies(self.policies.objects.values(), cluster, self.node)
 
     async def _apply(self, judging: bool) -> None:
-        ports, published = self.service_ports(), host_ports(self.pods.objects.values(), self.node)
-        wanted = render(ports, published, self.network.cluster_cidr, self._policies() if judging else None)
+        services, published = self._services(), host_ports(self.pods.objects.values(), self.node)
+        wanted = combine((s.table for s in services), published, self._policies() if judging else None)
+        ports = [port for service in services for port in service.ports]
         if text := script(self.network, self.standing, wanted):
             started = time.monotonic()
             await asyncio.to_thread(self.apply, text)
@@ -187,11 +199,6 @@ class ServiceProxy:
             await asyncio.to_thread(self.forget, flows)
         self.ports, self.published = ports, published
         await self.health.update(health_ports(ports))
-
-
-def _version(obj: Json) -> int:
-    meta = obj["metadata"]
-    return hash((meta.get("uid"), meta.get("resourceVersion"), meta["name"]))
 
 
 async def serve_names(table: NameTable, address: str) -> None:

@@ -121,6 +121,12 @@ def _near(candidates: list[Candidate], where: Where) -> list[Candidate]:
     return candidates
 
 
+def version(obj: Json) -> int:
+    """A number that differs between two states of objects: what was made of one holds while it is the same."""
+    meta = obj["metadata"]
+    return hash((meta.get("uid"), meta.get("resourceVersion") or id(obj), meta["name"]))
+
+
 def group_slices(slices: Iterable[Json]) -> dict[tuple[str, str], list[Json]]:
     """Slices by the (namespace, name) of the Service they belong to."""
     grouped: dict[tuple[str, str], list[Json]] = defaultdict(list)

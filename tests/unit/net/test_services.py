@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from portside.net.nft import NodeNetwork, Table, script
-from portside.net.nft import render as render_for
+from portside.net.nft import NodeNetwork, Table, combine, render_service, script
 from portside.net.services import Backend, HostPort, ServicePort, host_ports, ports_of
 
 Json = dict[str, Any]
@@ -13,7 +12,7 @@ NETWORK = NodeNetwork("portside-t", "10.244.0.0/24", "10.244.0.0/16", "10.96.0.0
 
 
 def render(ports: list[ServicePort], published: list[HostPort]) -> Table:
-    return render_for(ports, published, NETWORK.cluster_cidr)
+    return combine([render_service([port], NETWORK.cluster_cidr) for port in ports], published)
 
 
 def service(name: str = "web", ip: str = "10.96.0.5", **spec: Any) -> Json:
