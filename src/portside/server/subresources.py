@@ -279,7 +279,7 @@ async def review(server: ApiServer, request: Request, resource: Resource, route:
     if sub == "token":
         from portside.server.auth.token_admission import prepare_token
 
-        await prepare_token(
+        said = await prepare_token(
             attributes,
             said,
             server,

@@ -359,3 +359,28 @@ def test_a_patch_is_looked_at_only_when_the_webhook_allows() -> None:
     with pytest.raises(wire.BadAnswer, match=r"expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview"):
         wire.read(b'{"apiVersion": "v1", "kind": "Pod"}', "v1", "1", mutating=True)
     assert wire.operations(b"") == wire.operations(b"null") == []
+
+
+async def test_a_token_request_may_be_shortened(call: Caller, add: Hooks) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+    await call("POST", "/api/v1/namespaces/default/serviceaccounts", account)
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["serviceaccounts/token"]}
+    await add.add(
+        "short", patching({"op": "replace", "path": "/spec/expirationSeconds", "value": 700}), rule, mutating=True
+    )
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}
+    code, made = await call("POST", "/api/v1/namespaces/default/serviceaccounts/robot/token", body)
+    assert code == 201 and made["spec"]["expirationSeconds"] == 700 and made["status"]["token"]
+    (asked,) = add.asked("short")
+    assert asked["kind"] == {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"}
+
+
+async def test_an_eviction_is_shown_as_one_and_may_be_refused(call: Caller, add: Hooks) -> None:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/eviction"]}
+    await add.add("stay", deny("stay"), rule)
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": "default"}}
+    code, refused = await call("POST", f"{PODS}/p/eviction", body)
+    assert code == 400 and refused["message"].endswith("denied the request: stay")
+    (asked,) = add.asked("stay")
+    assert asked["kind"] == {"group": "policy", "version": "v1", "kind": "Eviction"}
+    assert (asked["subResource"], asked["object"]["metadata"]["name"]) == ("eviction", "p")

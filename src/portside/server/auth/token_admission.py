@@ -19,8 +19,8 @@ Json = dict[str, Any]
 
 async def prepare_token(
     attributes: Attributes, body: Json, server: Host, *, manager: str, dry_run: bool, request: Request
-) -> None:
-    """In place. Raises ApiError 403: nodes may ask for their own pods' tokens only."""
+) -> Json:
+    """The request to go on with. Raises ApiError 403: nodes may ask for their own pods' tokens only."""
     body.setdefault("metadata", {})
     spec = body.setdefault("spec", {})
     if spec.get("expirationSeconds") is None:
@@ -39,4 +39,6 @@ async def prepare_token(
         fields = entry["fieldsV1"].get("f:spec", {})
         fields.pop(".", None)
         fields.get("f:boundObjectRef", {}).pop(".", None)
-    await chain.admit(Review(attributes, body, None, "CREATE", dry_run, server, request.warnings, request=request))
+    return await chain.admit(
+        Review(attributes, body, None, "CREATE", dry_run, server, request.warnings, request=request)
+    )
