@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 WATCHES = 256  # objects followed at once
 SETTLED = 1.0  # seconds after a pod's volumes were made; its start shall not share the processor with the watch's
 WATCH_SECONDS = 1800
+ENDED = 0.2  # seconds after a watch ended, before the next one
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0  # seconds
 
 
@@ -93,6 +94,7 @@ class Following:
                 if await self._listen(key, entry):
                     return
                 delay = FIRST_RETRY
+                await self._clock.sleep(ENDED)
             except (ApiError, OSError, TimeoutError) as problem:
                 entry.synced = False
                 log.debug("following %s/%s: %s", key[1], key[2], problem)

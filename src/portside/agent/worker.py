@@ -17,7 +17,7 @@ from portside.agent.ending import Ending
 from portside.agent.fit import active
 from portside.agent.launch import START_RETRY, Launcher, Refused
 from portside.agent.messages import termination_message
-from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of, successors
+from portside.agent.plan import End, Plan, Start, StartSandbox, Stop, plan, restarts_of, spec_hash, successors
 from portside.agent.probes import FAMILIES, ContainerProbes
 from portside.agent.projection import VolumeProblem
 from portside.agent.publish import Publisher
@@ -85,12 +85,24 @@ class PodWorker:
         ].get("deletionTimestamp") == self.pod["metadata"].get("deletionTimestamp")
         relevant = not status_only or bool(pod["spec"].get("readinessGates"))
         changed = any(pod["metadata"].get(k) != self.pod["metadata"].get(k) for k in ("labels", "annotations"))
+        if not status_only:
+            self._forget_waits(pod)
         self.pod = pod
         self.publisher.seen(pod)
         if changed:
             self._refreshed = float("-inf")
         if relevant or changed:
             self.wake()
+
+    def _forget_waits(self, new: Json) -> None:
+        """A container whose image was exchanged is another one: it does not wait for the failures of the old one."""
+        for container in new["spec"]["containers"]:
+            name = container["name"]
+            old = find_container(self.pod, name)
+            if old is not None and spec_hash(old) != spec_hash(container):
+                self.record.backoff.forget(name)
+                self.record.retry_at.pop(name, None)
+                self.record.waiting.pop(name, None)
 
     def removed(self) -> None:
         """The API no longer has the pod."""

@@ -191,3 +191,17 @@ async def test_a_containers_own_policy_counts_for_init_containers_too(node: Node
     node.api.add("pods", pod("again", {}, restartPolicy="Never", initContainers=[again]))
     await eventually(lambda: "CrashLoopBackOff" in str(node.status("again").get("initContainerStatuses")))
     assert node.status("again")["phase"] == "Pending"
+
+
+async def test_an_exchanged_image_does_not_wait_for_the_old_ones_failures(node: Node) -> None:
+    """After many failures, or an image that can't be pulled, the new image starts at once."""
+    node.api.add("pods", pod("p", {"image": "r.io/missing:1", "command": ["sleep", "100000"]}))
+    await eventually(lambda: "Pull" in str(node.container("p")["state"]))
+    await eventually(lambda: "ImagePullBackOff" in str(node.container("p")["state"]))
+    found = node.api.pod("p")
+    assert found is not None
+    changed = {**found["spec"]["containers"][0], "image": BUSYBOX}
+    found["spec"] = {**found["spec"], "containers": [changed]}
+    found["metadata"]["generation"] += 1
+    node.api._emit("MODIFIED", "pods", found)
+    await eventually(lambda: "running" in node.container("p")["state"], 3)
