@@ -195,7 +195,7 @@ def _compiled(name: str) -> Payload:
 
 
 def _compile(name: str) -> Payload:
-    fields = _table()[name]
+    fields = _table().get(name, [])  # what has no published numbers is empty
     rows = {f[1]: _put(f) for f in fields if f[1]}
     inline = [(_field(f[0], BYTES), _payload(f[2])) for f in fields if not f[1]]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from portside.api import protobuf, protobuf_encode
 from portside.api.kinds import KINDS
 from portside.api.protobuf import LISTS, SPECIAL, UNIONS, _table
+from portside.api.schema_cache import load
 
 Json = dict[str, Any]
 # Kinds that are never listed have no message of a list.
@@ -76,13 +77,54 @@ def _message(name: str, depth: int) -> Any:
 
 
 @pytest.mark.parametrize("name", KINDS_BY_NAME)
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_what_is_written_is_read_back(name: str, data: st.DataObject) -> None:
     kind = KINDS_BY_NAME[name]
     head = {"apiVersion": kind.api_version, "kind": kind.kind}
     obj = head | data.draw(_message(protobuf.message_of(kind.api_version, kind.kind), 0)) | head
     assert protobuf.decode(protobuf_encode.encode(obj)) == obj
+
+
+# Alpha, switched off, and not in the published table.
+UNPUBLISHED = "scheduling.v1alpha3.WorkloadPodGroup"
+
+
+def _fields(message: str) -> dict[str, str]:
+    """The fields of a message and of those within it that JSON does not show, each with its type."""
+    found: dict[str, str] = {}
+    for _, field, kind, _ in _table()[message]:
+        found |= {field: kind} if field else _fields(kind)
+    return found
+
+
+def _unwritten(definition: str, message: str, place: str, seen: set[tuple[str, str]]) -> list[str]:
+    """Fields of the schema that the message does not have: a client that reads and writes back would lose them."""
+    if (definition, message) in seen or message in SPECIAL or message in UNIONS or message.endswith(LISTS):
+        return []
+    seen.add((definition, message))
+    if message.startswith(UNPUBLISHED):
+        return []
+    known, lost = _fields(message), []
+    for name, prop in (load()["defs"][definition].get("p") or {}).items():
+        if name not in known:
+            lost += [] if name in ("apiVersion", "kind") else [f"{place}.{name}"]
+            continue
+        inner = prop.get("r") or (prop.get("i") or {}).get("r") or (prop.get("v") or {}).get("r")
+        if inner and "." in known[name] and load()["defs"].get(inner, {}).get("p"):
+            lost += _unwritten(inner, known[name], f"{place}.{name}", seen)
+    return lost
+
+
+def test_every_field_of_every_kind_has_its_number() -> None:
+    seen: set[tuple[str, str]] = set()
+    lost = []
+    for kind in KINDS:
+        definition = load()["kinds"].get(f"{kind.group}/{kind.version}/{kind.kind}")
+        if definition is not None:
+            lost += _unwritten(definition, protobuf.message_of(kind.api_version, kind.kind), kind.kind, seen)
+    assert lost == []
+    assert len(seen) > 400
 
 
 def test_a_list_of_items_is_the_same_as_the_list_encoded() -> None:
