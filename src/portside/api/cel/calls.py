@@ -67,11 +67,33 @@ def dispatch(overloads: tuple[Overload, ...], function: str) -> Callable[..., An
             if len(overload.args) == len(values) and all(map(is_of, overload.args, values)):
                 assert overload.run is not None
                 return overload.run(*values)
-        if function in CONVERSIONS:
-            raise CelRuntimeError(f"no such overload: {function}({stdlib.type_name(values[0])})")
-        return stdlib.no_overload()
+        raise CelRuntimeError(_no_overload(function, values))
 
     return run
+
+
+_NUMBERS = frozenset(("int", "uint", "double"))
+_TIMES = frozenset(("google.protobuf.Timestamp", "google.protobuf.Duration"))
+# Types whose values have the operator at all; others are told which operator they lack.
+_ABLE = {
+    "_+_": _NUMBERS | _TIMES | {"string", "bytes", "list"},
+    **dict.fromkeys(("_-_", "_*_", "_/_"), _NUMBERS | _TIMES | {"string"}),
+    "_%_": _TIMES | {"int", "uint", "string"},
+    "-_": frozenset(("int", "double", "string", "bool")),
+    "size": frozenset(("string", "bytes", "list", "map")),
+    **dict.fromkeys(("_<_", "_<=_", "_>_", "_>=_"), _NUMBERS | _TIMES | {"bool", "string", "bytes"}),
+}
+_UNNAMED = frozenset(("contains", "startsWith", "endsWith", "matches", "@in", "!_", "_[_]", "_[?_]"))
+
+
+def _no_overload(function: str, values: tuple[Any, ...]) -> str:
+    """What is said when no overload takes the values."""
+    if function in _UNNAMED:
+        return "no such overload"
+    names = [stdlib.type_name(v) for v in values]
+    if function in _ABLE:
+        return "no such overload" if names[0] in _ABLE[function] else f"no such overload: {function}"
+    return f"no such overload: {function}({', '.join(names)})"
 
 
 def _static(node: Call, overload: Overload) -> bool:
@@ -108,7 +130,7 @@ def make(node: Call, args: list[Closure]) -> Closure:
         run = dispatch(_candidates(function, node.target is not None), function)
     if function in CONVERSIONS and type(args[0]) is Constant:
         return Constant(run(args[0].value))
-    if function in _PATTERNS and isinstance(pattern := args[1], Constant):
+    if function in _PATTERNS and isinstance(pattern := args[1], Constant) and isinstance(pattern.value, str):
         patterns.compiled(pattern.value)  # a bad one is told before it is used
     cost = costs.of_call(function, overloads[0].id if len(overloads) == 1 else "")
     if function == "@in" and type(args[1]) is Constant and args[1].value.__class__ is list:

@@ -7,7 +7,7 @@ from typing import Any
 
 from portside.api.cel import types as t
 from portside.api.cel.functions import Overload
-from portside.api.cel.source import Issue
+from portside.api.cel.source import MAX_ISSUES, Issue
 from portside.api.cel.syntax import (
     Call,
     Fold,
@@ -63,6 +63,7 @@ class _Checker:
         self.issues: list[Issue] = []
         self.fresh = 0
         self.seen: list[Node] = []
+        self.told: dict[int, list[Issue]] = {}
 
     def report(self, node: Node | int, message: str) -> None:
         self.issues.append(Issue(node if isinstance(node, int) else node.pos, message))
@@ -88,9 +89,15 @@ class _Checker:
         return t.type_of(self.objects[name]) if name in self.objects else None
 
     def visit(self, node: Node) -> Type:
+        told = self.told.get(id(node))
+        if told is not None:  # a macro used the node twice: what was said of it is said again
+            self.issues += told[: max(0, 2 * MAX_ISSUES - len(self.issues))]
+            return node.type
+        before = len(self.issues)
         made: Type = _VISITS[type(node)](self, node)
         node.type = made
         self.seen.append(node)
+        self.told[id(node)] = self.issues[before:]
         return made
 
     def literal(self, node: Literal) -> Type:

@@ -94,6 +94,13 @@ def _contained_network(values: list[Any], result: Any) -> int:
     return _contained_address(values, result) + math.ceil(size(values[0]) * TRAVERSAL) + 1
 
 
+def _sorted(values: list[Any], result: Any) -> int:
+    """Sorting compares every pair."""
+    compared_ = values[-1] if values[-1].__class__ is list else values[0]
+    each = 2 + TRAVERSAL if compared_ and compared_[0].__class__ in (str, bytes) else 2
+    return LIST_CALL + int(size(values[0]) ** 2 * each)
+
+
 def _validated(values: list[Any], result: Any) -> int:
     """Named formats cost what matching their pattern would."""
     return math.ceil((1 + size(values[1])) * TRAVERSAL) * math.ceil(size(values[0]) * PATTERN)
@@ -124,10 +131,9 @@ _BY_FUNCTION: dict[str, Cost] = {
     **dict.fromkeys(("sets.contains", "sets.intersects"), _product),
     "sets.equivalent": lambda values, result: 2 * size(values[0]) * size(values[1]) + 1,
     **dict.fromkeys(("slice", "lists.range"), lambda values, result: LIST_CALL + size(result)),
-    **dict.fromkeys(("flatten", "reverse"), lambda values, result: LIST_CALL + size(values[0])),
-    **dict.fromkeys(
-        ("distinct", "sort", "@sortByAssociatedKeys"), lambda values, result: LIST_CALL + 2 * size(values[0]) ** 2
-    ),
+    "reverse": lambda values, result: LIST_CALL + size(values[0]),
+    "flatten": lambda values, result: LIST_CALL + size(values[0]) * (max(values[1], 0) if len(values) > 1 else 1),
+    **dict.fromkeys(("distinct", "sort", "@sortByAssociatedKeys"), _sorted),
     "validate": _validated,
 }
 _UNIT = frozenset(("in_map", "add_int64", "add_uint64", "add_double", "add_list", "string_to_string", "bytes_to_bytes"))

@@ -43,11 +43,19 @@ class Estimator:
     def __init__(self, variables: Mapping[str, Type]) -> None:
         self.variables = variables
         self.locals: dict[str, list[_Local]] = {}
+        self.costs: dict[int, Range] = {}
         self.paths: dict[int, Path] = {}
         self.sizes: dict[int, Range] = {}
         self.entries: dict[int, Entry] = {}
 
     def cost(self, node: Node) -> Range:
+        """The range of one node. Macros may use a node twice; it is looked at once."""
+        found = self.costs.get(id(node))
+        if found is None:
+            found = self.costs[id(node)] = self._cost(node)
+        return found
+
+    def _cost(self, node: Node) -> Range:
         if isinstance(node, Literal):
             return ZERO
         if isinstance(node, Ident):

@@ -180,14 +180,23 @@ def _sets(factor: int) -> Rule:
     return rule
 
 
-def _listed(cost: Callable[[Range], Range]) -> Rule:
-    def rule(estimator: Estimator, node: Call) -> Found | None:
-        if node.target is None:
-            return None
-        size = estimator.known(node.target)
-        return add(cost(size), fixed(LIST_CALL)), size
+def _copied_list(estimator: Estimator, node: Call) -> Found | None:
+    if node.target is None:
+        return None
+    size = estimator.known(node.target)
+    depth = (_literal_int(node.args[0]) if node.args else 1) or 0
+    return add(times(size, fixed(max(depth, 0))), fixed(LIST_CALL)), size
 
-    return rule
+
+def _sorted(estimator: Estimator, node: Call) -> Found | None:
+    """Every pair is compared; strings by what they are long."""
+    if node.target is None:
+        return None
+    size = estimator.known(node.target)
+    pairs = times(size, size)
+    keys = node.args[0].type if node.args else node.target.type
+    text = node.function != "distinct" and bool(keys.params) and keys.params[0].kind in ("string", "bytes")
+    return add(scale(pairs, 2 + TRAVERSAL) if text else times(pairs, fixed(2)), fixed(LIST_CALL)), pairs
 
 
 def _literal_int(node: Node) -> int | None:
@@ -200,13 +209,14 @@ def _sliced(estimator: Estimator, node: Call) -> Found | None:
     start, end = _literal_int(node.args[0]), _literal_int(node.args[1])
     size = estimator.known(node.target)
     if start is not None and end is not None:
+        start, end = max(start, 0), max(end, 0)
         size = fixed(end - start if start <= end else MOST)
-    return add(size, fixed(LIST_CALL)), size
+    return add(scale(size, 1), fixed(LIST_CALL)), size
 
 
 def _range(estimator: Estimator, node: Call) -> Found | None:
     count = _literal_int(node.args[0])
-    size = (0, MOST) if count is None else fixed(max(count, 0))
+    size = fixed(MOST if count is None else max(count, 0))
     return add(size, fixed(LIST_CALL)), size
 
 
@@ -274,10 +284,8 @@ _BY_FUNCTION: dict[str, Rule] = {
     "sets.contains": _sets(1),
     "sets.intersects": _sets(1),
     "sets.equivalent": _sets(2),
-    **dict.fromkeys(("reverse", "flatten"), _listed(lambda size: size)),
-    **dict.fromkeys(
-        ("distinct", "sort", "@sortByAssociatedKeys"), _listed(lambda size: times(times(size, size), fixed(2)))
-    ),
+    **dict.fromkeys(("reverse", "flatten"), _copied_list),
+    **dict.fromkeys(("distinct", "sort", "@sortByAssociatedKeys"), _sorted),
     "slice": _sliced,
     "lists.range": _range,
 }

@@ -41,10 +41,13 @@ class Compiler:
     def __init__(self, names: Mapping[str, Type]) -> None:
         self.slots = {name: FIRST + index for index, name in enumerate(names)}
         self.used: set[str] = set()
+        self.made: dict[int, Closure] = {}  # by node: macros may use one twice
         self.size = FIRST + len(self.slots)
 
     def compile(self, node: Node) -> Closure:
-        made: Closure = _COMPILERS[type(node)](self, node)
+        made = self.made.get(id(node))
+        if made is None:
+            made = self.made[id(node)] = _COMPILERS[type(node)](self, node)
         return made
 
     def new_slot(self, name: str) -> int:
@@ -306,6 +309,8 @@ def read_field(value: Any, field: str) -> Any:
     mapping = _mapping(value)
     if mapping is not None and field in mapping:
         return mapping[field]
+    if value.__class__ is list:
+        raise CelRuntimeError("unsupported index type 'string' in list")
     raise CelRuntimeError(f"no such key: {field}")
 
 
@@ -315,6 +320,8 @@ def optional_field(value: Any, field: str) -> Optional:
             return Optional.NONE
         value = value.value
     mapping = _mapping(value)
+    if value.__class__ is list:
+        raise CelRuntimeError("unsupported index type 'string' in list")
     return Optional(mapping[field]) if mapping is not None and field in mapping else Optional.NONE
 
 
@@ -363,7 +370,9 @@ def _tested(operand: Closure, field: str, fixed: bool) -> Closure:
             value = value.value if value.present else {}
         mapping = _mapping(value)
         if mapping is None:
-            raise CelRuntimeError(f"no such key: {field}")
+            if value.__class__ is list:
+                raise CelRuntimeError("unsupported index type 'string' in list")
+            return False
         return field in mapping and not (fixed and mapping[field] is None)
 
     return test

@@ -61,6 +61,8 @@ def make(compiler: Compiler, node: Fold) -> Closure:
 
 def _bind(init: Closure, slot: int, result: Closure) -> Closure:
     def bind(frame: Frame) -> Any:
+        if frame[0] > frame[1]:  # macros may evaluate a value twice, and so on within it
+            raise CostExceeded
         frame[slot] = init(frame)
         return result(frame)
 
@@ -73,7 +75,9 @@ def entries(value: Any, two: bool) -> Any:
         return enumerate(value) if two else value
     if isinstance(value, dict):
         return value.items() if two else list(value)
-    return stdlib.no_overload()
+    if two:
+        raise CelRuntimeError(f"unsupported comprehension range type: {stdlib.go_type(value)}")
+    raise CelRuntimeError(f"got '{stdlib.go_type(value)}', expected iterable type")
 
 
 def _known(compiler: Compiler, node: Fold, over: Closure, first: int, second: int) -> Closure | None:

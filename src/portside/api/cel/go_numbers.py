@@ -15,14 +15,14 @@ def _digits(value: float) -> tuple[str, str, int]:
     return ("-" if sign else ""), stripped or "0", exponent if stripped else 0
 
 
-def format_double(value: float) -> str:
-    """The shortest text that reads back: ``%g`` with an exponent from 1e+21 on and below 1e-04."""
+def format_double(value: float, largest: int = 21) -> str:
+    """The shortest text that reads back; ``largest`` is the first decimal exponent that is written as one."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     sign, digits, exponent = _digits(value)
-    if exponent < -4 or exponent >= 21:
+    if exponent < -4 or exponent >= largest:
         mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
         return f"{sign}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
     return sign + _plain(digits, exponent)

@@ -201,7 +201,11 @@ def as_index(value: Any) -> int:
         return int(value)
     if value.__class__ is float and value.is_integer():
         return int(value)
-    raise CelRuntimeError(f"unsupported index type '{type_name(value)}' in list")
+    if value.__class__ is float:
+        raise CelRuntimeError(f"unsupported index value {format_double(value)} in list")
+    if value.__class__ in (str, bool):
+        raise CelRuntimeError(f"unsupported index type '{type_name(value)}' in list")
+    raise CelRuntimeError(f"invalid qualifier type: {go_type(value)}")
 
 
 def key_text(key: Any) -> str:
@@ -246,7 +250,12 @@ def index(value: Any, key: Any) -> Any:
             return value[key]
         except (KeyError, TypeError):
             pass
+    if key.__class__ not in _KEYS:
+        raise CelRuntimeError(f"invalid qualifier type: {go_type(key)}")
     raise CelRuntimeError(f"no such key: {key_text(key)}")
+
+
+_KEYS = frozenset((str, int, bool, Uint, float))
 
 
 def optional_index(value: Any, key: Any) -> Optional:
@@ -342,6 +351,28 @@ _NAMES = {
     Optional: "optional_type",
     types.Type: "type",
 }
+
+
+_GO_TYPES = {
+    bool: "types.Bool",
+    int: "types.Int",
+    Uint: "types.Uint",
+    float: "types.Double",
+    str: "types.String",
+    bytes: "types.Bytes",
+    type(None): "types.Null",
+    list: "[]interface {}",
+    dict: "map[string]interface {}",
+    Timestamp: "types.Timestamp",
+    Duration: "types.Duration",
+    Optional: "*types.Optional",
+}
+
+
+def go_type(value: Any) -> str:
+    """The Go type that a few errors name."""
+    found = _GO_TYPES.get(value.__class__)
+    return found or ("*types.Type" if value.__class__ is TypeValue else f"cel.{type_name(value).rpartition('.')[2]}")
 
 
 def type_name(value: Any) -> str:
@@ -460,7 +491,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "string_to_uint64": _to_uint,
     "bool_to_string": lambda a: "true" if a else "false",
     "bytes_to_string": _bytes_to_string,
-    "double_to_string": format_double,
+    "double_to_string": lambda a: format_double(a, 6),
     "int64_to_string": str,
     "uint64_to_string": lambda a: str(int(a)),
     "ip_to_string": str,
