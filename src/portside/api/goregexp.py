@@ -310,8 +310,13 @@ def go_regexp(pattern: str) -> Regexp:
 
     RE2 runs it, in linear time (decision 0011). Where RE2 is not installed, or takes a pattern otherwise than Go, it is ``re``.
     """
-    translated = _Reader(pattern).read()
     linear = _linear(pattern)
+    try:
+        translated = _Reader(pattern).read()
+    except RegexpError as problem:
+        if linear is not None and r"`\p" in str(problem).lower():
+            return linear  # a script, such as Latin: RE2 knows them all, the reader none
+        raise
     if linear is not None:
         return linear
     try:
