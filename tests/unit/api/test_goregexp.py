@@ -46,3 +46,9 @@ def test_what_go_refuses_is_refused_in_its_words(pattern: str, problem: str) -> 
 )
 def test_a_pattern_means_what_it_means_in_go(pattern: str, text: str, found: bool) -> None:
     assert (go_regexp(pattern).search(text) is not None) is found
+
+
+@pytest.mark.parametrize(("pattern", "text"), [(r"\p{Latin}", "é"), ("(?i)é", "É"), ("(?P<1a>b)", "b")])
+def test_what_only_re2_knows_is_left_to_it(pattern: str, text: str) -> None:
+    pytest.importorskip("re2")
+    assert go_regexp(pattern).search(text) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from portside.api.cel import costs, patterns, stdlib
+from portside.api.cel import costs, patterns, type_values
 from portside.api.cel.comparison import appended
 from portside.api.cel.functions import Overload, library
 from portside.api.cel.syntax import Call
@@ -90,7 +90,7 @@ def _no_overload(function: str, values: tuple[Any, ...]) -> str:
     """What is said when no overload takes the values."""
     if function in _UNNAMED:
         return "no such overload"
-    names = [stdlib.type_name(v) for v in values]
+    names = [type_values.type_name(v) for v in values]
     if function in _ABLE:
         return "no such overload" if names[0] in _ABLE[function] else f"no such overload: {function}"
     return f"no such overload: {function}({', '.join(names)})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from portside.api.cel import calls, folds, stdlib
+from portside.api.cel import calls, folds, members, type_values
 from portside.api.cel.checker import TYPE_NAMES
 from portside.api.cel.comparison import equality
 from portside.api.cel.macros import RESULT
@@ -63,7 +63,7 @@ class Compiler:
 
     def variable(self, name: str) -> Closure:
         if name not in self.slots:
-            return Constant(stdlib.TypeValue(TYPE_NAMES[name].name if name in TYPE_NAMES else name))
+            return Constant(type_values.TypeValue(TYPE_NAMES[name].name if name in TYPE_NAMES else name))
         slot = self.slots[name]
         self.used.add(name)
         if name == RESULT:
@@ -118,12 +118,12 @@ class Compiler:
                 frame[SPENT] += 1
                 if value.__class__ is dict and at.__class__ is str and at in value:
                     return value[at]
-                return stdlib.index(value, at)
+                return members.index(value, at)
 
             return read
 
         def maybe(frame: Frame) -> Any:
-            found = stdlib.optional_index(container(frame), key(frame))
+            found = members.optional_index(container(frame), key(frame))
             frame[SPENT] += found.present
             return found
 
@@ -138,7 +138,7 @@ class Compiler:
         def choose(frame: Frame) -> Any:
             value = first(frame)
             if value.__class__ is not Optional:
-                return stdlib.no_overload()
+                return type_values.no_overload()
             if value.present:
                 return value.value if unwrap else value
             return second(frame)
@@ -180,7 +180,7 @@ class Compiler:
                         continue
                     member = member.value
                 if name.__class__ in (list, dict):
-                    raise CelRuntimeError(f"unsupported key type: {stdlib.type_name(name)}")
+                    raise CelRuntimeError(f"unsupported key type: {type_values.type_name(name)}")
                 made[name] = member
             if not constant:
                 frame[SPENT] += MAP_COST
@@ -223,7 +223,7 @@ class Compiler:
             value = test(frame)
             if value is True:
                 return yes(frame)
-            return no(frame) if value is False else stdlib.no_overload()
+            return no(frame) if value is False else type_values.no_overload()
 
         return choose
 
@@ -395,7 +395,7 @@ def _logical_pair(left: Closure, right: Closure, decides: bool) -> Closure:
             return decides
         if first is other and second is other:
             return other
-        return stdlib.no_overload()
+        return type_values.no_overload()
 
     return decide
 

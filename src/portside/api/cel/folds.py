@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from portside.api.cel import stdlib
+from portside.api.cel import type_values
 from portside.api.cel.macros import RESULT
 from portside.api.cel.syntax import Call, Fold, Ident, ListNode, Literal
 from portside.api.cel.values import CelRuntimeError, CostExceeded
@@ -76,8 +76,8 @@ def entries(value: Any, two: bool) -> Any:
     if isinstance(value, dict):
         return value.items() if two else list(value)
     if two:
-        raise CelRuntimeError(f"unsupported comprehension range type: {stdlib.go_type(value)}")
-    raise CelRuntimeError(f"got '{stdlib.go_type(value)}', expected iterable type")
+        raise CelRuntimeError(f"unsupported comprehension range type: {type_values.go_type(value)}")
+    raise CelRuntimeError(f"got '{type_values.go_type(value)}', expected iterable type")
 
 
 def _known(compiler: Compiler, node: Fold, over: Closure, first: int, second: int) -> Closure | None:
@@ -148,7 +148,7 @@ def _collected(over: Closure, condition: Closure | None, item: Closure, first: i
                 if wanted is False:
                     continue
                 if wanted is not True:
-                    stdlib.no_overload()
+                    type_values.no_overload()
             made.append(item(frame))
             frame[0] += _MAP_STEP
             if frame[0] > frame[1]:

@@ -112,7 +112,7 @@ def one(verb: str, precision: int | None, value: Any) -> str:
     if verb in "xX" and kind in (str, bytes):
         digits: str = (value.encode() if kind is str else value).hex()
         return digits.upper() if verb == "X" else digits
-    from portside.api.cel.stdlib import type_name
+    from portside.api.cel.type_values import type_name
 
     raise CelRuntimeError(wrong(verb, type_name(value)))
 
@@ -156,7 +156,7 @@ def display(value: Any, *, top: bool) -> str:
     if kind is dict:
         pairs = sorted((display(k, top=False), display(v, top=False)) for k, v in value.items())
         return "{" + ", ".join(f"{k}:{v}" for k, v in pairs) + "}"
-    from portside.api.cel.stdlib import TypeValue, type_name
+    from portside.api.cel.type_values import TypeValue, type_name
 
     if kind is TypeValue:
         return str(value.name)

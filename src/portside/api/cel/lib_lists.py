@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cmp_to_key
 from typing import Any
 
-from portside.api.cel import stdlib
+from portside.api.cel import members, stdlib
 from portside.api.cel.values import CelRuntimeError, Duration, Optional, Uint, equal
 
 _ORDERED = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
@@ -95,7 +95,7 @@ def _last_index_of(values: list[Any], item: Any) -> int:
 def _distinct(values: list[Any]) -> list[Any]:
     made: list[Any] = []
     for value in values:
-        if not stdlib.contained(value, made):
+        if not members.contained(value, made):
             made.append(value)
     return made
 
@@ -139,11 +139,11 @@ def _sort_by_keys(values: list[Any], keys: list[Any]) -> list[Any]:
 
 
 def _contains(values: list[Any], part: list[Any]) -> bool:
-    return all(stdlib.contained(v, values) for v in part)
+    return all(members.contained(v, values) for v in part)
 
 
 def _intersects(values: list[Any], others: list[Any]) -> bool:
-    return any(stdlib.contained(v, others) for v in values)
+    return any(members.contained(v, others) for v in values)
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {

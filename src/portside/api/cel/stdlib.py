@@ -7,19 +7,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from portside.api.cel import patterns, types
+from portside.api.cel import patterns
 from portside.api.cel.go_numbers import format_double
+from portside.api.cel.members import contained, index, map_insert, optional_index
 from portside.api.cel.stdlib_time import duration_text, instant, timestamp_text
+from portside.api.cel.type_values import TypeValue, type_name
 from portside.api.cel.values import (
     INT_MAX,
     INT_MIN,
     UINT_MAX,
     CelRuntimeError,
     Duration,
-    Optional,
-    Timestamp,
     Uint,
-    equal,
 )
 
 _PAIRS = (
@@ -142,10 +141,6 @@ _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
-def no_overload(*_: Any) -> Any:
-    raise CelRuntimeError("no such overload")
-
-
 def whole(value: int) -> int:
     """``value`` when it fits in 64 bits."""
     if -INT_MAX - 1 <= value <= INT_MAX:
@@ -195,102 +190,6 @@ def _duration(nanos: int) -> Duration:
     return Duration(whole(nanos))
 
 
-def as_index(value: Any) -> int:
-    """A list index; whole doubles and unsigned numbers count."""
-    if value.__class__ is int or value.__class__ is Uint:
-        return int(value)
-    if value.__class__ is float and value.is_integer():
-        return int(value)
-    if value.__class__ is float:
-        raise CelRuntimeError(f"unsupported index value {format_double(value)} in list")
-    if value.__class__ in (str, bool):
-        raise CelRuntimeError(f"unsupported index type '{type_name(value)}' in list")
-    raise CelRuntimeError(f"invalid qualifier type: {go_type(value)}")
-
-
-def key_text(key: Any) -> str:
-    """A missing key as errors name it."""
-    if key.__class__ is bool:
-        return "true" if key else "false"
-    if key.__class__ is float:
-        return format_double(key)
-    return str(int(key)) if key.__class__ is Uint else str(key)
-
-
-def has_key(mapping: dict[Any, Any], key: Any) -> bool:
-    """Whether a map has the key; true is not 1."""
-    try:
-        if key not in mapping:
-            return False
-    except TypeError:
-        return False
-    if key.__class__ is bool or key.__class__ in (int, Uint, float):
-        return any(k == key and (k.__class__ is bool) is (key.__class__ is bool) for k in mapping)
-    return True
-
-
-def index(value: Any, key: Any) -> Any:
-    """``value[key]`` of a list, a map, or an optional one."""
-    kind = value.__class__
-    if kind is list:
-        at = as_index(key)
-        if 0 <= at < len(value):
-            return value[at]
-        raise CelRuntimeError(f"index out of bounds: {at}")
-    if kind is dict:
-        if key.__class__ is str:
-            if key in value:
-                return value[key]
-        elif has_key(value, key):
-            return value[key]
-    elif kind is Optional:
-        return optional_index(value, key)
-    elif isinstance(value, dict):
-        try:
-            return value[key]
-        except (KeyError, TypeError):
-            pass
-    if key.__class__ not in _KEYS:
-        raise CelRuntimeError(f"invalid qualifier type: {go_type(key)}")
-    raise CelRuntimeError(f"no such key: {key_text(key)}")
-
-
-_KEYS = frozenset((str, int, bool, Uint, float))
-
-
-def optional_index(value: Any, key: Any) -> Optional:
-    """``value[?key]``."""
-    if value.__class__ is Optional:
-        if not value.present:
-            return Optional.NONE
-        value = value.value
-    if value.__class__ is list:
-        at = as_index(key)
-        return Optional(value[at]) if 0 <= at < len(value) else Optional.NONE
-    if isinstance(value, dict):
-        return Optional(value[key]) if has_key(value, key) else Optional.NONE
-    return Optional.NONE
-
-
-def contained(item: Any, container: Any) -> bool:
-    """``item in container``."""
-    if container.__class__ is list:
-        if item.__class__ is str:
-            return item in container
-        return any(equal(item, member) for member in container)
-    if isinstance(container, dict):
-        return item in container if item.__class__ is str else has_key(container, item)
-    return bool(no_overload())
-
-
-def map_insert(mapping: dict[Any, Any], *rest: Any) -> dict[Any, Any]:
-    more = rest[0] if len(rest) == 1 else {rest[0]: rest[1]}
-    for key in more:
-        if has_key(mapping, key):
-            raise CelRuntimeError(f"insert failed: key {key_text(key)} already exists")
-    return {**mapping, **more}
-
-
 def to_bool(text: str) -> bool:
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
@@ -334,72 +233,6 @@ def _bytes_to_string(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise CelRuntimeError("invalid UTF-8 in bytes, cannot convert to string") from None
-
-
-_NAMES = {
-    bool: "bool",
-    int: "int",
-    Uint: "uint",
-    float: "double",
-    str: "string",
-    bytes: "bytes",
-    type(None): "null_type",
-    list: "list",
-    dict: "map",
-    Timestamp: "google.protobuf.Timestamp",
-    Duration: "google.protobuf.Duration",
-    Optional: "optional_type",
-    types.Type: "type",
-}
-
-
-_GO_TYPES = {
-    bool: "types.Bool",
-    int: "types.Int",
-    Uint: "types.Uint",
-    float: "types.Double",
-    str: "types.String",
-    bytes: "types.Bytes",
-    type(None): "types.Null",
-    list: "[]interface {}",
-    dict: "map[string]interface {}",
-    Timestamp: "types.Timestamp",
-    Duration: "types.Duration",
-    Optional: "*types.Optional",
-}
-
-
-def go_type(value: Any) -> str:
-    """The Go type that a few errors name."""
-    found = _GO_TYPES.get(value.__class__)
-    return found or ("*types.Type" if value.__class__ is TypeValue else f"cel.{type_name(value).rpartition('.')[2]}")
-
-
-def type_name(value: Any) -> str:
-    """The name of a value's type."""
-    name = _NAMES.get(value.__class__)
-    if name is not None:
-        return name
-    return str(getattr(value, "TYPE_NAME", "") or value.type.name)
-
-
-class TypeValue:
-    """A type as a value: equal to every type of the same name."""
-
-    __slots__ = ("name",)
-    TYPE_NAME = "type"
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TypeValue) and other.name == self.name
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __repr__(self) -> str:
-        return self.name
 
 
 _ORDER_TESTS: dict[str, Callable[[Any, Any], bool]] = {

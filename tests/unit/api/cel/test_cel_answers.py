@@ -11,7 +11,7 @@ import pytest
 from portside.api import cel
 from portside.api.cel import types
 from portside.api.cel.formatting import display
-from portside.api.cel.stdlib import TypeValue
+from portside.api.cel.type_values import TypeValue
 from portside.api.cel.types import declared_name
 from portside.api.cel.values import Optional
 
