@@ -9,7 +9,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from portside.api.schema_strict import go_word
 from portside.api.schema_tree import META, Schema, definition
+from portside.api.status import bad_request
 
 Json = dict[str, Any]
 INT64 = 2**63 - 1
@@ -72,6 +74,8 @@ def prune(schema: Schema, obj: Json) -> list[str]:
     pruned: list[str] = []
     embedded: list[str] = []
     own: list[str] = []
+    if obj.get("metadata") is not None and not isinstance(obj["metadata"], dict):
+        raise bad_request(f"json: cannot unmarshal {go_word(obj['metadata'])} into Go value of type v1.ObjectMeta")
     if isinstance(obj.get("metadata"), dict):
         own = [f"metadata.{_path(text)}" for text in schema.fields["metadata"].decode(obj["metadata"])]
     _prune(schema, obj, "", pruned, embedded)

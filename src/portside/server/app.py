@@ -137,7 +137,7 @@ class ApiServer(Hosting):
                 return None
             if not self.documents.has_group(attributes.group):
                 return None
-            custom = attributes.group in self.custom.groups
+            custom = self.custom.owns(attributes)
             route = routes.resolve(attributes, self.table) if custom else resolve(request, attributes, self.table)
             if (route.kind.group, route.kind.plural, "") in self.handlers:
                 return None
@@ -220,7 +220,7 @@ class ApiServer(Hosting):
             return await self.documents.answer(request)
         if not self.documents.has_group(attributes.group):
             return self.documents.nothing()
-        if attributes.group in self.custom.groups:
+        if self.custom.owns(attributes):
             try:
                 route = routes.resolve(attributes, self.table)
             except routes.NoSuchPath:

@@ -48,6 +48,9 @@ class Documents:
             self._listed = Discovery([*built_in, *self._server.custom.rows()])
         return self._listed
 
+    def built_in(self, group: str) -> bool:
+        return group in self._groups
+
     def has_group(self, group: str) -> bool:
         return group in self._groups or group in self._server.custom.groups
 

@@ -17,6 +17,7 @@ from portside.api.rules.crd_schema import unrecognized_formats, validate_schema
 from portside.api.rules.crd_status import APPROVAL, approval, find, protected
 from portside.api.rules.crd_versions import columns, deprecation, selectable, subresources
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
+from portside.api.schema_strict import go_word
 from portside.api.schema_tree import definition
 from portside.api.status import bad_request
 
@@ -43,7 +44,7 @@ def typed(schema: Any) -> None:
                 typed(child)
             elif not isinstance(child, bool) and child is not None:
                 kind = "JSONSchemaPropsOrArray" if field == "items" else "JSONSchemaPropsOrBool"
-                raise bad_request(f"json: cannot unmarshal {type(child).__name__} into Go value of type v1.{kind}")
+                raise bad_request(f"json: cannot unmarshal {go_word(child)} into Go value of type v1.{kind}")
     typed(schema.get("not"))
     for field in ("allOf", "anyOf", "oneOf"):
         for child in schema.get(field) or ():
@@ -74,7 +75,7 @@ def default(obj: Json) -> None:
 
 
 def _stored(obj: Json) -> list[str]:
-    return [v["name"] for v in obj["spec"].get("versions") or () if v.get("storage") and v.get("name")]
+    return [v["name"] for v in obj["spec"].get("versions") or () if v.get("storage") and v.get("name")][:1]
 
 
 def _create(obj: Json, ctx: Context) -> None:
@@ -153,7 +154,7 @@ def _versions(spec: Json) -> Errors:
         errors += deprecation(version, f"{at}.deprecationWarning")
         for field in own:
             errors += _version_part(version, field, f"{at}.{field}", _has_status(version))
-    shown = _shown(versions, own)
+    shown = None if spec.get("versions") is None else _shown(versions, own)
     if len({v.get("name") for v in versions}) != len(versions):
         errors.append(invalid_value("spec.versions", shown, "must contain unique version names"))
     if sum(bool(v.get("storage")) for v in versions) != 1:
@@ -272,7 +273,9 @@ def _spec(spec: Json) -> Errors:
 def _stored_versions(obj: Json) -> Errors:
     known = [v.get("name") for v in obj["spec"].get("versions") or ()]
     errors: Errors = []
-    stored = (obj.get("status") or {}).get("storedVersions") or ()
+    stored = (obj.get("status") or {}).get("storedVersions")
+    if not stored:
+        return [invalid_value("status.storedVersions", stored, "must have at least one stored version")]
     for i, version in enumerate(stored):
         if version not in known:
             text = (

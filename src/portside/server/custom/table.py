@@ -15,6 +15,7 @@ from portside.server.live import prefix_of
 
 if TYPE_CHECKING:
     from portside.server.app import ApiServer
+    from portside.server.attributes import Attributes
     from portside.server.custom.resource import CustomResource
     from portside.server.watchcache_object import CachedObject
 
@@ -135,6 +136,14 @@ class CustomTable:
             if _key(resource.kind) not in server.table:
                 server.set_custom(_key(resource.kind), resource)
         server.documents.refresh()
+
+    def owns(self, attributes: Attributes) -> bool:
+        """Whether a path is answered as upstream's handler of custom resources answers: it lies in one of their groups, and
+        is none of a built-in kind that shares the group."""
+        if attributes.group not in self.groups:
+            return False
+        kind = self._server.table.get((attributes.group, attributes.version, attributes.resource))
+        return kind.custom if kind is not None else not self._server.documents.built_in(attributes.group)
 
     def rows(self) -> list[CustomKind]:
         """All rows, as discovery lists them."""
