@@ -5,6 +5,7 @@ from __future__ import annotations
 from portside.base.clock import SYSTEM, Clock
 from portside.base.signing import Sign
 from portside.controllers import (
+    attachdetach,
     attributesclassprotection,
     bootstraptoken,
     claimprotection,
@@ -72,6 +73,7 @@ ALWAYS: tuple[Controller, ...] = (
     persistentvolumeclaim.CONTROLLER,
     persistentvolume.CONTROLLER,
     volumeprotection.CONTROLLER,
+    attachdetach.CONTROLLER,
     attributesclassprotection.CONTROLLER,
     ephemeralvolume.CONTROLLER,
     *localpath.CONTROLLERS,
