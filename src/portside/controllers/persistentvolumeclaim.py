@@ -21,6 +21,7 @@ from portside.controllers.volumematch import (
     CLAIMS,
     CLASS_ANNOTATION,
     CLASSES,
+    DEFAULT_CLASS,
     PROVISIONERS,
     SELECTED_NODE,
     VOLUMES,
@@ -235,8 +236,8 @@ def _of_volume(view: View, volume: Json) -> Iterable[str]:
 
 
 def _of_class(view: View, held: Json) -> Iterable[str]:
-    given = any(notes(held).get(a) == "true" for a in notes(held))
-    return [*_pending(view, held["metadata"]["name"]), *(_pending(view, "") if given else ())]
+    default = any(notes(held).get(a) == "true" for a in DEFAULT_CLASS)
+    return [*_pending(view, held["metadata"]["name"]), *(_pending(view, "") if default else ())]
 
 
 def _pending(view: View, name: str) -> list[str]:

@@ -179,6 +179,19 @@ async def test_two_claims_for_one_volume_one_waits() -> None:
         assert sorted(c.claim(n)["status"]["phase"] for n in "ab") == ["Bound", "Pending"]
 
 
+async def test_a_class_that_becomes_the_default_is_given_to_claims_that_asked_for_none() -> None:
+    async with running() as c:
+        wish = claim()
+        del wish["spec"]["storageClassName"]
+        await c.client.create(CLAIMS, wish)
+        await c.until(lambda: c.events())
+        marked = {"name": "new", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+        await c.client.create(CLASSES, {"metadata": marked, "provisioner": "example.com/other"})
+        await c.until(lambda: c.claim()["spec"].get("storageClassName") == "new")
+        await c.until(lambda: any(r == "ExternalProvisioning" for r, _ in c.events()))
+        assert c.claim()["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] == "example.com/other"
+
+
 CLASS: Json = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
