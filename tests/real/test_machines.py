@@ -114,6 +114,12 @@ def test_services_names_and_node_ports_answer_on_every_machine(three: list[Machi
         assert names(seen.splitlines()) == every
         assert spec["clusterIP"] in town.look_up(f"box-{number}", "web.town.svc.cluster.local")
         assert "open" in town.sh(f"box-{number}", "timeout 3 nc kubernetes.default 443 </dev/null && echo open")
+    # Datagrams between nodes: each box asks every node's own name server.
+    for node_name in workers(three):
+        server = str(node(three, node_name)["spec"]["podCIDR"]).replace(".0/24", ".1")  # type: ignore[index]
+        for number in range(3):
+            asked = town.sh(f"box-{number}", f"nslookup -type=a web.town.svc.cluster.local {server} 2>&1")
+            assert spec["clusterIP"] in asked
     for machine in three:
         assert "GET /" in machine.fetch(spec["clusterIP"], 80)
         for other in three:

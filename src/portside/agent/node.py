@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import shutil
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from portside.agent.pressure import MEMORY_LEFT, meminfo, signals
 from portside.agent.pressure import conditions as pressing_now
 from portside.agent.runtime import ContainerRuntime, Image, RuntimeFailure, Version
 from portside.api.status import ApiError
+from portside.base.address import own_address
 from portside.base.clock import SYSTEM, Clock, rfc3339, rfc3339_micro
 from portside.client.protocol import Client, Resource
 
@@ -41,18 +41,8 @@ def memory_total(path: str = "/proc/meminfo") -> int:
 
 
 def own_addresses() -> list[str]:
-    """The node's address towards other machines; 127.0.0.1 when there is none. Nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.254", 9))
-            return [probe.getsockname()[0]]
-        except OSError:
-            pass
-    try:
-        found = socket.gethostbyname(socket.gethostname())
-    except OSError:
-        found = "127.0.0.1"
-    return [found]
+    """The node's address towards other machines; 127.0.0.1 when there is none."""
+    return [own_address()]
 
 
 def capacity(settings: Settings) -> dict[str, str]:

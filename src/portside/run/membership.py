@@ -228,7 +228,16 @@ async def _register(client: Client, asked: Asked) -> Json:
     """Create the Node, wait for its part of the pod addresses, and read what nodes are told."""
     from portside.agent.node import address_list, fresh_node
 
-    told = (await client.get(CONFIGMAPS, "portside-network", namespace="kube-system"))["data"]
+    try:
+        told = (await client.get(CONFIGMAPS, "portside-network", namespace="kube-system"))["data"]
+    except ApiError as error:
+        if error.code not in (403, 404):
+            raise
+        raise PortsideError(
+            "the cluster does not say what its nodes' network is",
+            why="its nodes are simulated, or it is none of Portside's",
+            todo="join a cluster that was started with: portside up",
+        ) from error
     fresh = fresh_node(asked.name) | {"status": {"addresses": address_list(asked.name, (asked.address,))}}
     try:
         node = await client.create(NODES, fresh)

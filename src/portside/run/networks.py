@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from portside.base.address import own_address
+
 POD_RANGES = [f"10.{second}.0.0/16" for second in range(244, 256)]
 SERVICE_RANGES = [f"10.{second}.0.0/16" for second in range(96, 112)]
 
@@ -52,12 +54,5 @@ def present() -> list[Routed]:
 
 
 def node_address() -> str:
-    """The address this machine uses towards others: that of the default route, else loopback."""
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.255", 9))  # a documentation address: nothing is sent by connecting
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    """The address this machine uses towards others."""
+    return own_address()
