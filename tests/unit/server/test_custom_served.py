@@ -188,6 +188,20 @@ async def test_names_are_accepted_once_and_go_to_the_next_when_they_are_free(cal
     await until(call, V1.replace("widgets", "widgetz"), 200)
 
 
+async def test_a_definition_in_a_built_in_group_leaves_the_group_as_it_is(call: Caller) -> None:
+    body = definition(version("v1"), group="networking.k8s.io")
+    body["metadata"] = {"name": "widgets.networking.k8s.io"}
+    code, refused = await call("POST", CRDS, body)
+    assert code == 422 and "protected groups must have approval annotation" in refused["message"]
+    body["metadata"]["annotations"] = {"api-approved.kubernetes.io": "unapproved, a test"}
+    await define(call, body, "/apis/networking.k8s.io/v1/namespaces/default/widgets")
+    status = (await call("GET", f"{CRDS}/widgets.networking.k8s.io"))[1]["status"]
+    told = {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
+    assert told["KubernetesAPIApprovalPolicyConformant"] == ("False", "UnapprovedAnnotation")
+    assert (await call("GET", "/apis/networking.k8s.io/v1/ingresses"))[1]["kind"] == "IngressList"
+    assert (await call("GET", "/apis/networking.k8s.io/v1/nothing"))[1]["reason"] == "NotFound"
+
+
 async def test_scale_reads_and_writes_where_the_definition_says(call: Caller) -> None:
     paths = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size", "labelSelectorPath": ".status.sel"}
     spec = {"type": "object", "properties": {"size": {"type": "integer"}}}

@@ -57,6 +57,7 @@ class Keeper:
             self._wake.clear()
             due, self._due = list(self._due), {}
             for name in due:
+                await asyncio.sleep(0)  # many definitions at a start must not hold up answers
                 try:
                     await self._keep(name)
                 except StoreError as error:
