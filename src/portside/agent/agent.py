@@ -111,7 +111,8 @@ class Agent:
         return {name for pod in pods for name in image_names(pod)}
 
     def _pods_here(self) -> Iterable[Json]:
-        return [w.current_pod() for w in self.workers.values() if w.admitted]
+        """The pods that hold room: taken, not ended, and still known to the API."""
+        return [w.current_pod() for w in self.workers.values() if w.admitted and not w.record.done and not w.gone]
 
     def _services(self) -> Iterable[Json]:
         return self.services.cache.objects.values()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
 from tests.unit.agent.cluster import eventually, pod
 from tests.unit.agent.node import Node
 
@@ -101,3 +103,21 @@ def test_conditions_of_a_resize_name_their_generation() -> None:
     assert (first["type"], first["reason"], first["observedGeneration"]) == ("PodResizePending", "Deferred", 3)
     assert (second["type"], second["reason"], second["message"]) == ("PodResizeInProgress", "Error", "no")
     assert conditions(ResizeState()) == []
+
+
+async def test_a_pod_that_has_ended_holds_no_room(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The successor of a deleted pod is taken although the node still clears up after the old one."""
+    remove = node.runtime.remove_sandbox
+
+    async def slowly(sandbox_id: str) -> None:
+        await asyncio.sleep(0.3)
+        await remove(sandbox_id)
+
+    monkeypatch.setattr(node.runtime, "remove_sandbox", slowly)
+    cores = node.agent.keeper.allocatable["cpu"]
+    for name in ("first", "second", "third"):
+        node.api.add("pods", pod(name, {"command": ["sleep", "100000"], "resources": resources(cores)}))
+        await node.until(name, "Running")
+        await node.api.delete(("", "v1", "pods"), name, namespace="default", options={"gracePeriodSeconds": 1})
+        while node.api.pod(name) is not None:
+            await asyncio.sleep(0)
