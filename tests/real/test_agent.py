@@ -133,7 +133,7 @@ async def test_pods_outlive_every_kill(node: RealNode) -> None:
     await asyncio.sleep(1)
     assert node.container("keep")["containerID"] == before and node.container("keep")["restartCount"] == 0
     assert node.daemon.pid() not in (None, pid)
-    victim = [int(p) for p in os.listdir("/proc") if p.isdigit() and b"98765" in _cmdline(p)]
+    victim = [int(p) for p in os.listdir("/proc") if p.isdigit() and _cmdline(p) == b"sleep\x0098765\x00"]
     os.kill(victim[0], signal.SIGKILL)
     await eventually(
         lambda: node.container("keep")["restartCount"] == 1 and "running" in node.container("keep")["state"], 20

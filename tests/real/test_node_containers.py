@@ -176,7 +176,7 @@ CASES: dict[str, Case] = {
     "shared process namespace": Case("ps | grep -c '[p]ause'", "1\n", {}, {"shareProcessNamespace": True}),
     "host's processes": Case('test "$(cat /proc/1/comm)" != sh && echo host', "host\n", {}, {"hostPID": True}),
     "working directory": Case("pwd", "/made/here\n", {"workingDir": "/made/here"}),
-    "stdout and stderr reach the logs": Case("echo out; echo err >&2", "out\nerr\n"),
+    "stdout and stderr reach the logs": Case("echo out; sleep 0.3; echo err >&2", "out\nerr\n"),
 }
 
 

@@ -185,6 +185,11 @@ def remove_bridge(network: Network) -> None:
     subprocess.run(["ip", "link", "delete", network.bridge], check=False, capture_output=True)
 
 
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""A connection's preface and empty settings (RFC 9113, section 3.4); a gRPC server answers with its own settings."""
+GREETING_SECONDS = 3.0
+
+
 class Containerd:
     """Starts, finds and stops this home's containerd."""
 
@@ -251,15 +256,24 @@ class Containerd:
     async def _answers(self, patience: float, process: subprocess.Popen[bytes] | None = None) -> bool:
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            try:
-                _, writer = await asyncio.open_unix_connection(str(self.socket))
-                writer.close()
+            if await self._greets():
                 return True
-            except OSError:
-                if process is not None and process.poll() is not None:
-                    return False
-                await asyncio.sleep(0.02)
+            if process is not None and process.poll() is not None:
+                return False
+            await asyncio.sleep(0.02)
         return False
+
+    async def _greets(self) -> bool:
+        """Whether a server speaks on the socket: one that was killed may take connections for a moment longer."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self.socket))
+            try:
+                writer.write(HTTP2_GREETING)
+                return bool(await asyncio.wait_for(reader.read(1), GREETING_SECONDS))
+            finally:
+                writer.close()
+        except (OSError, TimeoutError):
+            return False
 
     def has_tasks(self) -> bool:
         """Whether containers may still run, be containerd itself alive or not."""
