@@ -20,7 +20,7 @@ from portside.api.cel.values import CelRuntimeError, Optional, Typed
 Frame = list[Any]
 Closure = Callable[[Frame], Any]
 SPENT, ALLOWED, FIRST = 0, 1, 2
-LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
+MAP_COST, STRUCT_COST = 30, 40
 
 
 class Constant:
@@ -49,6 +49,10 @@ class Compiler:
         if made is None:
             made = self.made[id(node)] = _COMPILERS[type(node)](self, node)
         return made
+
+    def constant(self, closure: Closure) -> Constant | None:
+        """The closure when its value is known."""
+        return closure if isinstance(closure, Constant) else None
 
     def new_slot(self, name: str) -> int:
         """A slot for a local name, visible until ``restore``."""
@@ -110,7 +114,7 @@ class Compiler:
 
     def indexed(self, node: Call) -> Closure:
         """``a[b]`` and ``a[?b]``: by the values, since an optional or dyn container looks the same."""
-        container, key = self.attribute(node.args[0]), self.compile(node.args[1])
+        container, key = self.attribute(node.args[0]), self.branch(node.args[1])
         if node.function == "_[_]":
 
             def read(frame: Frame) -> Any:
@@ -162,7 +166,7 @@ class Compiler:
                         continue
                     value = value.value
                 made.append(value)
-            frame[SPENT] += LIST_COST
+            frame[SPENT] += folds.LIST_COST
             return made
 
         return make
@@ -228,7 +232,7 @@ class Compiler:
         return choose
 
     def branch(self, node: Node) -> Closure:
-        """A branch of a conditional: reading a name there is part of the conditional, which costs nothing."""
+        """A branch of a conditional, or a key: reading a name there is part of what is around it, and costs nothing more."""
         inner = self.compile(node)
         if not _is_attribute(node):
             return inner

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 Frame = list[Any]
 Closure = Callable[[Frame], Any]
 _TEST_COST = {"_&&_": 3, "_||_": 4}  # reading the result and testing whether to go on; || also negates
-_MAP_STEP = 12  # reading the result, a list of one, appending it
+LIST_COST = 10
+_MAP_STEP = 2 + LIST_COST  # reading the result, a list of one (none when it is constant), appending it
 
 
 class Failed:
@@ -93,7 +94,9 @@ def _known(compiler: Compiler, node: Fold, over: Closure, first: int, second: in
         if step.function == "_?_:_":
             condition, step = compiler.compile(step.args[0]), step.args[1]  # type: ignore[assignment]
         if isinstance(step, Call) and step.function == "_+_" and isinstance(step.args[1], ListNode):
-            return _collected(over, condition, compiler.compile(step.args[1].items[0]), first, second)
+            item = compiler.compile(step.args[1].items[0])
+            cost = _MAP_STEP if compiler.constant(item) is None else _MAP_STEP - LIST_COST
+            return _collected(over, condition, item, first, second, cost)
     return None
 
 
@@ -133,7 +136,7 @@ def _decided(over: Closure, predicate: Closure, first: int, second: int, decides
     return loop
 
 
-def _collected(over: Closure, condition: Closure | None, item: Closure, first: int, second: int) -> Closure:
+def _collected(over: Closure, condition: Closure | None, item: Closure, first: int, second: int, cost: int) -> Closure:
     """map, filter and transformList."""
 
     def loop(frame: Frame) -> Any:
@@ -150,7 +153,7 @@ def _collected(over: Closure, condition: Closure | None, item: Closure, first: i
                 if wanted is not True:
                     type_values.no_overload()
             made.append(item(frame))
-            frame[0] += _MAP_STEP
+            frame[0] += cost
             if frame[0] > frame[1]:
                 raise CostExceeded
         frame[0] += 1

@@ -102,6 +102,16 @@ _FORMAT_TYPES = {
 }
 
 
+def _unformattable(verb: str, node: Node) -> Node | None:
+    """The node whose type the clause does not take: itself, or for %s something within a list or map."""
+    if verb != "s":
+        return None if node.type.kind in (*_FORMAT_TYPES[verb], "dyn", "any", "param") else node
+    if node.type.kind in ("opaque", "struct"):
+        return node
+    inner = children(node) if isinstance(node, ListNode | MapNode) else []
+    return next((found for child in inner if (found := _unformattable(verb, child)) is not None), None)
+
+
 def _format(call: Call) -> list[Issue]:
     if call.target is None or not isinstance(call.target, Literal) or not isinstance(call.target.value, str):
         return []
@@ -115,9 +125,9 @@ def _format(call: Call) -> list[Issue]:
     for index, verb in enumerate(verbs):
         if index >= len(arguments.items):
             return [Issue(call.pos, f"index {index} out of range")]
-        node = arguments.items[index]
-        if verb in _FORMAT_TYPES and node.type.kind not in (*_FORMAT_TYPES[verb], "dyn", "param"):
-            return [Issue(node.pos, formatting.wrong(verb, show(node.type)))]
+        wrong = _unformattable(verb, arguments.items[index])
+        if wrong is not None:
+            return [Issue(wrong.pos, formatting.wrong(verb, wrong.type.name))]
     if len(arguments.items) > len(verbs):
         text = f"too many arguments supplied to string.format (expected {len(verbs)}, got {len(arguments.items)})"
         return [Issue(call.pos, text)]
