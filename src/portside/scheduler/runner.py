@@ -125,6 +125,9 @@ class Scheduler:
         self.moved = False  # something may have made room
         self.joined = False  # a pod came to a node: that helps those who look for company
         self.writes: set[asyncio.Task[None]] = set()
+        self.waits: set[asyncio.Task[None]] = (
+            set()
+        )  # bindings that wait for volumes: minutes, and nobody waits for them
 
     def _read(self, plural: str) -> Mapping[str, Json]:
         cache = self.informers.caches.get(BY_PLURAL[plural])
@@ -153,7 +156,7 @@ class Scheduler:
         finally:
             recorder.cancel()
             retry.cancel()
-            for task in list(self.writes):
+            for task in [*self.writes, *self.waits]:
                 task.cancel()
             await self.informers.stop()
 
@@ -318,7 +321,7 @@ class Scheduler:
         bindings = self.volumes.plan(info, self.snapshot, decision.node) if info.claims else []
         allocations = self.devices.plan(info, self.snapshot, decision.node) if info.devices else []
         self.snapshot.set_pod(info)
-        self._write(self._bind(info, bindings, allocations))
+        self._write(self._bind(info, bindings, allocations), slow=bool(bindings))
 
     def _decide(self, info: PodInfo, cycle: Cycle) -> Placed | Unplaced:
         if not info.default_spread and not info.shape.spread:
@@ -394,10 +397,11 @@ class Scheduler:
 
     # Writing
 
-    def _write(self, work: Coroutine[Any, Any, None]) -> None:
+    def _write(self, work: Coroutine[Any, Any, None], *, slow: bool = False) -> None:
         task = asyncio.ensure_future(work)
-        self.writes.add(task)
-        task.add_done_callback(self.writes.discard)
+        held = self.waits if slow else self.writes
+        held.add(task)
+        task.add_done_callback(held.discard)
 
     async def _bind(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> None:
         problem = ""
