@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 WHOLE = 1000
-MOST_TYPICAL = 64  # kinds of tasks the expected workload is described by
+MOST_TYPICAL = 256  # kinds of tasks the expected workload is described by
 
 
 @dataclass(frozen=True, slots=True)
