@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from portside.api.cel.go_numbers import fixed_double, format_double
-from portside.api.cel.values import CelRuntimeError, Duration, Timestamp, Uint
+from portside.api.cel.values import MAX_TEXT, CelRuntimeError, Duration, Timestamp, Uint, bounded
 
 _SUPERSCRIPT = str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻")
 _INTEGERS = (int, Uint)
@@ -128,6 +128,11 @@ def _double(value: float, precision: int, scientific: bool) -> str:
     return f"{mantissa}×10{exponent.lstrip('+').translate(_SUPERSCRIPT)}"
 
 
+def _listed(parts: list[str]) -> str:
+    bounded(sum(map(len, parts)), MAX_TEXT, "string")
+    return ", ".join(parts)
+
+
 def display(value: Any, *, top: bool) -> str:
     """A value as %s writes it: bare at the top, quoted and labelled within lists and maps."""
     from portside.api.cel.stdlib_time import duration_text, timestamp_text
@@ -152,10 +157,10 @@ def display(value: Any, *, top: bool) -> str:
         written = duration_text(value) if kind is Duration else timestamp_text(value)
         return written if top else f'{"duration" if kind is Duration else "timestamp"}("{written}")'
     if kind is list:
-        return "[" + ", ".join(display(v, top=False) for v in value) + "]"
+        return "[" + _listed([display(v, top=False) for v in value]) + "]"
     if kind is dict:
         pairs = sorted((display(k, top=False), display(v, top=False)) for k, v in value.items())
-        return "{" + ", ".join(f"{k}:{v}" for k, v in pairs) + "}"
+        return "{" + _listed([f"{k}:{v}" for k, v in pairs]) + "}"
     from portside.api.cel.type_values import TypeValue, type_name
 
     if kind is TypeValue:

@@ -7,7 +7,7 @@ from functools import cmp_to_key
 from typing import Any
 
 from portside.api.cel import members, stdlib
-from portside.api.cel.values import CelRuntimeError, Duration, Optional, Uint, equal
+from portside.api.cel.values import MAX_MEMBERS, CelRuntimeError, Duration, Optional, Uint, bounded, equal
 
 _ORDERED = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
 _LONG = {"duration": "google.protobuf.Duration", "timestamp": "google.protobuf.Timestamp"}
@@ -107,6 +107,7 @@ def _flatten(values: Iterable[Any], levels: int = 1) -> list[Any]:
     for value in values:
         if value.__class__ is list and levels:
             made += _flatten(value, levels - 1)
+            bounded(len(made), MAX_MEMBERS, "list")
         else:
             made.append(value)
     return made

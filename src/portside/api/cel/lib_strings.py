@@ -7,7 +7,7 @@ from typing import Any
 
 from portside.api.cel import patterns
 from portside.api.cel.formatting import format_string
-from portside.api.cel.values import CelRuntimeError
+from portside.api.cel.values import MAX_TEXT, CelRuntimeError, bounded
 
 DECLARATIONS = """
 string_char_at_int: string :: charAt(int) -> string
@@ -79,7 +79,14 @@ def _last_index_of(text: str, part: str, start: int | None = None) -> int:
 
 
 def _replace(text: str, old: str, new: str, count: int = -1) -> str:
+    found = (text.count(old) if old else len(text) + 1) if count < 0 else count
+    bounded(len(text) + found * max(len(new) - len(old), 0) if len(new) > len(old) else 0, MAX_TEXT, "string")
     return text.replace(old, new, count)
+
+
+def _join(parts: list[str], separator: str = "") -> str:
+    bounded(sum(map(len, parts)) + len(separator) * len(parts), MAX_TEXT, "string")
+    return separator.join(parts)
 
 
 def _split(text: str, separator: str, limit: int = -1) -> list[str]:
@@ -118,8 +125,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "string_format": format_string,
     "string_index_of_string": _index_of,
     "string_index_of_string_int": _index_of,
-    "list_join": "".join,
-    "list_join_string": lambda parts, separator: separator.join(parts),
+    "list_join": _join,
+    "list_join_string": _join,
     "string_last_index_of_string": _last_index_of,
     "string_last_index_of_string_int": _last_index_of,
     "string_lower_ascii": lambda text: text.translate(_LOWER),

@@ -15,10 +15,12 @@ from portside.api.cel.type_values import TypeValue, type_name
 from portside.api.cel.values import (
     INT_MAX,
     INT_MIN,
+    MAX_MEMBERS,
     UINT_MAX,
     CelRuntimeError,
     Duration,
     Uint,
+    bounded,
 )
 
 _PAIRS = (
@@ -264,6 +266,11 @@ def add_bytes(a: Any, b: Any) -> Any:
     return a + b
 
 
+def add_lists(a: list[Any], b: list[Any]) -> list[Any]:
+    bounded(len(a) + len(b), MAX_MEMBERS, "list")
+    return a + b
+
+
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     **{f"{word}_{suffix}": _ordering(word, suffix) for word in _ORDER_TESTS for suffix, _ in _PAIRS},
     "logical_not": _not,
@@ -273,7 +280,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "in_map": contained,
     "add_bytes": add_bytes,
     "add_double": add_bytes,
-    "add_list": add_bytes,
+    "add_list": add_lists,
     "add_string": add_bytes,
     "add_int64": lambda a, b: whole(a + b),
     "add_uint64": lambda a, b: unsigned(a + b),

@@ -131,17 +131,34 @@ class Opaque:
 _NUMBERS = (int, float, Uint)
 
 
+MAX_MEMBERS = 1_000_000  # of a list an expression makes, and of two values it compares
+MAX_TEXT = 1024 * 1024  # code points of a string put together from parts whose sizes have no cost of their own
+
+
+def bounded(size: int, most: int, what: str) -> None:
+    """Raises when something would grow beyond what is sensible, before it is made."""
+    if size > most:
+        raise CelRuntimeError(f"{what} of {size:,} exceeds the limit of {most:,}")
+
+
 def equal(a: Any, b: Any) -> bool:
     """Equality of any two values: numbers by value whatever their type, anything else only with its own kind."""
     ca, cb = a.__class__, b.__class__
     if ca is cb:
-        if ca is list:
-            return len(a) == len(b) and all(map(equal, a, b))
-        if ca is dict:
-            return len(a) == len(b) and all(k in b and equal(v, b[k]) for k, v in a.items())
-        return bool(a == b)
+        return _deep(a, b, [MAX_MEMBERS]) if ca is list or ca is dict else bool(a == b)
     if ca in _NUMBERS and cb in _NUMBERS:
         return bool(a == b)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return False
+    return _deep(a, b, [MAX_MEMBERS]) if isinstance(a, list) and isinstance(b, list) else False
+
+
+def _deep(a: Any, b: Any, left: list[int]) -> bool:
+    """Equality member by member. Shared parts can make a small value endless to walk, so steps are counted."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise CelRuntimeError(f"comparison of more than {MAX_MEMBERS:,} members")
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(_deep(x, y, left) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        same = isinstance(b, dict) and len(a) == len(b)
+        return same and all(k in b and _deep(v, b[k], left) for k, v in a.items())
+    return equal(a, b)

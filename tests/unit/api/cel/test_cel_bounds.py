@@ -56,3 +56,20 @@ def test_a_value_that_is_not_what_its_type_says_is_an_error_of_the_expression() 
     program = cel.compile_expression("self + 1 == 2", variables={"self": types.INT})
     with pytest.raises(cel.CelRuntimeError, match="no such overload"):
         program.evaluate({"self": "text"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[1]]" + ".map(x, x + x)" * 60 + ".size() == 1",
+        "'" + "a" * 40_000 + "'.replace('', '" + "b" * 40_000 + "').size() == 1",
+        "[1].map(x, [x])" + ".map(x, [x, x])" * 40 + " == [1].map(x, [x])" + ".map(x, [x, x])" * 40,
+        "'%s'.format([1].map(x, [x])" + ".map(x, [x, x])" * 40 + ")",
+    ],
+    ids=["doubled lists", "replaced letters", "compared shares", "written shares"],
+)
+def test_a_small_expression_cannot_make_a_huge_value(text: str) -> None:
+    began = time.perf_counter()
+    with pytest.raises((cel.CelRuntimeError, cel.CostExceeded)):
+        compiled(text).evaluate({"self": 1})
+    assert time.perf_counter() - began < 20
