@@ -287,7 +287,8 @@ class Scheduler:
                 await self.wake.wait()
                 continue
             try:
-                await asyncio.wait_for(self.wake.wait(), max(due - self.clock.monotonic(), 0.001))
+                async with asyncio.timeout(max(due - self.clock.monotonic(), 0.001)):
+                    await self.wake.wait()
             except TimeoutError:
                 continue
 

@@ -144,7 +144,8 @@ class Writer:
                 return ""
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._news.wait()
             except TimeoutError:
                 continue
         return "timed out waiting for the volumes to be bound"

@@ -159,7 +159,8 @@ class WatchCaches:
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self.at_revision(revision, lambda: None if reached.done() else reached.set_result(None))
         try:
-            await asyncio.wait_for(reached, timeout)
+            async with asyncio.timeout(timeout):
+                await reached
         except TimeoutError:
             raise too_large(revision, self.revision) from None
         finally:
