@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,9 +69,20 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[ContainerRunt
         shutil.rmtree(home, ignore_errors=True)
 
 
+_LOGS: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def no_logs_left() -> Iterator[None]:
+    yield
+    while _LOGS:
+        shutil.rmtree(_LOGS.pop(), ignore_errors=True)
+
+
 def sandbox_spec(**more: object) -> SandboxSpec:
     uid = str(uuid.uuid4())
     logs = tempfile.mkdtemp(prefix="ps-logs-")
+    _LOGS.append(logs)
     labels = {UID: uid, "app": "x"}
     return SandboxSpec("web", "default", uid, hostname="web", labels=labels, log_directory=logs, **more)  # type: ignore[arg-type]
 
