@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 HEAD_LIMIT = 64 << 10  # bytes of a request's head
 IDLE = 60.0  # seconds a connection may stay silent before its request
+PORT_FILE = "agent-port"  # in the home
 CONTROL_PLANE = "kube-apiserver-kubelet-client"
 
 
@@ -182,7 +183,8 @@ def allowed(certificate: object) -> bool:
 
 
 async def serve_node(home: Path, node: str, ips: tuple[str, ...], port: int) -> NodeServer:
-    """Start the node's server with a certificate of the cluster's authority. Raises OSError, PortsideError."""
+    """Start the node's server with a certificate of the cluster's authority. ``port`` 0: the one it had before, so that a
+    restart moves nothing, or a free one. Raises OSError, PortsideError."""
     from portside.base.pki import Pki, ensure_node_server
 
     pki = Pki(home / "pki")
@@ -192,5 +194,19 @@ async def serve_node(home: Path, node: str, ips: tuple[str, ...], port: int) -> 
     context.load_verify_locations(pki.ca)
     context.verify_mode = ssl.CERT_REQUIRED
     server = NodeServer()
-    await server.listen("0.0.0.0", port, context)
+    kept = home / PORT_FILE
+    try:
+        await server.listen("0.0.0.0", port or _kept_port(kept), context)
+    except OSError:
+        if port:
+            raise
+        await server.listen("0.0.0.0", 0, context)  # somebody else has it meanwhile
+    kept.write_text(f"{server.port}\n")
     return server
+
+
+def _kept_port(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
