@@ -10,6 +10,7 @@ import shutil
 import time
 from typing import Any
 
+from portside.cli.readiness import node_unready
 from portside.cli.steps import CliError, Steps, say
 from portside.run.home import Home, locked
 from portside.run.launch import last_lines, start
@@ -125,7 +126,7 @@ def start_node(home: Home, steps: Steps) -> None:
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                why = _unready(Api(home.root / f"node-{facts['node']}.kubeconfig"), str(facts["node"]), since)
+                why = node_unready(Api(home.root / f"node-{facts['node']}.kubeconfig"), str(facts["node"]), since)
             except (Refused, OSError, CliError) as error:
                 why = str(error)
             if not why:
@@ -140,13 +141,3 @@ def start_node(home: Home, steps: Steps) -> None:
                     code=5,
                 )
             time.sleep(0.1)
-
-
-def _unready(api: Any, name: str, since: float) -> str:
-    node = api.send("GET", f"/api/v1/nodes/{name}")
-    ready: dict[str, Any] = next((c for c in node.get("status", {}).get("conditions", []) if c["type"] == "Ready"), {})
-    if ready.get("status") != "True":
-        return str(ready.get("message") or "no status yet")
-    lease = api.send("GET", f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}")
-    limit = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
-    return "" if lease["spec"].get("renewTime", "")[:19] >= limit else "no fresh heartbeat"

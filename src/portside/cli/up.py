@@ -16,6 +16,7 @@ from portside.cli import ingress, storage
 from portside.cli.api import Api, Refused
 from portside.cli.history import seconds
 from portside.cli.manifests import Applier, Manifest, load, unready
+from portside.cli.readiness import node_unready, nodes_unready
 from portside.cli.steps import CliError, Steps, say
 from portside.run import networks
 from portside.run.home import Home, locked
@@ -263,7 +264,7 @@ def _node(home: Home, steps: Steps, facts: dict[str, Any], api: Api) -> None:
     with steps.step("node" if not facts["simulate"] else f"{facts['simulate']} simulated nodes") as note:
         end = time.monotonic() + NODE_PATIENCE
         while True:
-            why = _nodes_unready(api, facts["simulate"] or 1, since)
+            why = _unready(home, api, facts["simulate"], since)
             if not why:
                 return
             note(why)
@@ -285,28 +286,15 @@ def _node(home: Home, steps: Steps, facts: dict[str, Any], api: Api) -> None:
             time.sleep(POLL * 2)
 
 
-def _nodes_unready(api: Api, count: int, since: float) -> str:
-    """Why fewer than ``count`` nodes are Ready with a heartbeat that is not older than ``since``."""
+def _unready(home: Home, api: Api, simulated: int, since: float) -> str:
+    """Why this cluster's nodes aren't ready; other machines' nodes are not waited for."""
     try:
-        nodes = api.send("GET", "/api/v1/nodes")["items"]
-        leases = {
-            lease["metadata"]["name"]: lease["spec"].get("renewTime", "")
-            for lease in api.send("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")["items"]
-        }
+        if simulated:
+            return nodes_unready(api, simulated, since)
+        name = home.cluster().get("node")
+        return node_unready(api, str(name), since) if name else "no status yet"
     except (Refused, OSError) as error:
         return str(error)
-    if len(nodes) < count:
-        return f"{len(nodes)} of {count} nodes registered"
-    limit = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
-    for node in nodes:
-        ready: dict[str, Any] = next(
-            (c for c in node.get("status", {}).get("conditions", []) if c["type"] == "Ready"), {}
-        )
-        if ready.get("status") != "True":
-            return f"{node['metadata']['name']}: {ready.get('message') or 'no status yet'}"
-        if leases.get(node["metadata"]["name"], "")[:19] < limit:
-            return f"{node['metadata']['name']}: no fresh heartbeat"
-    return ""
 
 
 def _apply(home: Home, steps: Steps, api: Api, manifests: list[Manifest], options: argparse.Namespace) -> None:
