@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from portside.agent.beneath import mounted_below, unmount
 from portside.agent.imagebuild import BUSYBOX_IMAGE
 from portside.agent.memory_runtime import MemoryRuntime
 from portside.agent.runtime import (
@@ -43,7 +44,6 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[ContainerRunt
         yield made
         await made.close()
         return
-    from portside.agent.beneath import mounted_below, unmount
     from portside.agent.containerd import Containerd, choose_network, remove_bridge
     from portside.agent.cri import CriRuntime
 
@@ -207,6 +207,7 @@ async def test_an_image_is_a_folder_too(runtime: ContainerRuntime, tmp_path: Pat
         assert target.is_dir()
     for _ in range(2):
         await runtime.unmount_image(str(target))
+    assert mounted_below(tmp_path) == []
     with pytest.raises(RuntimeFailure):
         await runtime.mount_image("docker.io/portside/absent:1", str(tmp_path / "none"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 from portside.agent import beneath
 from portside.agent.runtime import RuntimeFailure
@@ -31,9 +32,16 @@ async def _ctr(socket: str, *words: str) -> str:
     return out.decode("utf-8", "replace")
 
 
+def _mounted(target: str) -> bool:
+    """Whether something is mounted at the path. ``os.path.ismount`` doesn't see a bind mount of the same file system,
+    which is what the snapshot of an image with one layer becomes."""
+    real = os.path.realpath(target)
+    return real in beneath.mounted_below(Path(real))
+
+
 async def mount(socket: str, image: str, target: str) -> None:
     """Mount the image at ``target`` (made when absent): nothing in it can be written, run or used as a device."""
-    if os.path.ismount(target):
+    if _mounted(target):
         return
     os.makedirs(target, mode=0o755, exist_ok=True)
     await _ctr(socket, "images", "mount", image, target)
@@ -43,7 +51,7 @@ async def mount(socket: str, image: str, target: str) -> None:
 
 async def unmount(socket: str, target: str) -> None:
     """Unmount and give the snapshot back."""
-    if os.path.ismount(target):
+    if _mounted(target):
         beneath.unmount(target)
     for noun in ("snapshots", "leases"):
         try:
