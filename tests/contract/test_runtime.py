@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from portside.agent.runtime import (
     ExecResult,
     RuntimeFailure,
     SandboxSpec,
+    Security,
     State,
 )
 
@@ -195,6 +197,22 @@ async def test_changes_are_announced(runtime: ContainerRuntime) -> None:
         await asyncio.sleep(0.02)
     listener.cancel()
     assert main in seen
+
+
+async def test_a_container_tells_as_whom_it_runs(runtime: ContainerRuntime) -> None:
+    """User, group and supplemental groups, while it runs and after its end."""
+    spec = sandbox_spec()
+    sandbox = await runtime.run_sandbox(spec)
+    mine = dataclasses.replace(
+        container_spec("main", spec.uid, "sleep", "100000"), security=Security(user=1234, group=2000, groups=(3000,))
+    )
+    main = await runtime.create_container(sandbox, mine, spec)
+    await runtime.start_container(main)
+    seen = (await runtime.container(main)).identity
+    assert seen is not None and (seen.user, seen.group) == (1234, 2000) and 3000 in seen.groups
+    assert [c.identity for c in await runtime.containers(uid=spec.uid)] == [None]
+    await runtime.stop_container(main, grace=0)
+    assert (await runtime.container(main)).identity == seen
 
 
 async def test_an_image_is_a_folder_too(runtime: ContainerRuntime, tmp_path: Path) -> None:

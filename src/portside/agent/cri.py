@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from portside.agent.runtime import (
     Disk,
     ExecResult,
     Features,
+    Identity,
     Image,
     Limits,
     Namespaces,
@@ -192,6 +194,20 @@ def _image(message: Any) -> Image:
     )
 
 
+def _identity(answer: Any) -> Identity | None:
+    """Whom a ContainerStatusResponse names: in its status (containerd 2), else in the runtime's own spec (1.6)."""
+    status = answer.status
+    if status.HasField("user") and status.user.HasField("linux"):
+        user = status.user.linux
+        return Identity(user.uid, user.gid, tuple(user.supplemental_groups))
+    try:
+        process = json.loads(answer.info.get("info") or "{}")["runtimeSpec"]["process"]
+        user = process["user"]
+        return Identity(user["uid"], user["gid"], tuple(user.get("additionalGids") or ()))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _stats(message: Any) -> Stats:
     memory, layer = message.memory, message.writable_layer
     return Stats(
@@ -345,8 +361,9 @@ class CriRuntime:
         ]
 
     async def container(self, container_id: str) -> Container:
-        request = pb.ContainerStatusRequest(container_id=container_id)
-        item = (await self._call("ContainerStatus", request)).status
+        request = pb.ContainerStatusRequest(container_id=container_id, verbose=True)
+        answer = await self._call("ContainerStatus", request)
+        item = answer.status
         return Container(
             item.id,
             "",
@@ -364,6 +381,7 @@ class CriRuntime:
             item.reason,
             item.message,
             item.log_path,
+            _identity(answer),
         )
 
     async def update_limits(self, container_id: str, limits: Limits) -> None:

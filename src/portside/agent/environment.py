@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+from portside.agent import envfile
 from portside.agent.resources import amount, milli, whole
 
 Json = dict[str, Any]
@@ -33,6 +35,7 @@ class Place:
     pod_ips: tuple[str, ...]
     allocatable: Mapping[str, str]
     host_ips: tuple[str, ...] = ()
+    volumes: Mapping[str, Path] = field(default_factory=dict)
 
 
 def expand(text: str, lookup: Callable[[str], str | None]) -> str:
@@ -189,7 +192,27 @@ async def _referenced(pod: Json, container: Json, source: Json, objects: Objects
         if item is None:
             raise ConfigProblem(f'secret "{reference["name"]}" not found')
         raise ConfigProblem(f"couldn't find key {reference['key']} in Secret {namespace}/{reference['name']}")
+    if reference := source.get("fileKeyRef"):
+        return _from_file(reference, place)
     return None
+
+
+def _from_file(reference: Json, place: Place) -> str | None:
+    """The value in a file of a volume; None when it is optional and absent. An empty one counts as absent, as upstream."""
+    volume, path, key = reference["volumeName"], reference["path"], reference["key"]
+    if volume not in place.volumes:
+        raise ConfigProblem(f'cannot find the volume "{volume}" referenced by FileKeyRef')
+    try:
+        value = envfile.value_of(envfile.read(place.volumes[volume], path), key)
+    except FileNotFoundError:
+        if reference.get("optional"):
+            return None
+        raise ConfigProblem(f'couldn\'t parse env file: "{path}" in volume "{volume}" does not exist') from None
+    except envfile.BadEnvFile as problem:
+        raise ConfigProblem(f'couldn\'t parse env file: "{path}" in volume "{volume}": {problem}') from problem
+    if not value and not reference.get("optional"):
+        raise ConfigProblem(f'environment variable key "{key}" not found in file "{path}" of volume "{volume}"')
+    return value or None
 
 
 async def environment(

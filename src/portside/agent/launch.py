@@ -145,7 +145,7 @@ class Launcher:
                 container,
                 objects=self.context.sources,
                 services=services,
-                place=self.context.place(self._pod_ips(pod)),
+                place=dataclasses.replace(self.context.place(self._pod_ips(pod)), volumes=paths),
             )
             mounts = self._mounts(pod, container, paths, env, action.restarts)
             target = ""

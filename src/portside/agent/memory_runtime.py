@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from portside.agent.runtime import (
     Container,
@@ -19,6 +20,7 @@ from portside.agent.runtime import (
     Disk,
     ExecResult,
     Features,
+    Identity,
     Image,
     Limits,
     RuntimeFailure,
@@ -186,6 +188,7 @@ class MemoryRuntime:
             dict(spec.labels),
             dict(spec.annotations),
             log_path=str(log or ""),
+            identity=Identity(spec.security.user or 0, spec.security.group or 0, tuple(spec.security.groups)),
         )
         self._entries[container.id] = _Entry(container, spec, log)
         return container.id
@@ -245,9 +248,10 @@ class MemoryRuntime:
     async def containers(self, *, uid: str = "") -> list[Container]:
         self._check()
         owner = {s.id: s.uid for s in self._sandboxes.values()}
-        blank = {"started_at": 0, "finished_at": 0, "exit_code": 0, "reason": "", "message": "", "log_path": ""}
+        blank: dict[str, Any] = {"started_at": 0, "finished_at": 0, "exit_code": 0, "identity": None}
+        blank |= {"reason": "", "message": "", "log_path": ""}
         return [
-            dataclasses.replace(e.container, **blank)  # type: ignore[arg-type]
+            dataclasses.replace(e.container, **blank)
             for e in self._entries.values()
             if uid in ("", owner.get(e.container.sandbox_id))
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from portside.agent import streams
+from portside.agent import resource_metrics, streams
 from portside.agent.context import find_container
 from portside.agent.logs import LogOptions, read_log
 from portside.agent.runtime import Container, State
@@ -46,6 +46,14 @@ async def pods(agent: Agent, exchange: Exchange) -> None:
 
 async def stats(agent: Agent, exchange: Exchange) -> None:
     await exchange.answer(200, orjson.dumps(await summary(agent)), JSON)
+
+
+async def metrics(agent: Agent, exchange: Exchange) -> None:
+    """/metrics/resource"""
+    if exchange.request.path.strip("/") != "metrics/resource":
+        raise HttpProblem(404, "404 page not found")
+    text = resource_metrics.text(await summary(agent))
+    await exchange.answer(200, text.encode(), resource_metrics.CONTENT_TYPE)
 
 
 def _options(exchange: Exchange, now: float) -> LogOptions:
@@ -127,6 +135,7 @@ ROUTES: dict[str, Handler] = {
     "pods": pods,
     "runningpods": pods,
     "stats": stats,
+    "metrics": metrics,
     "containerLogs": container_logs,
     "exec": streams.execute,
     "attach": streams.attach,

@@ -166,8 +166,17 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """As whom a container's first process was started: user, group and supplemental groups, those of the image included."""
+
+    user: int
+    group: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
-    """A container as it is. Lists leave started_at, finished_at, exit_code, reason, message and log_path empty."""
+    """A container as it is. Lists leave started_at and what follows it empty; ``identity`` is None when it isn't known."""
 
     id: str
     sandbox_id: str
@@ -185,6 +194,7 @@ class Container:
     reason: str = ""
     message: str = ""
     log_path: str = ""
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def _container(item: Stats) -> Json:
+def _container(item: Stats, started: int) -> Json:
     when = stamp(item.time)
     return {
         "name": item.name,
-        "startTime": when,
+        "startTime": stamp(started),
         "cpu": {"time": when, "usageCoreNanoSeconds": item.cpu},
         "memory": {
             "time": when,
@@ -38,6 +38,12 @@ def _node_cpu() -> int:
     return (sum(fields[:8]) - fields[3] - fields[4]) * 10_000_000
 
 
+def _booted() -> int:
+    """Seconds since 1970 at which the machine started."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+
+
 def _node_memory() -> tuple[int, int]:
     """(available, used) bytes."""
     found = {}
@@ -51,6 +57,8 @@ async def summary(agent: Agent) -> Json:
     """The whole document."""
     now = rfc3339(agent.clock.now())
     pods: dict[str, Json] = {}
+    known = {uid: worker.current_pod().get("status") or {} for uid, worker in agent.workers.items()}
+    begun = {c.id: c.started_at for worker in agent.workers.values() for c in worker.view.containers}
     for item in await agent.runtime.stats():
         labels = item.labels
         uid = labels.get(names.POD_UID, "")
@@ -59,8 +67,9 @@ async def summary(agent: Agent) -> Json:
             "namespace": labels.get(names.POD_NAMESPACE, ""),
             "uid": uid,
         }
-        pod = pods.setdefault(uid, {"podRef": reference, "startTime": now, "containers": []})
-        pod["containers"].append(_container(item))
+        since = known.get(uid, {}).get("startTime") or now
+        pod = pods.setdefault(uid, {"podRef": reference, "startTime": since, "containers": []})
+        pod["containers"].append(_container(item, begun.get(item.container_id) or item.time))
     for pod in pods.values():
         cpu = sum(c["cpu"]["usageCoreNanoSeconds"] for c in pod["containers"])
         memory = sum(c["memory"]["workingSetBytes"] for c in pod["containers"])
@@ -69,7 +78,7 @@ async def summary(agent: Agent) -> Json:
     available, used = _node_memory()
     node = {
         "nodeName": agent.settings.node_name,
-        "startTime": now,
+        "startTime": stamp(_booted() * 1e9),
         "cpu": {"time": now, "usageCoreNanoSeconds": _node_cpu()},
         "memory": {"time": now, "availableBytes": available, "workingSetBytes": used, "usageBytes": used},
     }

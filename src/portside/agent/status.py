@@ -11,7 +11,7 @@ from portside.agent.record import PodRecord, View
 from portside.agent.resize import IN_PROGRESS, PENDING
 from portside.agent.resize import conditions as resize_conditions
 from portside.agent.resources import qos_class
-from portside.agent.runtime import Container, State
+from portside.agent.runtime import Container, Identity, State
 from portside.agent.stamps import stamp
 
 Json = dict[str, Any]
@@ -48,6 +48,13 @@ def _terminated(container: Container, record: PodRecord, facts: NodeFacts) -> Js
     if message := record.messages.get(container.id) or container.message:
         state["message"] = message
     return {"terminated": {k: v for k, v in state.items() if v is not None}}
+
+
+def _identity(identity: Identity) -> Json:
+    found: Json = {"uid": identity.user, "gid": identity.group}
+    if identity.groups:
+        found["supplementalGroups"] = list(identity.groups)
+    return found
 
 
 def _volume_mounts(container: Json) -> list[Json]:
@@ -124,6 +131,8 @@ class _Statuses:
         }
         if current is not None:
             status["containerID"] = f"{self.facts.runtime}://{current.id}"
+            if current.identity is not None:
+                status["user"] = {"linux": _identity(current.identity)}
         if family != "ephemeral":
             status["started"] = started
         if mounts := _volume_mounts(container):
