@@ -42,7 +42,7 @@ def table() -> dict[tuple[str, str], Name]:
         if line.startswith("## "):
             area = section = line[3:].split(" (")[0]
         elif line.startswith("### "):
-            section = line[4:]
+            section = line[4:].split(" (")[0]
         elif line.startswith("- "):
             found.append(Name(area, section, FLAGS.sub("", line[2:])))
     twice = [str(key) for key, count in Counter((x.section, x.name) for x in found).items() if count > 1]

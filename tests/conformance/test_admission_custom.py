@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.admission_fixture import Ground, rule
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.webhook_server import WebhookServer, deny, patching, within
 
@@ -80,6 +81,7 @@ def stage(number: int) -> Any:
     return patching({"op": "add", "path": f"/data/stage-{number}", "value": "yes"})
 
 
+@conformance("admission webhooks", "deny custom resource create, update, delete")
 def test_deny_a_custom_resources_creation_update_and_deletion(ground: Ground) -> None:
     things = Things(ground, OPEN)
 
@@ -103,6 +105,7 @@ def test_deny_a_custom_resources_creation_update_and_deletion(ground: Ground) ->
     assert [r["operation"] for r in ground.asked("cr")] == ["CREATE", "CREATE", "UPDATE", "DELETE"]
 
 
+@conformance("admission webhooks", "mutate a custom resource")
 def test_mutate_a_custom_resource(ground: Ground) -> None:
     things = Things(ground, OPEN)
     hooks = [ground.hook(f"m{n}", stage(n), things.rule("CREATE")) for n in (1, 2)]
@@ -111,6 +114,7 @@ def test_mutate_a_custom_resource(ground: Ground) -> None:
     assert things.data("a") == {"start": "yes", "stage-1": "yes", "stage-2": "yes"}
 
 
+@conformance("admission webhooks", "mutate a custom resource when the stored version differs")
 def test_mutate_a_custom_resource_whose_stored_version_differs(ground: Ground) -> None:
     things = Things(ground, OPEN, ("v1", "v2"))
     ground.configure("Mutating", "cr", ground.hook("m1", stage(1), things.rule("CREATE", "UPDATE")))
@@ -132,6 +136,7 @@ def test_mutate_a_custom_resource_whose_stored_version_differs(ground: Ground) -
     assert last["object"]["apiVersion"].endswith("/v1")
 
 
+@conformance("admission webhooks", "mutation of a custom resource is pruned by its schema")
 def test_a_mutation_is_pruned_by_the_schema(ground: Ground) -> None:
     things = Things(ground, CLOSED)
     hooks = [ground.hook(f"m{n}", stage(n), things.rule("CREATE")) for n in (1, 2, 3)]

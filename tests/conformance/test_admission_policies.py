@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.admission_fixture import API, Ground, rule
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.webhook_server import WebhookServer, within
 
@@ -40,6 +41,7 @@ def deployment(name: str, **spec: Any) -> Json:
     return DEPLOYMENT | {"metadata": {"name": name}, "spec": DEPLOYMENT["spec"] | spec}  # type: ignore[operator]
 
 
+@conformance("admission policies", "ValidatingAdmissionPolicy validates a Deployment")
 def test_a_validating_policy_validates_a_deployment(ground: Ground) -> None:
     checks = [
         {"expression": "object.spec.replicas > 1", "messageExpression": "'wants replicas > 1, got ' + string(object.spec.replicas)"},
@@ -58,6 +60,7 @@ def test_a_validating_policy_validates_a_deployment(ground: Ground) -> None:
     ground.put(deployment("other", replicas=1))
 
 
+@conformance("admission policies", "ValidatingAdmissionPolicy variables in expressions")
 def test_variables_in_expressions(ground: Ground) -> None:
     variables = [
         {"name": "replicas", "expression": "object.spec.replicas"},
@@ -92,6 +95,7 @@ def verbs(ground: Ground, plural: str, name: str, change: Json, field: str) -> N
     assert "not found" in ground("get", plural, name, check=False)
 
 
+@conformance("admission policies", "ValidatingAdmissionPolicy API + status")
 def test_the_validating_policy_api_and_its_status(ground: Ground) -> None:
     plural = "validatingadmissionpolicies"
     name = ground.policy(
@@ -130,6 +134,7 @@ def test_the_validating_policy_api_and_its_status(ground: Ground) -> None:
     verbs(ground, plural, name, {"failurePolicy": "Ignore"}, "failurePolicy")
 
 
+@conformance("admission policies", "ValidatingAdmissionPolicyBinding API")
 def test_the_validating_binding_api(ground: Ground) -> None:
     name = ground.bind("Validating", f"none-{ground.name}", validationActions=["Deny"])
     verbs(ground, "validatingadmissionpolicybindings", name, {"validationActions": ["Warn"]}, "validationActions")
@@ -139,6 +144,7 @@ def mutation(expression: str, kind: str = "ApplyConfiguration") -> Json:
     return {"patchType": kind, "jsonPatch" if kind == "JSONPatch" else "applyConfiguration": {"expression": expression}}
 
 
+@conformance("admission policies", "MutatingAdmissionPolicy mutates a Deployment")
 def test_a_mutating_policy_mutates_a_deployment(ground: Ground) -> None:
     change = mutation("Object{spec: Object.spec{replicas: object.spec.replicas + 10}}")
     made = ground.policy("Mutating", "m", rules=DEPLOYMENTS, mutations=[change], reinvocationPolicy="Never")
@@ -147,6 +153,7 @@ def test_a_mutating_policy_mutates_a_deployment(ground: Ground) -> None:
     assert ground.get("deployment", "web")["spec"]["replicas"] == 11
 
 
+@conformance("admission policies", "MutatingAdmissionPolicy adds annotations")
 def test_a_mutating_policy_adds_annotations(ground: Ground) -> None:
     first = mutation("Object{metadata: Object.metadata{annotations: {'a': variables.who}}}")
     second = mutation(
@@ -161,6 +168,7 @@ def test_a_mutating_policy_adds_annotations(ground: Ground) -> None:
     assert ground.get("configmap", "c")["metadata"]["annotations"] == {"a": "kubernetes-admin", "x/y": "z"}
 
 
+@conformance("admission policies", "MutatingAdmissionPolicy API")
 def test_the_mutating_policy_api(ground: Ground) -> None:
     name = ground.policy(
         "Mutating", "api", rules=DEPLOYMENTS, mutations=[mutation("Object{}")], reinvocationPolicy="Never"
@@ -168,6 +176,7 @@ def test_the_mutating_policy_api(ground: Ground) -> None:
     verbs(ground, "mutatingadmissionpolicies", name, {"reinvocationPolicy": "IfNeeded"}, "reinvocationPolicy")
 
 
+@conformance("admission policies", "MutatingAdmissionPolicyBinding API")
 def test_the_mutating_binding_api(ground: Ground) -> None:
     name = ground.bind("Mutating", f"none-{ground.name}")
     verbs(ground, "mutatingadmissionpolicybindings", name, {"policyName": "other"}, "policyName")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.admission_fixture import Ground, rule
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.webhook_server import WebhookServer, allow, deny, patching, within
 
@@ -42,7 +43,18 @@ def marks(label: str) -> Any:
     return patching({"op": "add", "path": f"/data/{label}", "value": "yes"})
 
 
-@pytest.mark.parametrize("kind", ["Mutating", "Validating"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            "Mutating", marks=conformance("admission webhooks", "list + deletecollection of mutating configurations")
+        ),
+        pytest.param(
+            "Validating",
+            marks=conformance("admission webhooks", "list + deletecollection of validating configurations"),
+        ),
+    ],
+)
 def test_list_and_deletecollection_of_configurations(ground: Ground, kind: str) -> None:
     for n in range(3):
         ground.configure(kind, f"c{n}", ground.hook(f"c{n}", deny("no"), CONFIG_MAPS))
@@ -54,7 +66,18 @@ def test_list_and_deletecollection_of_configurations(ground: Ground, kind: str) 
     ground("create", "configmap", "a")
 
 
-@pytest.mark.parametrize("kind", ["Mutating", "Validating"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            "Mutating", marks=conformance("admission webhooks", "update/patch a mutating webhook's rules takes effect")
+        ),
+        pytest.param(
+            "Validating",
+            marks=conformance("admission webhooks", "update/patch a validating webhook's rules takes effect"),
+        ),
+    ],
+)
 def test_update_or_patch_of_rules_takes_effect(ground: Ground, kind: str) -> None:
     made = ground.configure(kind, "r", ground.hook("r", deny("closed"), CONFIG_MAPS))
     assert "denied the request: closed" in ground.refused("create", "configmap", "a")
@@ -72,7 +95,19 @@ def test_update_or_patch_of_rules_takes_effect(ground: Ground, kind: str) -> Non
     assert "denied the request: closed" in ground.refused("create", "configmap", "b")
 
 
-@pytest.mark.parametrize("kind", ["Mutating", "Validating"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            "Mutating",
+            marks=conformance("admission webhooks", "mutating configuration stores and updates matchConditions"),
+        ),
+        pytest.param(
+            "Validating",
+            marks=conformance("admission webhooks", "validating configuration stores and updates matchConditions"),
+        ),
+    ],
+)
 def test_match_conditions_are_stored_and_updated(ground: Ground, kind: str) -> None:
     said = [{"name": "not-mine", "expression": "object.metadata.name != 'mine'"}]
     made = ground.configure(kind, "m", ground.hook("m", deny("no"), CONFIG_MAPS, matchConditions=said))
@@ -90,6 +125,7 @@ def test_match_conditions_are_stored_and_updated(ground: Ground, kind: str) -> N
     assert "denied the request: no" in ground.refused("create", "configmap", "theirs")
 
 
+@conformance("admission webhooks", "deny attach (CONNECT on pods/attach)")
 def test_deny_attach(ground: Ground) -> None:
     ground("create", "-f", "-", stdin=POD % "shell")
     ground.configure(
@@ -100,6 +136,9 @@ def test_deny_attach(ground: Ground) -> None:
     assert (asked["name"], asked["operation"], asked["object"]["kind"]) == ("shell", "CONNECT", "PodAttachOptions")
 
 
+@conformance(
+    "admission webhooks", "deny pod and configmap create/update/patch; hang gives timeout; namespaceSelector bypass"
+)
 def test_deny_pods_and_configmaps_with_timeouts_and_a_bypass(ground: Ground, simulated: Cluster) -> None:
     def no_offence(request: Json) -> Json:
         bad = "offensive" in (request["object"].get("data") or {}).values()
@@ -127,6 +166,7 @@ def test_deny_pods_and_configmaps_with_timeouts_and_a_bypass(ground: Ground, sim
     ground("patch", "configmap", "a", "-p", '{"data":{"mutation":"offensive"}}')
 
 
+@conformance("admission webhooks", "deny CRD creation")
 def test_deny_the_creation_of_custom_resource_definitions(ground: Ground) -> None:
     crds = rule("customresourcedefinitions", "CREATE", group="apiextensions.k8s.io")
     mine = {"matchLabels": {"ground": ground.name}}
@@ -148,6 +188,7 @@ def test_deny_the_creation_of_custom_resource_definitions(ground: Ground) -> Non
     assert "not found" in ground("get", "crd", definition["metadata"]["name"], check=False)  # type: ignore[index]
 
 
+@conformance("admission webhooks", "timeoutSeconds x failurePolicy matrix honoured")
 @pytest.mark.parametrize(
     ("seconds", "policy", "delay", "passes"),
     [(1, "Fail", 3, False), (1, "Ignore", 3, True), (10, "Fail", 1, True), (None, "Fail", 1, True)],
@@ -168,6 +209,7 @@ def test_time_outs_and_failure_policies(
     assert time.monotonic() - began < 3
 
 
+@conformance("admission webhooks", "admissionregistration group in discovery documents")
 def test_the_group_in_discovery_documents(ground: Ground) -> None:
     groups = json.loads(ground("get", "--raw", "/apis"))["groups"]
     found = next(g for g in groups if g["name"] == "admissionregistration.k8s.io")
@@ -177,6 +219,7 @@ def test_the_group_in_discovery_documents(ground: Ground) -> None:
     assert {"mutatingwebhookconfigurations", "validatingwebhookconfigurations"} <= {r["name"] for r in listed}
 
 
+@conformance("admission webhooks", "two mutating webhooks run in order on a configmap")
 def test_two_mutating_webhooks_run_in_order_on_a_configmap(ground: Ground) -> None:
     def second(request: Json) -> Json:
         seen = "yes" if "stage-1" in request["object"]["data"] else "no"
@@ -189,6 +232,7 @@ def test_two_mutating_webhooks_run_in_order_on_a_configmap(ground: Ground) -> No
     assert ground.get("configmap", "a")["data"] == {"start": "yes", "stage-1": "yes", "stage-2": "yes"}
 
 
+@conformance("admission webhooks", 'matchConditions: mutate everything but configmap "skip-me"')
 def test_everything_but_skip_me_is_mutated(ground: Ground) -> None:
     said = [{"name": "skip", "expression": "object.metadata.name != 'skip-me'"}]
     ground.configure("Mutating", "skip", ground.hook("skip", marks("mutated"), CONFIG_MAPS, matchConditions=said))
@@ -198,6 +242,7 @@ def test_everything_but_skip_me_is_mutated(ground: Ground) -> None:
     assert ground.get("configmap", "other")["data"] == {"a": "b", "mutated": "yes"}
 
 
+@conformance("admission webhooks", "pod mutated, then defaults applied to the added container")
 def test_a_mutated_pod_gets_defaults(ground: Ground) -> None:
     added = {"name": "webhook-added-init-container", "image": "docker.io/portside/busybox:1"}
     patch = patching({"op": "add", "path": "/spec/initContainers", "value": [added]})
@@ -209,6 +254,7 @@ def test_a_mutated_pod_gets_defaults(ground: Ground) -> None:
     assert container["terminationMessagePolicy"] == "File" and container["imagePullPolicy"] == "IfNotPresent"
 
 
+@conformance("admission webhooks", "webhook configuration objects can't be mutated or blocked")
 def test_configurations_can_be_neither_mutated_nor_blocked(ground: Ground) -> None:
     own = {"matchLabels": {"ground": ground.name}}
     everything = {"namespaceSelector": {}, "objectSelector": own}
@@ -225,7 +271,20 @@ def test_configurations_can_be_neither_mutated_nor_blocked(ground: Ground) -> No
         ground("delete", made)
 
 
-@pytest.mark.parametrize("kind", ["Mutating", "Validating"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(
+            "Mutating",
+            marks=conformance(
+                "admission webhooks", 'invalid CEL in mutating matchConditions rejected ("compilation failed")'
+            ),
+        ),
+        pytest.param(
+            "Validating", marks=conformance("admission webhooks", "invalid CEL in validating matchConditions rejected")
+        ),
+    ],
+)
 def test_conditions_that_do_not_compile_are_refused(ground: Ground, kind: str) -> None:
     said = [{"name": "bad", "expression": "... [] bad expression"}]
     hook = ground.hook("bad", allow, CONFIG_MAPS, matchConditions=said)
@@ -237,6 +296,7 @@ def test_conditions_that_do_not_compile_are_refused(ground: Ground, kind: str) -
     assert "compilation failed" in ground.put(body | {"webhooks": [hook]}, check=False)
 
 
+@conformance("admission webhooks", "unreachable webhook with fail policy rejects always")
 def test_an_unreachable_webhook_that_must_not_fail_rejects_everything(ground: Ground) -> None:
     ground.configure(
         "Validating", "gone", ground.hook("gone", None, rule("configmaps", "CREATE"), failurePolicy="Fail")

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from portside.client.kubeconfig import load_kubeconfig
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.extension_server import ExtensionServer
 from tests.webhook_server import within
@@ -98,6 +99,7 @@ def extension(simulated: Cluster) -> Iterator[Extension]:
     simulated.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
+@conformance("discovery and aggregation", "aggregated discovery client: built-ins all present")
 def test_aggregated_discovery_has_every_built_in_group(simulated: Cluster) -> None:
     groups = {g["name"] for g in _raw(simulated, "/apis")["groups"]}
     listed = set(simulated.kubectl("api-resources", "-o", "name").split())
@@ -105,6 +107,11 @@ def test_aggregated_discovery_has_every_built_in_group(simulated: Cluster) -> No
     assert {"pods", "deployments.apps", "apiservices.apiregistration.k8s.io"} <= listed
 
 
+@conformance(
+    "discovery and aggregation",
+    "every API group has a group-version and a resource",
+    "every API group has a valid preferredVersion",
+)
 def test_every_group_has_a_version_a_resource_and_a_valid_preferred_version(simulated: Cluster) -> None:
     for group in _raw(simulated, "/apis")["groups"]:
         versions = [v["groupVersion"] for v in group["versions"]]
@@ -120,6 +127,7 @@ def test_every_built_in_group_version_has_a_local_apiservice(simulated: Cluster)
     assert {"v1.", "v1.apps", "v2.autoscaling"} <= local
 
 
+@conformance("discovery and aggregation", "server version: major and minor are integers")
 def test_the_server_version_is_made_of_integers(simulated: Cluster) -> None:
     version = _raw(simulated, "/version")
     assert int(version["major"]) == 1 and int(version["minor"]) == 37
@@ -144,6 +152,7 @@ def test_impersonation_reaches_an_extension_server_as_the_other_user(extension: 
     assert extension.server.asked[-1]["user"] == "jane"
 
 
+@conformance("discovery and aggregation", "sample-apiserver behind the aggregator (APIService)")
 def test_an_extension_servers_resources_are_discovered_in_both_forms(extension: Extension) -> None:
     listed = extension.cluster.kubectl("api-resources", "--api-group", extension.group, "--no-headers")
     assert listed.split()[:3] == ["flunders", "flu", f"{extension.group}/v1alpha1"]

@@ -9,6 +9,7 @@ import pytest
 
 from portside.cli.api import Refused
 from tests.conformance.ground import NOWHERE, Ground, ground, pod, template, workload
+from tests.conformance.names import conformance
 
 __all__ = ["ground"]
 Json = dict[str, Any]
@@ -54,6 +55,7 @@ def jobs(g: Ground) -> list[str]:
     return [j["metadata"]["name"] for j in g.all("jobs")]
 
 
+@conformance("ControllerRevision, CronJob", "CronJob suspended makes no jobs")
 def test_cronjob_makes_a_job_for_a_minute_that_passed_and_none_while_suspended(ground: Ground) -> None:
     overdue(ground, "tick", cronjob())
     ground.until(lambda: len(jobs(ground)) == 1)
@@ -67,7 +69,16 @@ def test_cronjob_makes_a_job_for_a_minute_that_passed_and_none_while_suspended(g
     assert not [j for j in jobs(ground) if j.startswith("off-")]
 
 
-@pytest.mark.parametrize(("policy", "left"), [("Forbid", "same"), ("Replace", "new"), ("Allow", "both")])
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [
+        pytest.param("Forbid", "same", marks=conformance("ControllerRevision, CronJob", "CronJob Forbid")),
+        pytest.param("Replace", "new", marks=conformance("ControllerRevision, CronJob", "CronJob Replace")),
+        pytest.param(
+            "Allow", "both", marks=conformance("ControllerRevision, CronJob", "CronJob Allow, several at once")
+        ),
+    ],
+)
 def test_cronjob_concurrency(ground: Ground, policy: str, left: str) -> None:
     overdue(ground, "tick", cronjob(concurrencyPolicy=policy))
     (first,) = ground.until(lambda: jobs(ground))
@@ -96,6 +107,7 @@ def test_cronjob_concurrency(ground: Ground, policy: str, left: str) -> None:
         ground.until(lambda: len(jobs(ground)) == 2)
 
 
+@conformance("ControllerRevision, CronJob", "CronJob API + status")
 def test_cronjob_api_and_status(ground: Ground) -> None:
     made = ground.create("cronjobs", cronjob(schedule="0 0 1 1 *"))
     assert made["metadata"]["generation"] == 1
@@ -117,6 +129,7 @@ def test_cronjob_api_and_status(ground: Ground) -> None:
 # -- Job --------------------------------------------------------------------------------------------------------------
 
 
+@conformance("Job", "adopts matching orphans, releases non-matching")
 def test_job_adopts_orphans_and_releases_what_no_longer_matches(ground: Ground) -> None:
     ground.create("jobs", job(parallelism=2, completions=4))
     first = pods(ground, 2)[0]["metadata"]
@@ -127,6 +140,7 @@ def test_job_adopts_orphans_and_releases_what_no_longer_matches(ground: Ground) 
     ground.until(lambda: not ground.get("pods", first["name"])["metadata"].get("ownerReferences"))
 
 
+@conformance("Job", "podFailurePolicy ignores DisruptionTarget", "podFailurePolicy on exit code fails the job early")
 def test_job_policy_ignores_disruptions_and_fails_early_on_an_exit_code(ground: Ground) -> None:
     rules = [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
@@ -146,6 +160,7 @@ def test_job_policy_ignores_disruptions_and_fails_early_on_an_exit_code(ground: 
     )
 
 
+@conformance("Job", "status patch, update, read")
 def test_job_status_patch_update_read(ground: Ground) -> None:
     ground.create("jobs", job(here=True, parallelism=2, completions=2))
     ground.condition("jobs", "j", "Complete")
@@ -159,6 +174,7 @@ def test_job_status_patch_update_read(ground: Ground) -> None:
     assert ground.condition("jobs", "k", "Mine")
 
 
+@conformance("Job", "Indexed: index annotation, env, hostname")
 def test_indexed_job_tells_each_pod_its_index(ground: Ground) -> None:
     ground.create("jobs", job(completionMode="Indexed", completions=3, parallelism=3))
     found = pods(ground, 3)
@@ -173,6 +189,7 @@ def test_indexed_job_tells_each_pod_its_index(ground: Ground) -> None:
     assert ground.get("jobs", "j")["status"]["completedIndexes"] == "0-2"
 
 
+@conformance("Job", "delete with active pods")
 def test_job_deleted_with_active_pods_takes_them_along(ground: Ground) -> None:
     ground.create("jobs", job(parallelism=2, completions=4))
     pods(ground, 2)
@@ -184,6 +201,7 @@ def per_index(**spec: Any) -> Json:
     return job(completionMode="Indexed", completions=2, parallelism=2, **{"backoffLimitPerIndex": 0, **spec})
 
 
+@conformance("Job", "backoffLimitPerIndex runs every index")
 def test_job_limit_per_index_runs_every_index_and_then_fails(ground: Ground) -> None:
     ground.create("jobs", per_index())
     zero, one = pods(ground, 2)
@@ -194,12 +212,14 @@ def test_job_limit_per_index_runs_every_index_and_then_fails(ground: Ground) -> 
     assert (status["failedIndexes"], status["completedIndexes"], status["failed"]) == ("0", "1", 1)
 
 
+@conformance("Job", "maxFailedIndexes ends the job")
 def test_job_ends_early_when_too_many_indexes_fail(ground: Ground) -> None:
     ground.create("jobs", per_index(maxFailedIndexes=0))
     end(ground, pods(ground, 2)[0], 1)
     assert ground.condition("jobs", "j", "Failed")["reason"] == "MaxFailedIndexesExceeded"
 
 
+@conformance("Job", "FailIndex action")
 def test_job_rule_fails_an_index_without_using_up_its_limit(ground: Ground) -> None:
     rule = {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [42]}}
     ground.create("jobs", per_index(backoffLimitPerIndex=1, podFailurePolicy={"rules": [rule]}))
@@ -210,6 +230,7 @@ def test_job_rule_fails_an_index_without_using_up_its_limit(ground: Ground) -> N
     assert ground.get("jobs", "j")["status"]["failedIndexes"] == "0"
 
 
+@conformance("Job", "suspended job lifecycle, patch, replace, deletecollection")
 def test_job_suspended_resumed_patched_replaced_and_collected(ground: Ground) -> None:
     ground.create("jobs", job(suspend=True, parallelism=1, completions=1))
     ground.condition("jobs", "j", "Suspended")
@@ -236,6 +257,7 @@ def replaced(g: Ground, annotation: str) -> bool:
     return True
 
 
+@conformance("Job", "completes when tasks fail and restart locally")
 def test_job_completes_when_its_tasks_fail_and_restart_locally(ground: Ground) -> None:
     ground.create("jobs", job(restart="OnFailure", parallelism=1, completions=1, backoffLimit=3))
     (only,) = pods(ground, 1)
@@ -254,9 +276,12 @@ def test_job_completes_when_its_tasks_fail_and_restart_locally(ground: Ground) -
 @pytest.mark.parametrize(
     ("rule", "good"),
     [
-        ({"succeededCount": 1}, [1]),
-        ({"succeededIndexes": "0"}, [0]),
+        pytest.param({"succeededCount": 1}, [1], marks=conformance("Job", "successPolicy succeededCount")),
+        pytest.param({"succeededIndexes": "0"}, [0], marks=conformance("Job", "successPolicy succeededIndexes")),
         ({"succeededIndexes": "0,1", "succeededCount": 1}, [1]),
+        pytest.param(
+            {"succeededIndexes": "0-2"}, [0, 1, 2], marks=conformance("Job", "successPolicy, all indexes succeeded")
+        ),
     ],
 )
 def test_job_success_policy(ground: Ground, rule: Json, good: list[int]) -> None:
@@ -282,6 +307,7 @@ def budget(name: str = "b", **spec: Any) -> Json:
     }
 
 
+@conformance("PodDisruptionBudget", "create, update, patch, delete", "list in all namespaces + deletecollection")
 def test_budget_create_update_patch_list_and_delete(ground: Ground) -> None:
     ground.create("poddisruptionbudgets", budget(minAvailable=1))
     ground.create("poddisruptionbudgets", budget("c", minAvailable="1%"))
@@ -307,6 +333,7 @@ def evict(g: Ground, name: str) -> int:
     return 201
 
 
+@conformance("PodDisruptionBudget", "eviction blocked (429) until the PDB allows it")
 def test_eviction_waits_for_the_budget(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=3))
     ground.status("deployments", "web", availableReplicas=3)
@@ -324,6 +351,7 @@ def test_eviction_waits_for_the_budget(ground: Ground) -> None:
     ground.status("poddisruptionbudgets", "b", disruptionsAllowed=2, desiredHealthy=1)
 
 
+@conformance("PodDisruptionBudget", "status observed from the controller", "status update and patch")
 def test_budget_status_is_observed_and_can_be_written(ground: Ground) -> None:
     ground.create("poddisruptionbudgets", budget(minAvailable=1))
     ground.create("pods", pod("one"))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.ground import Ground, ground, template, workload
+from tests.conformance.names import conformance
 from tests.conformance.test_apps_workloads import scale_verbs, status_verbs
 
 __all__ = ["ground"]
@@ -31,6 +32,7 @@ def images(g: Ground) -> dict[str, str]:
     return {p["metadata"]["name"]: p["spec"]["containers"][0]["image"] for p in g.pods("app=web")}
 
 
+@conformance("StatefulSet", "ordered scaling halts on an unhealthy pod")
 def test_scaling_goes_in_order_and_halts_at_an_unhealthy_pod(ground: Ground) -> None:
     ground.create("statefulsets", stateful(replicas=1))
     ground.status("statefulsets", "ss", readyReplicas=1)
@@ -54,6 +56,7 @@ def test_scaling_goes_in_order_and_halts_at_an_unhealthy_pod(ground: Ground) -> 
     ground.until(lambda: names(ground) == [])
 
 
+@conformance("StatefulSet", "Parallel burst scaling with unhealthy pods")
 def test_parallel_sets_scale_past_unhealthy_pods(ground: Ground) -> None:
     ground.create("statefulsets", stateful(replicas=1, podManagementPolicy="Parallel"))
     ground.status("statefulsets", "ss", readyReplicas=1)
@@ -64,6 +67,7 @@ def test_parallel_sets_scale_past_unhealthy_pods(ground: Ground) -> None:
     ground.until(lambda: names(ground) == [])
 
 
+@conformance("StatefulSet", "recreates an evicted/failed pod")
 def test_a_failed_pod_and_an_evicted_one_are_made_again_under_their_names(ground: Ground) -> None:
     ground.create("statefulsets", stateful(replicas=2))
     ground.status("statefulsets", "ss", readyReplicas=2)
@@ -79,6 +83,7 @@ def test_a_failed_pod_and_an_evicted_one_are_made_again_under_their_names(ground
     ground.status("statefulsets", "ss", readyReplicas=2)
 
 
+@conformance("StatefulSet", "scale subresource", "status get, update, patch", "list, patch, deletecollection")
 def test_scale_subresource_status_list_patch_and_delete_collection(ground: Ground) -> None:
     ground.create("statefulsets", stateful(replicas=1))
     ground.status("statefulsets", "ss", readyReplicas=1)
@@ -92,6 +97,7 @@ def test_scale_subresource_status_list_patch_and_delete_collection(ground: Groun
     ground.until(lambda: ground.gone("statefulsets", "ss") and not ground.pods("app=web"))
 
 
+@conformance("StatefulSet", "partition: canary and phased updates")
 def test_a_partition_makes_a_canary_and_then_phases(ground: Ground) -> None:
     strategy: Json = {"type": "RollingUpdate", "rollingUpdate": {"partition": 3}}
     ground.create("statefulsets", stateful(replicas=3, updateStrategy=strategy))
@@ -127,6 +133,7 @@ def finished(g: Ground) -> Json | None:
     )
 
 
+@conformance("StatefulSet", "rolling update and rollback, current/update revision")
 def test_rolling_update_and_rollback_go_from_the_highest(ground: Ground) -> None:
     ground.create("statefulsets", stateful(replicas=3))
     first = ground.status("statefulsets", "ss", readyReplicas=3)["status"]["currentRevision"]

@@ -8,6 +8,7 @@ import pytest
 
 from portside.cli.api import Refused
 from tests.conformance.ground import NOWHERE, Ground, ground, pod, template, workload
+from tests.conformance.names import conformance
 
 __all__ = ["ground"]
 Json = dict[str, Any]
@@ -47,6 +48,7 @@ def sets(g: Ground) -> dict[str, Json]:
 # -- Deployment -------------------------------------------------------------------------------------------------------
 
 
+@conformance("Deployment", "scale subresource", "status get, update, patch")
 def test_deployment_scale_subresource_and_status_verbs(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=1))
     ready(ground, 1)
@@ -55,6 +57,7 @@ def test_deployment_scale_subresource_and_status_verbs(ground: Ground) -> None:
     status_verbs(ground, "deployments", "web")
 
 
+@conformance("Deployment", "Recreate")
 def test_deployment_recreate_ends_all_old_pods_before_a_new_one_starts(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=2, strategy={"type": "Recreate"}))
     ready(ground, 2)
@@ -70,6 +73,7 @@ def test_deployment_recreate_ends_all_old_pods_before_a_new_one_starts(ground: G
     assert not old & {p["metadata"]["uid"] for p in ground.pods("app=web")}
 
 
+@conformance("Deployment", "RollingUpdate")
 def test_deployment_rolling_update_adopts_and_keeps_its_bounds(ground: Ground) -> None:
     ground.create("replicasets", workload(replicas=1))
     ground.status("replicasets", "web", readyReplicas=1)
@@ -82,6 +86,7 @@ def test_deployment_rolling_update_adopts_and_keeps_its_bounds(ground: Ground) -
     assert {k: s["spec"]["replicas"] for k, s in sets(ground).items()} == {"1": 0, "2": 1}
 
 
+@conformance("Deployment", "revisionHistoryLimit cleans old ReplicaSets")
 def test_deployment_history_limit_cleans_old_sets(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=1, revisionHistoryLimit=0))
     ready(ground, 1)
@@ -89,6 +94,7 @@ def test_deployment_history_limit_cleans_old_sets(ground: Ground) -> None:
     ground.until(lambda: list(sets(ground)) == ["2"])
 
 
+@conformance("Deployment", "proportional scaling")
 def test_deployment_scaled_in_the_middle_of_a_rollout_grows_in_proportion(ground: Ground) -> None:
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}
     ground.create("deployments", workload(replicas=10, strategy=strategy))
@@ -99,6 +105,7 @@ def test_deployment_scaled_in_the_middle_of_a_rollout_grows_in_proportion(ground
     ground.until(lambda: {k: s["spec"]["replicas"] for k, s in sets(ground).items()} == {"1": 20, "2": 13})
 
 
+@conformance("Deployment", "rollover")
 def test_deployment_rollover_abandons_an_unfinished_template(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=1))
     ready(ground, 1)
@@ -137,6 +144,8 @@ BODIES = {"replicasets": workload, "replicationcontrollers": controller}
 KINDS = pytest.mark.parametrize("plural", sorted(BODIES))
 
 
+@conformance("ReplicaSet", "scale subresource")
+@conformance("ReplicationController", "scale get and update")
 @KINDS
 def test_sets_serve_a_pod_per_replica_and_scale(ground: Ground, plural: str) -> None:
     ground.create(plural, BODIES[plural](replicas=2))
@@ -146,6 +155,8 @@ def test_sets_serve_a_pod_per_replica_and_scale(ground: Ground, plural: str) -> 
     ground.status(plural, "web", availableReplicas=4)
 
 
+@conformance("ReplicaSet", "adopts and releases pods")
+@conformance("ReplicationController", "adopts matching pods", "releases pods")
 @KINDS
 def test_sets_adopt_a_pod_that_matches_and_release_one_that_does_not(ground: Ground, plural: str) -> None:
     ground.create("pods", pod("orphan"))
@@ -161,6 +172,7 @@ def test_sets_adopt_a_pod_that_matches_and_release_one_that_does_not(ground: Gro
     ground.until(lambda: len(ground.pods("app=web")) == 1)
 
 
+@conformance("ReplicaSet", "replace and patch", "list + deletecollection", "status get, update, patch")
 def test_replicaset_replace_patch_list_and_delete_collection(ground: Ground) -> None:
     ground.create("replicasets", workload(replicas=1))
     held = ground.status("replicasets", "web", readyReplicas=1)
@@ -175,6 +187,7 @@ def test_replicaset_replace_patch_list_and_delete_collection(ground: Ground) -> 
     ground.until(lambda: ground.gone("replicasets", "web"))
 
 
+@conformance("ReplicationController", "failure condition when quota is exceeded")
 def test_replicationcontroller_says_when_quota_stops_it_and_goes_on_when_it_may(ground: Ground) -> None:
     quota = {"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2"}}}
     ground.create("resourcequotas", quota)
@@ -225,6 +238,7 @@ def on(g: Ground) -> dict[str, str]:
     return {p["spec"].get("nodeName", ""): p["metadata"]["uid"] for p in live if p["status"]["phase"] == "Running"}
 
 
+@conformance("DaemonSet", "recreates failed pods", "simple daemon: deleted pod replaced")
 def test_daemonset_runs_everywhere_and_replaces_what_is_deleted_or_failed(ground: Ground, nodes: list[str]) -> None:
     ground.create("daemonsets", daemons())
     ground.until(lambda: sorted(on(ground)) == sorted(nodes))
@@ -235,6 +249,7 @@ def test_daemonset_runs_everywhere_and_replaces_what_is_deleted_or_failed(ground
     ground.until(lambda: sorted(on(ground)) == sorted(nodes) and not old & set(on(ground).values()))
 
 
+@conformance("DaemonSet", "complex daemon: node selector changes")
 def test_daemonset_follows_a_node_selector_that_changes(ground: Ground, nodes: list[str]) -> None:
     body = daemons()
     body["spec"]["template"]["spec"]["nodeSelector"] = {f"{ground.name}/color": "blue"}
@@ -251,6 +266,7 @@ def test_daemonset_follows_a_node_selector_that_changes(ground: Ground, nodes: l
     ground.patch("nodes", nodes[0], {"metadata": {"labels": {f"{ground.name}/color": None}}})
 
 
+@conformance("DaemonSet", "RollingUpdate")
 def test_daemonset_rolls_and_rolls_back_without_restarting_what_is_right(ground: Ground, nodes: list[str]) -> None:
     ground.create("daemonsets", daemons())
     ground.status("daemonsets", "web", numberAvailable=3, updatedNumberScheduled=3)
@@ -267,6 +283,7 @@ def test_daemonset_rolls_and_rolls_back_without_restarting_what_is_right(ground:
     assert revisions == [2, 3]
 
 
+@conformance("DaemonSet", "status get, update, patch", "list + deletecollection")
 def test_daemonset_status_list_and_delete_collection(ground: Ground) -> None:
     ground.create("daemonsets", daemons())
     ground.status("daemonsets", "web", numberReady=3)
@@ -276,6 +293,7 @@ def test_daemonset_status_list_and_delete_collection(ground: Ground) -> None:
     ground.until(lambda: ground.gone("daemonsets", "web") and not ground.pods("app=web"))
 
 
+@conformance("ControllerRevision, CronJob", "ControllerRevision lifecycle via a DaemonSet")
 def test_controller_revisions_live_through_their_verbs(ground: Ground) -> None:
     ground.create("daemonsets", daemons())
     (first,) = ground.until(lambda: ground.all("controllerrevisions", "app=web"))

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.webhook_server import within
 
@@ -74,6 +75,7 @@ def _request(name: str, body: str, signer: str = "kubernetes.io/kube-apiserver-c
     return {"apiVersion": CERTIFICATES, "kind": "CertificateSigningRequest", "metadata": meta, "spec": spec}
 
 
+@conformance("Auth", "CertificateSigningRequest API, approval, status")
 def test_a_signing_request_is_approved_signed_and_the_certificate_is_accepted(k: Space, tmp_path: Any) -> None:
     key, name = _key(), f"csr-{uuid.uuid4().hex[:6]}"
     made = k.create(_request(name, _pem(_csr(key, "jane", "devs"))))
@@ -104,6 +106,7 @@ def test_a_denied_signing_request_is_never_signed(k: Space) -> None:
     k("delete", "csr", name)
 
 
+@conformance("Auth", "CertificateSigningRequest API, approval, status")
 def test_the_signing_requests_api_has_all_its_verbs(k: Space) -> None:
     name = f"csr-{uuid.uuid4().hex[:6]}"
     k.create(_request(name, _pem(_csr(_key(), "jane")), "e2e.example.com/signer"))
@@ -166,6 +169,7 @@ def _issued(chain: str, times: Json) -> Json:
     return {"status": {"conditions": [condition], "certificateChain": chain} | times}
 
 
+@conformance("Auth", "PodCertificateRequest API + status")
 def test_a_pod_certificate_request_is_issued_once_and_to_its_key(k: Space) -> None:
     key = _key()
     made = _pod_request(k, key)
@@ -184,6 +188,7 @@ def test_a_pod_certificate_request_is_issued_once_and_to_its_key(k: Space) -> No
     assert "immutable after PodCertificateRequest is issued, denied, or failed" in again
 
 
+@conformance("Auth", "ClusterTrustBundle CRUD")
 def test_a_cluster_trust_bundle_lives_through_its_verbs(k: Space) -> None:
     signer = _key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")])
@@ -214,6 +219,7 @@ def test_a_cluster_trust_bundle_lives_through_its_verbs(k: Space) -> None:
     k("delete", "clustertrustbundles", "-l", f"test={label}")
 
 
+@conformance("Auth", "ServiceAccount issuer OIDC discovery, checked from a pod")
 def test_the_issuer_is_discovered_and_its_keys_verify_a_token(k: Space) -> None:
     import orjson
 
@@ -244,6 +250,7 @@ def test_every_service_account_may_read_the_issuers_discovery(k: Space) -> None:
         assert k("auth", "can-i", "get", path, "--as", who, *groups) == "yes\n"
 
 
+@conformance("Auth", "TokenRequest then TokenReview")
 def test_a_requested_token_is_reviewed_as_its_account(k: Space) -> None:
     token = k("create", "token", "default", "--duration", "1h").strip()
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
@@ -255,6 +262,7 @@ def test_a_requested_token_is_reviewed_as_its_account(k: Space) -> None:
     assert k.create(wrong)["status"].get("authenticated") in (None, False)
 
 
+@conformance("Auth", "kube-root-ca.crt in every namespace, recreated, reconciled")
 def test_the_root_authority_is_in_every_namespace_and_comes_back(k: Space) -> None:
     data = lambda: json.loads(k("get", "configmap", "kube-root-ca.crt", "-o", "json", check=False) or "{}").get("data")  # noqa: E731
     there = lambda: "kube-root-ca.crt" in k("get", "configmaps", "-o", "name")  # noqa: E731
@@ -266,6 +274,7 @@ def test_the_root_authority_is_in_every_namespace_and_comes_back(k: Space) -> No
     assert within(10, lambda: data() == wanted)
 
 
+@conformance("Auth", "ServiceAccount lifecycle", "ServiceAccount update")
 def test_a_service_account_lives_through_its_verbs(k: Space) -> None:
     meta = {"name": "e2e", "labels": {"test": "account"}}
     k.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
@@ -279,6 +288,7 @@ def test_a_service_account_lives_through_its_verbs(k: Space) -> None:
     assert "e2e" not in k("get", "serviceaccounts", "-o", "name")
 
 
+@conformance("Auth", "opting out of token automount (9 combinations)")
 @pytest.mark.parametrize("account", [None, True, False])
 @pytest.mark.parametrize("pod", [None, True, False])
 def test_tokens_are_mounted_as_pod_and_account_say(k: Space, account: bool | None, pod: bool | None) -> None:
@@ -295,6 +305,7 @@ def test_tokens_are_mounted_as_pod_and_account_say(k: Space, account: bool | Non
     assert mounted == (pod if pod is not None else account is not False)
 
 
+@conformance("Auth", "SubjectAccessReview and Local one, checked with impersonation")
 def test_access_reviews_agree_with_what_impersonation_may_do(k: Space) -> None:
     k("create", "role", "reader", "--verb=get,list", "--resource=configmaps")
     k("create", "rolebinding", "reader", "--role=reader", "--user=jane")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.webhook_server import WebhookServer
 
@@ -156,6 +157,7 @@ def converting(crds: Crds, hooks: WebhookServer) -> str:
     )
 
 
+@conformance("custom resources", "conversion webhook: v1 to v2")
 def test_conversion_webhook_v1_to_v2(crds: Crds, hooks: WebhookServer) -> None:
     converting(crds, hooks)
     crds.k("create", "-f", "-", stdin=crds.cr("Endpoint", hostPort="localhost:8080"))
@@ -163,6 +165,7 @@ def test_conversion_webhook_v1_to_v2(crds: Crds, hooks: WebhookServer) -> None:
     assert (found["apiVersion"], found["host"], found["port"]) == (f"{crds.group}/v2", "localhost", "8080")
 
 
+@conformance("custom resources", "conversion webhook: list of mixed stored versions")
 def test_conversion_webhook_list_of_mixed_stored_versions(crds: Crds, hooks: WebhookServer) -> None:
     name = converting(crds, hooks)
     crds.k("create", "-f", "-", stdin=crds.cr("Endpoint", "old", hostPort="a:1"))
@@ -174,6 +177,7 @@ def test_conversion_webhook_list_of_mixed_stored_versions(crds: Crds, hooks: Web
         assert [read(i) for i in items] == ["b:2", "a:1"]
 
 
+@conformance("custom resources", "watch on custom resources: create, modify, delete")
 def test_watch_on_custom_resources_create_modify_delete(crds: Crds) -> None:
     crds.define("Noxu")
     path = f"/apis/{crds.group}/v1/namespaces/default/noxus?watch=1&timeoutSeconds=6"
@@ -190,6 +194,7 @@ def test_watch_on_custom_resources_create_modify_delete(crds: Crds) -> None:
     assert [e["object"]["content"]["key"] for e in events] == ["a", "b", "b"]
 
 
+@conformance("custom resources", "CRD create and delete")
 def test_crd_create_and_delete(crds: Crds) -> None:
     name = crds.define("Foo", schema=FOO)
     assert f"customresourcedefinition.apiextensions.k8s.io/{name}" in crds.k("get", "crd", "-o", "name")
@@ -197,6 +202,7 @@ def test_crd_create_and_delete(crds: Crds) -> None:
     assert "NotFound" in crds.fails("get", "crd", name)
 
 
+@conformance("custom resources", "CRD status subresource get, update, patch")
 def test_crd_status_subresource_get_update_patch(crds: Crds) -> None:
     name = crds.define("Foo", schema=FOO)
     path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}/status"
@@ -211,6 +217,7 @@ def test_crd_status_subresource_get_update_patch(crds: Crds) -> None:
     assert crds.raw(path)["status"]["conditions"][-1]["message"] == "again"
 
 
+@conformance("custom resources", "CRD list by label + deletecollection")
 def test_crd_list_by_label_and_deletecollection(crds: Crds) -> None:
     label = uuid.uuid4().hex[:8]
     for kind in ("Alpha", "Beta", "Gamma"):
@@ -220,6 +227,7 @@ def test_crd_list_by_label_and_deletecollection(crds: Crds) -> None:
     assert crds.k("get", "crd", "-l", f"of={label}", "-o", "name") == ""
 
 
+@conformance("custom resources", "defaulting on request and when read from storage")
 def test_defaulting_on_request_and_when_read_from_storage(crds: Crds) -> None:
     name = crds.define("Noxu", schema={"type": "object", "properties": {"a": {"type": "string"}}})
     crds.k("create", "-f", "-", stdin=crds.cr("Noxu", "before"))
@@ -234,6 +242,7 @@ def test_defaulting_on_request_and_when_read_from_storage(crds: Crds) -> None:
     assert read == {"before": ("A", "B"), "after": ("set", "B")}
 
 
+@conformance("custom resources", "apiextensions group in discovery documents")
 def test_apiextensions_group_in_discovery_documents(crds: Crds) -> None:
     groups = {g["name"]: g for g in crds.raw("/apis")["groups"]}
     assert {"groupVersion": "apiextensions.k8s.io/v1", "version": "v1"} in groups["apiextensions.k8s.io"]["versions"]
@@ -242,6 +251,7 @@ def test_apiextensions_group_in_discovery_documents(crds: Crds) -> None:
     assert {"customresourcedefinitions", "customresourcedefinitions/status"} <= named
 
 
+@conformance("custom resources", "selectableFields: list, watch, informers by field selector, two versions")
 def test_selectable_fields_list_watch_informers_in_two_versions(crds: Crds) -> None:
     schema = {
         "type": "object",
@@ -271,6 +281,7 @@ def test_selectable_fields_list_watch_informers_in_two_versions(crds: Crds) -> N
     assert events[2]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
+@conformance("custom resources", "OpenAPI: version no longer served disappears")
 def test_openapi_version_no_longer_served_disappears(crds: Crds) -> None:
     name = crds.define("Foo", crds.version("v5", FOO), crds.version("v6alpha1", FOO, storage=False))
     assert plain(crds.definition("Foo", "v6alpha1")) == FOO
@@ -279,6 +290,7 @@ def test_openapi_version_no_longer_served_disappears(crds: Crds) -> None:
     assert crds.definition("Foo", "v6alpha1") is None and plain(crds.definition("Foo", "v5")) == FOO
 
 
+@conformance("custom resources", "OpenAPI: version renamed")
 def test_openapi_version_renamed(crds: Crds) -> None:
     name = crds.define("Foo", crds.version("v2", FOO), crds.version("v3", FOO, storage=False))
     change = [{"op": "replace", "path": "/spec/versions/1/name", "value": "v4"}]
@@ -287,6 +299,7 @@ def test_openapi_version_renamed(crds: Crds) -> None:
     assert plain(crds.definition("Foo", "v4")) == FOO and plain(crds.definition("Foo", "v2")) == FOO
 
 
+@conformance("custom resources", "OpenAPI: preserve-unknown-fields at root (kubectl create/apply/explain)")
 def test_openapi_preserve_unknown_fields_at_the_root(crds: Crds) -> None:
     schema = FREE | {"properties": {"spec": {"type": "object", "properties": {"a": {"type": "string"}}}}}
     crds.define("Waldo", schema=schema)
@@ -296,6 +309,7 @@ def test_openapi_preserve_unknown_fields_at_the_root(crds: Crds) -> None:
     assert "KIND:       Waldo" in crds.k("explain", "waldos", "--api-version", f"{crds.group}/v1")
 
 
+@conformance("custom resources", "OpenAPI: preserve-unknown-fields in embedded object")
 def test_openapi_preserve_unknown_fields_in_an_embedded_object(crds: Crds) -> None:
     schema = {"type": "object", "description": "free below", "properties": {"spec": FREE | {"description": "Free."}}}
     crds.define("Waldo", schema=schema)
@@ -304,6 +318,7 @@ def test_openapi_preserve_unknown_fields_in_an_embedded_object(crds: Crds) -> No
     assert "free below" in crds.k("explain", "waldos", "--api-version", f"{crds.group}/v1")
 
 
+@conformance("custom resources", "OpenAPI: CRD with validation schema (kubectl accepts, rejects, explains)")
 def test_openapi_crd_with_a_validation_schema(crds: Crds) -> None:
     crds.define("Foo", schema=FOO)
     assert plain(crds.definition("Foo")) == FOO
@@ -323,6 +338,7 @@ def test_openapi_crd_with_a_validation_schema(crds: Crds) -> None:
     assert 'field "bars2" does not exist' in crds.fails("explain", "foos.spec.bars2", *version)
 
 
+@conformance("custom resources", "OpenAPI: CRD without validation schema")
 def test_openapi_crd_without_a_validation_schema(crds: Crds) -> None:
     crds.define("Empty")
     assert plain(crds.definition("Empty")) == {"type": "object"}
@@ -330,6 +346,7 @@ def test_openapi_crd_without_a_validation_schema(crds: Crds) -> None:
     assert "KIND:       Empty" in crds.k("explain", "emptys", "--api-version", f"{crds.group}/v1")
 
 
+@conformance("custom resources", "OpenAPI: several CRDs, different groups")
 def test_openapi_several_crds_of_different_groups(crds: Crds) -> None:
     other = f"other-{crds.group}"
     crds.define("Foo", schema=FOO)
@@ -337,6 +354,7 @@ def test_openapi_several_crds_of_different_groups(crds: Crds) -> None:
     assert plain(crds.definition("Foo")) == FOO and plain(crds.definition("Waldo", "v1beta1", other)) == FOO
 
 
+@conformance("custom resources", "OpenAPI: several CRDs, same group-version, different kinds")
 def test_openapi_several_crds_of_one_group_version(crds: Crds) -> None:
     crds.define("Foo", crds.version("v6", FOO))
     crds.define("Waldo", crds.version("v6", FOO))
@@ -346,6 +364,7 @@ def test_openapi_several_crds_of_one_group_version(crds: Crds) -> None:
     assert {f"{prefix}.v6.Foo", f"{prefix}.v6.Waldo", f"{prefix}.v6.FooList"} <= document.keys()
 
 
+@conformance("custom resources", "OpenAPI: several CRDs, same group, different versions")
 def test_openapi_several_crds_of_one_group_in_different_versions(crds: Crds) -> None:
     crds.define("Foo", crds.version("v4", FOO))
     crds.define("Waldo", crds.version("v5", FOO))
@@ -355,23 +374,27 @@ def test_openapi_several_crds_of_one_group_in_different_versions(crds: Crds) -> 
 # --- field validation --------------------------------------------------------------------------------------------------
 
 
+@conformance("field validation", "CR with unknown fields accepted when the CRD has no schema")
 def test_cr_with_unknown_fields_is_accepted_without_a_schema(crds: Crds) -> None:
     crds.define("Free")
     apply = ("apply", "--server-side", "--validate=strict", "-f", "-")
     assert "serverside-applied" in crds.k(*apply, stdin=crds.cr("Free", spec={"knownField": 1, "unknown": 2}))
 
 
+@conformance("field validation", "valid CR accepted when the CRD has a schema")
 def test_valid_cr_is_accepted_with_a_schema(crds: Crds) -> None:
     crds.define("Foo", schema=FOO)
     assert "created" in crds.k("create", "-f", "-", stdin=crds.cr("Foo", spec={"bars": [{"name": "x"}]}))
 
 
+@conformance("field validation", "CR with extra properties rejected when the CRD has a schema")
 def test_cr_with_extra_properties_is_refused_with_a_schema(crds: Crds) -> None:
     crds.define("Foo", schema=FOO)
     body = crds.cr("Foo", spec={"bars": [{"name": "x"}], "extra": 1})
     assert 'unknown field "spec.extra"' in crds.fails("create", "-f", "-", stdin=body)
 
 
+@conformance("field validation", "duplicate fields in a CR found even when unknown fields are preserved")
 def test_duplicate_fields_in_a_cr_are_found_even_when_unknown_ones_are_preserved(crds: Crds) -> None:
     crds.define("Free")
     text = json.dumps(crds.cr("Free", spec={"a": 1}))[:-2] + ', "a": 2, "unknown": {"b": 1, "b": 2}}}'
@@ -380,6 +403,7 @@ def test_duplicate_fields_in_a_cr_are_found_even_when_unknown_ones_are_preserved
     assert 'duplicate field "spec.a", duplicate field "spec.unknown.b"' in told
 
 
+@conformance("field validation", "unknown and duplicate fields of a typed object found")
 def test_unknown_and_duplicate_fields_of_a_typed_object_are_found(crds: Crds) -> None:
     body = """{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d"},"spec":{"unknown1":"v","paused":true,
     "paused":false,"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},
@@ -389,6 +413,7 @@ def test_unknown_and_duplicate_fields_of_a_typed_object_are_found(crds: Crds) ->
     assert 'unknown field "spec.unknown1"' in told and 'duplicate field "spec.paused"' in told
 
 
+@conformance("field validation", "unknown metadata fields of a CR found, root and embedded")
 def test_unknown_metadata_fields_of_a_cr_are_found_root_and_embedded(crds: Crds) -> None:
     template = FREE | {"x-kubernetes-embedded-resource": True}
     schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"template": template}}}}
@@ -401,6 +426,7 @@ def test_unknown_metadata_fields_of_a_cr_are_found_root_and_embedded(crds: Crds)
     assert 'unknown field "spec.template.metadata.unknownSub"' in told
 
 
+@conformance("field validation", "unknown metadata fields of a typed object found")
 def test_unknown_metadata_fields_of_a_typed_object_are_found(crds: Crds) -> None:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "unknownMeta": 1}}
     assert 'unknown field "metadata.unknownMeta"' in crds.fails("create", "-f", "-", stdin=body)
@@ -409,6 +435,7 @@ def test_unknown_metadata_fields_of_a_typed_object_are_found(crds: Crds) -> None
 # --- discovery ---------------------------------------------------------------------------------------------------------
 
 
+@conformance("discovery and aggregation", "aggregated discovery client: CRD shows up")
 def test_aggregated_discovery_shows_a_crd(crds: Crds) -> None:
     crds.define("Noxu", crds.version("v1", FREE, subresources={"status": {}}))
     assert "noxus" in crds.k("api-resources", f"--api-group={crds.group}", "-o", "name")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 
 Json = dict[str, Any]
@@ -21,17 +22,24 @@ SCHEMA = {
     "rules": [{"subjects": [SUBJECT], "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]}],
 }
 KINDS = [
-    ("FlowSchema", "flowschemas", SCHEMA, {"matchingPrecedence": 9998}),
-    (
+    pytest.param(
+        "FlowSchema",
+        "flowschemas",
+        SCHEMA,
+        {"matchingPrecedence": 9998},
+        marks=conformance("priority and fairness", "FlowSchema API, all verbs + status"),
+    ),
+    pytest.param(
         "PriorityLevelConfiguration",
         "prioritylevelconfigurations",
         LIMITED,
         {"limited": {"nominalConcurrencyShares": 4}},
+        marks=conformance("priority and fairness", "PriorityLevelConfiguration API, all verbs + status"),
     ),
 ]
 
 
-@pytest.mark.parametrize(("kind", "plural", "spec", "change"), KINDS, ids=[k[0] for k in KINDS])
+@pytest.mark.parametrize(("kind", "plural", "spec", "change"), KINDS, ids=["FlowSchema", "PriorityLevelConfiguration"])
 def test_every_verb_and_the_status(simulated: Cluster, kind: str, plural: str, spec: Json, change: Json) -> None:
     k, mark = simulated.kubectl, f"t-{uuid.uuid4().hex[:8]}"
 

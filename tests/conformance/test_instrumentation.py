@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 
 Json = dict[str, Any]
@@ -52,7 +53,17 @@ def _modern(space: str, name: str) -> Json:
     }
 
 
-@pytest.mark.parametrize(("made", "plural"), [(_core, OLD), (_modern, NEW)])
+@pytest.mark.parametrize(
+    ("made", "plural"),
+    [
+        pytest.param(_core, OLD, marks=conformance("Instrumentation", "core events: lifecycle")),
+        pytest.param(
+            _modern,
+            NEW,
+            marks=conformance("Instrumentation", "events.k8s.io: fetch, patch, update series, delete, list"),
+        ),
+    ],
+)
 def test_an_event_lives_through_its_verbs(simulated: Cluster, space: str, made: Any, plural: str) -> None:
     k = lambda *words, stdin=None: simulated.kubectl("-n", space, *words, stdin=stdin)  # noqa: E731
     k("create", "-f", "-", stdin=json.dumps(made(space, "e")))
@@ -69,7 +80,13 @@ def test_an_event_lives_through_its_verbs(simulated: Cluster, space: str, made: 
     assert k("get", plural, "-l", "test=event", "-o", "name") == ""
 
 
-@pytest.mark.parametrize(("made", "plural"), [(_core, OLD), (_modern, NEW)])
+@pytest.mark.parametrize(
+    ("made", "plural"),
+    [
+        pytest.param(_core, OLD, marks=conformance("Instrumentation", "core events: deletecollection")),
+        pytest.param(_modern, NEW, marks=conformance("Instrumentation", "events.k8s.io: deletecollection")),
+    ],
+)
 def test_events_are_deleted_as_a_collection(simulated: Cluster, space: str, made: Any, plural: str) -> None:
     for name in ("a", "b", "c"):
         simulated.kubectl("-n", space, "create", "-f", "-", stdin=json.dumps(made(space, name)))

@@ -10,6 +10,7 @@ import pytest
 
 from portside.cli.api import Refused
 from tests.conformance.ground import NOWHERE, Ground, ground, pod, workload
+from tests.conformance.names import conformance
 from tests.conformance.test_apps_workloads import controller
 
 __all__ = ["ground"]
@@ -19,6 +20,9 @@ Json = dict[str, Any]
 # -- garbage collector ------------------------------------------------------------------------------------------------
 
 
+@conformance(
+    "garbage collector", "Deployment deleted in background: ReplicaSet and pods go", "RC deleted in background: pods go"
+)
 def test_background_takes_the_dependents_along(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=2))
     ground.status("deployments", "web", availableReplicas=2)
@@ -30,6 +34,9 @@ def test_background_takes_the_dependents_along(ground: Ground) -> None:
     ground.until(lambda: not ground.pods("app=rc"))
 
 
+@conformance(
+    "garbage collector", "Deployment deleted with orphan: ReplicaSet stays", "RC deleted with orphan: pods stay"
+)
 def test_orphan_leaves_them(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=2))
     ground.status("deployments", "web", availableReplicas=2)
@@ -44,6 +51,11 @@ def test_orphan_leaves_them(ground: Ground) -> None:
     assert len(ground.pods("app=rc")) == 2
 
 
+@conformance(
+    "garbage collector",
+    "RC deleted in foreground: stays until its pods are gone",
+    "pods with a second live owner survive a foreground delete",
+)
 def test_foreground_waits_for_the_pods_and_spares_those_with_another_owner(ground: Ground) -> None:
     ground.create("replicationcontrollers", controller("rc", replicas=2))
     ground.create("replicationcontrollers", controller("stays", replicas=0))
@@ -63,6 +75,7 @@ def test_foreground_waits_for_the_pods_and_spares_those_with_another_owner(groun
     assert [r["name"] for r in left["ownerReferences"]] == ["stays"] and "deletionTimestamp" not in left
 
 
+@conformance("garbage collector", "ownership cycle doesn't block")
 def test_a_circle_of_owners_goes_as_a_whole(ground: Ground) -> None:
     uids = {n: ground.create("pods", pod(n))["metadata"]["uid"] for n in "abc"}
     for name, owner in zip("abc", "cab", strict=True):
@@ -81,6 +94,7 @@ def space(g: Ground, **meta: Any) -> str:
     return name
 
 
+@conformance("namespaces", "update", "patch", "status get, patch, update")
 def test_a_namespace_is_patched_updated_and_has_a_status(ground: Ground) -> None:
     name = space(ground)
     assert ground.patch("namespaces", name, {"metadata": {"labels": {"testLabel": "v"}}})["metadata"]["labels"][
@@ -100,6 +114,7 @@ def test_a_namespace_is_patched_updated_and_has_a_status(ground: Ground) -> None
     ground.until(lambda: ground.gone("namespaces", name))
 
 
+@conformance("namespaces", "add and remove a finalizer (finalize subresource)")
 def test_a_finalizer_is_added_and_removed_by_the_finalize_subresource(ground: Ground) -> None:
     name = space(ground)
     held = ground.get("namespaces", name)
@@ -113,6 +128,9 @@ def test_a_finalizer_is_added_and_removed_by_the_finalize_subresource(ground: Gr
     ground.until(lambda: ground.gone("namespaces", name))
 
 
+@conformance(
+    "namespaces", "deletion removes pods", "deletion removes services", "ordered deletion: pods before the rest"
+)
 def test_the_end_of_a_namespace_takes_pods_first_then_all_the_rest(ground: Ground) -> None:
     name = space(ground)
     inside = f"/api/v1/namespaces/{name}"
@@ -157,6 +175,14 @@ def used(g: Ground, resource: str, name: str = "q") -> str | None:
     return found
 
 
+@conformance(
+    "resource quota",
+    "counts replicasets",
+    "counts replicationcontrollers",
+    "counts secrets",
+    "counts services",
+    "status promptly calculated",
+)
 def test_quota_status_is_calculated_at_once_and_counts_each_kind(ground: Ground) -> None:
     kinds: dict[str, tuple[str, Json]] = {
         "services": ("services", {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}),
@@ -182,6 +208,7 @@ def test_quota_status_is_calculated_at_once_and_counts_each_kind(ground: Ground)
             ground.until(lambda r=resource: used(ground, r) == "0")
 
 
+@conformance("resource quota", "counts configmaps")
 def test_quota_counts_configmaps(ground: Ground) -> None:
     ground.until(lambda: len(ground.all("configmaps")) == 1)
     ground.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"configmaps": "2"}}})
@@ -205,6 +232,9 @@ def amounts(**requests: str) -> Json:
     return made
 
 
+@conformance(
+    "resource quota", "counts a pod's cpu, memory, ephemeral storage, extended resources; over-quota pod refused"
+)
 def test_quota_counts_what_pods_ask_for_and_refuses_more(ground: Ground) -> None:
     hard = {"pods": "2", "cpu": "1", "memory": "500Mi", "requests.ephemeral-storage": "50Gi"}
     ground.create(
@@ -224,6 +254,7 @@ def test_quota_counts_what_pods_ask_for_and_refuses_more(ground: Ground) -> None
     ground.until(lambda: used(ground, "pods") == "0" and used(ground, "cpu") == "0")
 
 
+@conformance("resource quota", "scopes BestEffort / NotBestEffort", "scopes Terminating / NotTerminating")
 def test_quota_scopes(ground: Ground) -> None:
     for name in ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating"):
         ground.create("resourcequotas", quota(name.lower(), name, pods="5"))
@@ -242,6 +273,12 @@ def test_quota_scopes(ground: Ground) -> None:
     ground.until(lambda: counted() == ["notbesteffort", "terminating"])
 
 
+@conformance(
+    "resource quota",
+    "update and delete",
+    "status update/patch doesn't touch spec",
+    "lifecycle, list in all namespaces, deletecollection",
+)
 def test_quota_update_delete_status_list_and_delete_collection(ground: Ground) -> None:
     ground.create("resourcequotas", quota(cpu="1", memory="500Mi"))
     held = ground.get("resourcequotas", "q")
@@ -263,6 +300,7 @@ def test_quota_update_delete_status_list_and_delete_collection(ground: Ground) -
     assert ground.create("configmaps", {"metadata": {"name": "free"}})
 
 
+@conformance("list, watch, misc", "StorageVersionMigration CRUD")
 def test_storage_version_migrations_live_through_their_verbs(ground: Ground) -> None:
     body = {"metadata": {"name": ground.name}, "spec": {"resource": {"group": "", "resource": "secrets"}}}
     ground.create("secrets", {"metadata": {"name": "s"}})

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 
 Json = dict[str, Any]
@@ -119,6 +120,7 @@ def priorities(k: Namespace) -> Iterator[Callable[[int], str]]:
         k("delete", "priorityclass", name)
 
 
+@conformance("Scheduling", "LimitRange defaults and bounds")
 def test_limit_range_defaults_and_bounds(k: Namespace) -> None:
     item = {
         "type": "Container",
@@ -147,6 +149,7 @@ def test_limit_range_defaults_and_bounds(k: Namespace) -> None:
             k.make(body)
 
 
+@conformance("Scheduling", "LimitRange list, patch, deletecollection")
 def test_limit_range_list_patch_deletecollection(k: Namespace) -> None:
     for name in ("one", "two"):
         limit = {"type": "Container", "max": {"cpu": "1"}}
@@ -160,6 +163,7 @@ def test_limit_range_list_patch_deletecollection(k: Namespace) -> None:
     assert k.get("limitranges")["items"] == []
 
 
+@conformance("Scheduling", "resource requests over capacity stay pending")
 def test_resource_requests_over_capacity_stay_pending(k: Namespace, node: str) -> None:
     k.make(pod("fits", node, 7))
     ready(k, "fits")
@@ -169,12 +173,15 @@ def test_resource_requests_over_capacity_stay_pending(k: Namespace, node: str) -
     ready(k, "over")
 
 
+@conformance("Scheduling", "node selector matches")
 def test_node_selector_matches(k: Namespace, node: str) -> None:
     k.make(pod("there", node))
     ready(k, "there")
     assert k.get("pod", "there")["spec"]["nodeName"] == node
 
 
+@conformance("Scheduling", "node selector matches nothing: pending")
+@conformance("Scheduling", "node selector matches nothing: pending")
 def test_node_selector_matches_nothing_pending(k: Namespace) -> None:
     k.make(pod("nowhere", "no-such-node"))
     assert "node(s) didn't match Pod's node affinity/selector" in why(k, "nowhere")
@@ -183,6 +190,7 @@ def test_node_selector_matches_nothing_pending(k: Namespace) -> None:
     assert event["message"] == why(k, "nowhere")
 
 
+@conformance("Scheduling", "hostPort clash with 0.0.0.0")
 def test_host_port_clash_with_0_0_0_0(k: Namespace, node: str) -> None:
     port = {"containerPort": 8080, "hostPort": 54321}
     k.make(pod("first", node, ports=[port | {"hostIP": "127.0.0.1"}]))
@@ -194,6 +202,7 @@ def test_host_port_clash_with_0_0_0_0(k: Namespace, node: str) -> None:
     assert "1 node(s) didn't have free ports for the requested pod ports" in why(k, "every-address")
 
 
+@conformance("Scheduling", "preemption with ReplicaSets of four priorities")
 def test_preemption_with_replica_sets_of_four_priorities(
     k: Namespace, node: str, priorities: Callable[[int], str]
 ) -> None:
@@ -222,6 +231,7 @@ def test_preemption_with_replica_sets_of_four_priorities(
     k.until(lambda: (running("rs1"), running("rs2"), running("rs3")) == (0, 4, 4))
 
 
+@conformance("Scheduling", "PriorityClass API, immutable value")
 def test_priority_class_api_immutable_value(k: Namespace, priorities: Callable[[int], str]) -> None:
     name = priorities(1234)
     with pytest.raises(AssertionError, match=r"field is immutable|may not be changed"):
@@ -231,6 +241,7 @@ def test_priority_class_api_immutable_value(k: Namespace, priorities: Callable[[
     assert k.get("priorityclass", name)["value"] == 1234
 
 
+@conformance("Scheduling", "basic preemption")
 def test_basic_preemption(k: Namespace, node: str, priorities: Callable[[int], str]) -> None:
     low, medium, high = priorities(1), priorities(100), priorities(1000)
     k.make(pod("low", node, 6, priorityClassName=low))
@@ -245,6 +256,7 @@ def test_basic_preemption(k: Namespace, node: str, priorities: Callable[[int], s
     assert told["message"] == f"Preempted by pod {k.get('pod', 'high')['metadata']['uid']} on node {node}"
 
 
+@conformance("Scheduling", "critical pod preempts")
 def test_critical_pod_preempts(k: Namespace, node: str, priorities: Callable[[int], str]) -> None:
     k.make(pod("high", node, 6, priorityClassName=priorities(1000)))
     k.make(pod("low", node, 4, priorityClassName=priorities(1)))
@@ -261,6 +273,7 @@ def test_critical_pod_preempts(k: Namespace, node: str, priorities: Callable[[in
         system("delete", "pod", name)
 
 
+@conformance("Scheduling", "DisruptionTarget condition on the preempted pod")
 def test_disruption_target_condition_on_the_preempted_pod(
     k: Namespace, node: str, priorities: Callable[[int], str]
 ) -> None:

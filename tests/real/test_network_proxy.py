@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.real.neighbourhood import Neighbourhood, endpoint_slice, fetch, pod, server, service, until
 
 pytestmark = [
@@ -165,6 +166,7 @@ def running(town: Neighbourhood, *words: str) -> Iterator[str]:
         started.wait()
 
 
+@conformance("CLI", "proxy --port 0")
 def test_kubectl_proxy_on_a_port_it_chooses(town: Neighbourhood) -> None:
     with running(town, "proxy", "--port=0") as line:
         port = int(line.rsplit(":", 1)[1])

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.conformance.names import conformance
 from tests.real.lab import Json, Lab, Refused
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -27,6 +28,7 @@ SIGNER = "example.com/signer"
 # -- tokens -----------------------------------------------------------------------------------------------------------
 
 
+@conformance("Auth", "token, CA and namespace mounted in pods")
 def test_token_authority_and_namespace_are_mounted(lab: Lab) -> None:
     """And the token opens the API from inside the pod."""
     script = (
@@ -54,6 +56,7 @@ def test_opting_out_of_the_token(lab: Lab, account: bool | None, own: bool | Non
     assert lab.output(name) == ("yes\n" if mounted else "no\n")
 
 
+@conformance("Auth", "projected service account token")
 def test_a_projected_token_belongs_to_the_user(lab: Lab) -> None:
     """Mode and owner follow runAsUser and fsGroup; the audience is in it."""
     source = {"serviceAccountToken": {"path": "t", "audience": "vault", "expirationSeconds": 600}}
@@ -100,7 +103,7 @@ def bundles(lab: Lab) -> Iterator[list[str]]:
         spec: Json = {"trustBundle": made[i]}
         if signer:
             spec["signerName"] = signer
-        lab.call("POST", BUNDLES, {"metadata": {"name": name, "labels": {"alive": label}}, "spec": spec})
+        lab.call("POST", BUNDLES, {"metadata": {"name": name, "labels": {"alive": label, "of": "all"}}, "spec": spec})
     yield made
     for i, prefix in enumerate(["example.com:signer:", "example.com:signer:", ""]):
         lab.call("DELETE", f"{BUNDLES}/{prefix}{lab.namespace}-{i}")
@@ -120,11 +123,28 @@ def certificates(text: str) -> set[str]:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ({"name": "NS-2"}, [2]),
-        ({"signerName": SIGNER, "labelSelector": {}}, [0, 1]),
+        pytest.param({"name": "NS-2"}, [2], marks=conformance("Auth", "one ClusterTrustBundle by name")),
+        pytest.param(
+            {"signerName": SIGNER, "labelSelector": {}},
+            [0, 1],
+            marks=conformance("Auth", "signer name + empty selector joins all"),
+        ),
         ({"signerName": SIGNER, "labelSelector": {"matchLabels": {"alive": "yes"}}}, [0]),
-        ({"signerName": SIGNER, "labelSelector": {"matchLabels": {"alive": "x"}}, "optional": True}, []),
-        ({"signerName": SIGNER, "optional": True}, []),
+        pytest.param(
+            {"signerName": SIGNER, "labelSelector": {"matchLabels": {"of": "all"}}},
+            [0, 1],
+            marks=conformance("Auth", "signer name + label selector joins several"),
+        ),
+        pytest.param(
+            {"signerName": SIGNER, "labelSelector": {"matchLabels": {"alive": "x"}}, "optional": True},
+            [],
+            marks=conformance("Auth", "selector matching nothing, optional: pod starts"),
+        ),
+        pytest.param(
+            {"signerName": SIGNER, "optional": True},
+            [],
+            marks=conformance("Auth", "signer name with nil selector, optional: pod starts"),
+        ),
         ({"name": "absent", "optional": True}, []),
     ],
 )
@@ -137,6 +157,9 @@ def test_trust_bundles_are_mounted(lab: Lab, bundles: list[str], source: Json, e
     assert certificates(out) == {c for i in expected for c in certificates(bundles[i])}
 
 
+@conformance(
+    "Auth", "not optional, nothing matches: pod doesn't start", "not optional, named bundle missing: pod doesn't start"
+)
 def test_a_missing_bundle_keeps_the_pod_from_starting_until_it_is_there(lab: Lab, bundles: list[str]) -> None:
     """The event says what is missing; made later, the pod starts."""
     by_signer = {"signerName": SIGNER, "labelSelector": {"matchLabels": {"alive": "x"}}, "path": "ca.pem"}
@@ -157,6 +180,7 @@ def test_a_missing_bundle_keeps_the_pod_from_starting_until_it_is_there(lab: Lab
     lab.delete("pods", "missing-signer")
 
 
+@conformance("Auth", "over 100 ClusterTrustBundle volumes in a pod", "several ClusterTrustBundle volumes")
 def test_over_a_hundred_bundles_in_one_pod(lab: Lab, bundles: list[str]) -> None:
     """ "over 100 ClusterTrustBundle volumes in a pod" and several in one volume."""
     one = {"name": f"{lab.namespace}-2"}
@@ -240,7 +264,14 @@ def signer(lab: Lab) -> Iterator[Signer]:
         yield made
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(None, 86400), (3600, 3600)])
+@conformance("Auth", "podCertificate userAnnotations reach the signer")
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        pytest.param(None, 86400, marks=conformance("Auth", "podCertificate volume: default lifetime 24 h")),
+        pytest.param(3600, 3600, marks=conformance("Auth", "podCertificate volume: asked lifetime 1 h")),
+    ],
+)
 def test_a_pod_gets_a_certificate_of_its_own(lab: Lab, signer: Signer, asked: int | None, seconds: int) -> None:
     """ "default lifetime 24 h" and "asked lifetime 1 h": key and chain in one file, and they belong together."""
     more: Json = {"maxExpirationSeconds": asked} if asked else {}
@@ -274,7 +305,13 @@ def test_a_denied_certificate_keeps_the_pod_waiting(lab: Lab) -> None:
     lab.delete("pods", "denied")
 
 
-@pytest.mark.parametrize("seconds", [3599, 91 * 86400 + 1])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(3599, marks=conformance("Auth", "podCertificate volume: under 1 h refused")),
+        pytest.param(91 * 86400 + 1, marks=conformance("Auth", "podCertificate volume: over 91 days refused")),
+    ],
+)
 def test_lifetimes_outside_the_bounds_are_refused(lab: Lab, seconds: int) -> None:
     """ "under 1 h refused" and "over 91 days refused"."""
     volume = certificate_volume(maxExpirationSeconds=seconds)
