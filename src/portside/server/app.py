@@ -277,7 +277,7 @@ class ApiServer(Hosting):
             check_export(request)
             return await reads.get(request, resource, route, wanted)
         if verb == "list":
-            return await reads.list_(request, resource, route, wanted)
+            return await reads.list_(request, resource, route, wanted, self.clock.now())
         if verb == "create":
             return self.written(request, resource, await writes.create(self, request, resource, route), wanted)
         if verb == "update":

@@ -276,7 +276,7 @@ async def delete_collection(server: ApiServer, request: Request, resource: Resou
     wanted = list_options(request, watch=False)
     where = filter_of(resource, route, wanted)
     await server.admit_collection(route.attributes, options, request)
-    page = await select(resource, where, replace(wanted, limit=0))
+    page = await select(resource, where, replace(wanted, limit=0), server.clock.now())
     found: list[Json] = []
     for item in page.objects:
         attributes = replace(route.attributes, name=item.name, namespace=item.namespace)

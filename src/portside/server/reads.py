@@ -7,7 +7,7 @@ import binascii
 import random
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,6 +27,9 @@ from portside.store.backend import Compacted
 
 Json = dict[str, Any]
 TOKEN_VERSION = "meta.k8s.io/v1"
+CONTINUE_SECONDS = 300.0
+"""How long the later pages of a list show the state of its first. However long history is kept, clients are told 410 then, as
+by upstream, whose store is compacted every five minutes."""
 # What upstream's empty object of a kind shows behind its metadata (the closing bookmark of initial events).
 ZERO_FIELDS: dict[tuple[str, str], str] = {
     ("", "Pod"): '"spec":{"containers":null},"status":{}',
@@ -133,13 +136,22 @@ class ExpiredContinue(ApiError):
         return super().status | {"metadata": {"continue": self._token}}
 
 
-def make_token(revision: int, start: str) -> str:
-    raw = orjson.dumps({"v": TOKEN_VERSION, "rv": revision, "start": start})
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+class Token(NamedTuple):
+    """What a continue token says: the revision of the list (-1: any), the key to go on from, and when its first page was
+    answered (seconds since the epoch, 0: not said)."""
+
+    revision: int
+    start: str
+    begun: int = 0
+
+    def __str__(self) -> str:
+        said: Json = {"v": TOKEN_VERSION, "rv": self.revision, "start": self.start}
+        raw = orjson.dumps(said | ({"begun": self.begun} if self.begun else {}))
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def read_token(text: str) -> tuple[int, str]:
-    """Revision (-1: any) and start of a continue token. Raises 400 with upstream's words."""
+def read_token(text: str) -> Token:
+    """The token in what a client sent. Raises 400 with upstream's words."""
     wrong = "invalid continue token: continue key is not valid: "
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -160,26 +172,29 @@ def read_token(text: str) -> tuple[int, str]:
         raise bad_request(f"{wrong}encoded start key empty (version meta.k8s.io/v1)")
     if start.startswith("/") or ".." in start.split("/"):
         raise bad_request(f"{wrong}{start}")
-    return int(revision), str(start)
+    begun = value.get("begun", 0)
+    return Token(int(revision), str(start), begun if isinstance(begun, int) else 0)
 
 
-async def select(resource: Resource, where: Filter, options: ListOptions) -> Listing:
-    """The page a list asks for."""
+async def select(resource: Resource, where: Filter, options: ListOptions, now: float) -> Listing:
+    """The page a list asks for at the wall clock's ``now``."""
     if resource.asks and where.fields is not None:
-        return await _selected(resource, where, options)
+        return await _selected(resource, where, options, now)
     cache, limit = resource.cache, max(options.limit, 0)
     if options.token:
         if options.revision and options.revision != "0":
             raise bad_request("specifying resource version is not allowed when using continue")
-        revision, start = read_token(options.token)
+        revision, start, begun = read_token(options.token)
         if options.revision == "0":
             limit = 0
         if revision < 0:
             return cache.list(where, limit=limit, start=start)
+        if begun and now - begun > CONTINUE_SECONDS:
+            raise ExpiredContinue(str(Token(-1, start)))
         try:
             return await cache.list_at(where, revision=revision, limit=limit, start=start)
         except Compacted:
-            raise ExpiredContinue(make_token(-1, start)) from None
+            raise ExpiredContinue(str(Token(-1, start))) from None
     try:
         asked = parse_revision(options.revision, 400)
     except ApiError as error:
@@ -195,8 +210,8 @@ async def select(resource: Resource, where: Filter, options: ListOptions) -> Lis
     return cache.list(where, limit=limit)
 
 
-async def list_(request: Request, resource: Resource, route: Route, wanted: Wanted) -> Response:
-    """The collection: joined bytes, or a Table, or metadata alone."""
+async def list_(request: Request, resource: Resource, route: Route, wanted: Wanted, now: float) -> Response:
+    """The collection: joined bytes, or a Table, or metadata alone. ``now`` is the wall clock's."""
     options = list_options(request, watch=False)
     where = filter_of(resource, route, options)
     include = forms.include_object(request) if wanted.form == "Table" else ""
@@ -205,12 +220,13 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
             "you requested PartialObjectMetadata, but the requested object is a list "
             f"(*{forms.internal_name(resource.kind)}List)"
         )
-    page = await select(resource, where, options)
+    page = await select(resource, where, options, now)
     meta: Json = {"resourceVersion": str(page.revision)}
     if resource.continues:
         meta["continue"] = ""
     if page.next:
-        meta["continue"] = make_token(page.revision, page.next)
+        begun = read_token(options.token).begun if options.token else 0
+        meta["continue"] = str(Token(page.revision, page.next, begun or int(now)))
         if page.remaining is not None:
             meta["remainingItemCount"] = page.remaining
     kind = resource.kind
@@ -237,9 +253,9 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
     return Response(200, reencode(await list_body(resource, page, meta), wanted.media), wanted.media)
 
 
-async def _selected(resource: Resource, where: Filter, options: ListOptions) -> Listing:
+async def _selected(resource: Resource, where: Filter, options: ListOptions, now: float) -> Listing:
     """A list by fields of objects that somebody else converts: all at once, since pages can't be told before."""
-    page = await select(resource, replace(where, fields=None), replace(options, limit=0))
+    page = await select(resource, replace(where, fields=None), replace(options, limit=0), now)
     fields = where.fields
     assert fields is not None
     views = await resource.views(page.objects)

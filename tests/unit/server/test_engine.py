@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from tests.unit.server.auth_fixture import FixedClock
 
 from portside.api.protobuf import decode as decode_protobuf
 from portside.base.pki import ensure_pki
@@ -89,6 +91,30 @@ async def test_pages_of_a_list_are_of_one_moment(call: Caller) -> None:
     assert [i["metadata"]["name"] for i in rest["items"]] == ["c", "d", "e"]
     code, wrong = await call("GET", "/api/v1/namespaces/default/secrets?continue=abc")
     assert code == 400 and wrong["message"].startswith("invalid continue token")
+
+
+async def test_later_pages_of_a_list_end_after_five_minutes_with_a_token_to_go_on(pki_home: Path) -> None:
+    at = FixedClock(time.time())
+    server = ApiServer(MemoryBackend(), pki := ensure_pki(pki_home), clock=at)
+    await server.start()
+    await bootstrap(server, Place("127.0.0.1", 6443), pki)
+    call = Caller(server)
+    for name in "abcd":
+        await call("POST", CM, config(name))
+    _, first = await call("GET", f"{CM}?limit=1")
+    at.time += 200
+    code, second = await call("GET", f"{CM}?limit=1&continue={first['metadata']['continue']}")
+    assert (code, second["metadata"]["resourceVersion"]) == (200, first["metadata"]["resourceVersion"])
+    at.time += 101  # later pages are as old as the first
+    await call("POST", CM, config("bb"))
+    code, expired = await call("GET", f"{CM}?limit=1&continue={second['metadata']['continue']}")
+    assert (code, expired["reason"]) == (410, "Expired")
+    code, rest = await call("GET", f"{CM}?limit=2&continue={expired['metadata']['continue']}")
+    assert (code, [i["metadata"]["name"] for i in rest["items"]]) == (200, ["bb", "c"])
+    code, last = await call("GET", f"{CM}?continue={rest['metadata']['continue']}")
+    assert (code, [i["metadata"]["name"] for i in last["items"]]) == (200, ["d"])
+    assert last["metadata"]["resourceVersion"] == rest["metadata"]["resourceVersion"]
+    await server.stop()
 
 
 async def test_dry_run_leaves_nothing(call: Caller) -> None:
