@@ -17,14 +17,16 @@ from portside.api.kinds import KINDS, Kind
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339
 from portside.base.pki import Pki
-from portside.server import deletes, forms, history, patches, reads, writes
+from portside.server import deletes, forms, history, patches, reads, watchsocket, writes
 from portside.server.aggregation.aggregator import Aggregator
 from portside.server.attributes import ANONYMOUS, Attributes, User
+from portside.server.auth.authenticate import unauthorized
 from portside.server.custom import routes
 from portside.server.custom.keeper import Keeper
 from portside.server.custom.table import CustomTable, Key
 from portside.server.documents import Documents
 from portside.server.flowcontrol.flows import Rejected, too_many
+from portside.server.handshake import wants_websocket, with_token
 from portside.server.hosting import Hosting
 from portside.server.negotiate import PLAIN, Wanted, encode, error_media, negotiate, offers_of, reencode
 from portside.server.options import check_export, check_request_timeout
@@ -201,6 +203,11 @@ class ApiServer(Hosting):
             # The fast path has asked already; a second look would impersonate from the impersonated identity.
             return cast(Attributes, request.attributes)
         if not request.authenticated:
+            if wants_websocket(request.headers):
+                try:
+                    request.headers = with_token(request.headers)
+                except ValueError:
+                    raise unauthorized() from None
             request.user = self.authenticator.authenticate(request.peer_cert, request.headers) or ANONYMOUS
             request.authenticated = True
         attributes = attributes_of(history.asked(request) or request)
@@ -269,7 +276,8 @@ class ApiServer(Hosting):
         if verb == "patch":
             patches.patch_media(request, resource.kind)
         if verb == "watch":
-            return await reads.watch(request, resource, route, self._stream_form(request, resource.kind))
+            watched = await reads.watch(request, resource, route, self._stream_form(request, resource.kind))
+            return watchsocket.switched(request, watched) if wants_websocket(request.headers) else watched
         tables = route.sub is None or (route.kind.plural, route.sub.name) not in NO_TABLE
         accept = request.header("accept")
         wanted = negotiate(accept, forms=True, tables=tables, offers=offers_of(resource.kind)) if accept else PLAIN

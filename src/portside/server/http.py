@@ -371,9 +371,11 @@ class Connection(asyncio.Protocol):
         if self.raw is None:
             self.raw = _Raw(self, b"")
         self.deadline = 0.0
+        self._watch = response.stream if isinstance(response.stream, WatchStream) else None
         try:
             await cast(Any, response.upgrade)(self.raw)
         finally:
+            self._watch = None
             self.transport.close()
 
     def _refuse(self, error: ApiError | None) -> None:

@@ -8,29 +8,19 @@ import contextlib
 
 from portside.api.status import bad_request
 from portside.base import websocket
+from portside.server import handshake
 from portside.server.request import RawStream, Request, Response
 
 PROTOCOLS = ("", "binary.k8s.io", "base64.binary.k8s.io")
 
 
-def asked(request: Request) -> bool:
-    """Whether the client wants a WebSocket."""
-    return request.header("upgrade").lower() == "websocket" and "upgrade" in request.header("connection").lower()
-
-
 def switched(request: Request, answer: Response) -> Response:
     """The answer's stream as messages. Raises ApiError 400 when no protocol the client names is known."""
-    wanted = [p.strip() for p in request.header("sec-websocket-protocol").split(",")]
+    wanted = handshake.protocols(request.headers) or [""]
     protocol = next((p for p in wanted if p in PROTOCOLS), None)
     if protocol is None:
         raise bad_request(f"unable to upgrade: none of the protocols {wanted} is supported; use one of {PROTOCOLS[1:]}")
-    headers = [
-        ("Upgrade", "websocket"),
-        ("Connection", "Upgrade"),
-        ("Sec-WebSocket-Accept", websocket.accept_key(request.header("sec-websocket-key"))),
-    ]
-    if protocol:
-        headers.append(("Sec-WebSocket-Protocol", protocol))
+    headers = handshake.accepted(request, protocol)
     frames = websocket.Frames()
 
     async def send(raw: RawStream) -> None:

@@ -12,6 +12,7 @@ from portside.api.field import FieldError, forbidden_field, invalid_value
 from portside.api.status import ApiError, bad_request, forbidden, invalid, not_found
 from portside.server import logsocket
 from portside.server.forward import Target, forward, whole
+from portside.server.handshake import wants_websocket
 from portside.server.request import Request, Response
 from portside.server.routes import Route
 
@@ -136,7 +137,7 @@ async def log(server: ApiServer, request: Request, resource: Resource, route: Ro
     if answer.code != 200:
         raise await _refusal(answer)
     answer.content_type = "text/plain"
-    return logsocket.switched(request, answer) if logsocket.asked(request) else answer
+    return logsocket.switched(request, answer) if wants_websocket(request.headers) else answer
 
 
 def _may_create(server: ApiServer, route: Route) -> None:
