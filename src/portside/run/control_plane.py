@@ -151,11 +151,12 @@ def _audited(settings: Settings, server: ApiServer) -> Callable[..., Awaitable[A
         raise PortsideError(f"the audit policy {path} can't be read", why=str(problem)) from problem
     logs = settings.home / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
-    return audited(server.handler, AuditLog(policy, logs / "audit.log"), SYSTEM)
+    log_file = AuditLog(policy, logs / "audit.log", server.authorizer.authorize)
+    return audited(server.handler, log_file, SYSTEM, server.authenticate)
 
 
 class ControlPlane:
-    """A control plane on the running loop. ``start`` it, ask ``client_of`` for in-process clients, ``stop`` it."""
+    """A control plane on the running loop. ``start`` it, ask its ``server``, ``stop`` it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -197,11 +197,8 @@ class ApiServer(Hosting):
         headers = [(k, v) for k, v in error.headers.items()]
         return Response(error.code, encode(error.status, media), media, headers)
 
-    def identify(self, request: Request) -> Attributes:
-        """Authentication, impersonation and authorization. Raises 401 and 403."""
-        if request.attributes is not None:
-            # The fast path has asked already; a second look would impersonate from the impersonated identity.
-            return cast(Attributes, request.attributes)
+    def authenticate(self, request: Request) -> None:
+        """Whose request it is. Raises 401."""
         if not request.authenticated:
             if wants_websocket(request.headers):
                 try:
@@ -210,6 +207,13 @@ class ApiServer(Hosting):
                     raise unauthorized() from None
             request.user = self.authenticator.authenticate(request.peer_cert, request.headers) or ANONYMOUS
             request.authenticated = True
+
+    def identify(self, request: Request) -> Attributes:
+        """Authentication, impersonation and authorization. Raises 401 and 403."""
+        if request.attributes is not None:
+            # The fast path has asked already; a second look would impersonate from the impersonated identity.
+            return cast(Attributes, request.attributes)
+        self.authenticate(request)
         attributes = attributes_of(history.asked(request) or request)
         passed = self.gate.pass_gate(attributes, request.headers)
         if passed.user is not request.user:
@@ -234,6 +238,8 @@ class ApiServer(Hosting):
                 return self.documents.nothing()
             return await self._of_route(request, route)
         told = DEPRECATED.get((attributes.group, attributes.resource))
+        if told is not None:
+            request.notes["k8s.io/deprecated"] = "true"
         try:
             route = resolve(request, attributes, self.table)
         except ApiError as error:

@@ -1,32 +1,39 @@
 """The audit log: who asked for what and how it was answered, as a policy file says, one audit.k8s.io/v1 Event per line.
 
-The policy is read once, at start. The first rule that fits a request decides; without one nothing is written. Events are
-written when an answer is complete, or has begun for a stream.
+The policy is read once, at start. The first rule that fits a request decides; without one nothing is written. A request has an
+event when it comes, one when its answer is complete, and a stream one between them when it begins.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from portside.api.status import ApiError
 from portside.base.clock import Clock
 from portside.base.errors import PortsideError
 from portside.server.attributes import Attributes, User
+from portside.server.auth.rbac import Decision
 from portside.server.request import Request, Response
 from portside.server.routes import attributes_of
 
 Json = dict[str, Any]
 Handler = Callable[[Request], Awaitable[Response]]
+STAGES = ("RequestReceived", "ResponseStarted", "ResponseComplete", "Panic")
 LEVELS = ("None", "Metadata", "Request", "RequestResponse")
 MOST_BYTES = 100 << 20  # of the log; then it is set aside, one old file is kept
 MOST_BODY = 256 << 10  # a larger body is left out of the event
+LONGEST_ID = 64  # characters of an Audit-ID that a client chose
+DECIDED = "authorization.k8s.io"
+PATCH = "patch.webhook.admission.k8s.io/"  # has parts of objects in it: not for level Metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,11 @@ def read_policy(text: str, where: str) -> Policy:
     if not isinstance(found, dict) or found.get("kind") != "Policy" or not found.get("rules"):
         raise PortsideError(f"the audit policy {where} is none", why="it has no kind Policy or no rules", todo=todo)
     rules = [_rule(rule, f"{where}: rules[{i}]") for i, rule in enumerate(found["rules"])]
-    return Policy(tuple(rules), tuple(found.get("omitStages") or ()))
+    omitted = tuple(found.get("omitStages") or ())
+    for stage in (*omitted, *(stage for rule in rules for stage in rule.omit)):
+        if stage not in STAGES:
+            raise PortsideError(f"{where}: omitStages has {stage!r}", todo=f"use {', '.join(STAGES)}")
+    return Policy(tuple(rules), omitted)
 
 
 def _rule(rule: Json, where: str) -> Rule:
@@ -149,31 +160,34 @@ def _document(raw: bytes) -> Any:
         return None
 
 
-@dataclass(slots=True)
-class AuditLog:
-    """Writes events of what ``policy`` asks for to ``path``, appended line by line."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One request on its way. ``attributes`` and ``user`` are the ones it came with, before any impersonation: the policy's rules
+    speak of them."""
 
-    policy: Policy
-    path: Path
-    _descriptor: int = -1
-    _size: int = 0
+    rule: Rule
+    request: Request
+    attributes: Attributes
+    user: User
+    ident: str
+    began: float
 
-    def event(self, rule: Rule, stage: str, request: Request, attributes: Attributes, at: float, began: float) -> Json:
+    def event(self, stage: str, at: float) -> Json:
         """What every stage says."""
-        verb = attributes.verb
+        request, attributes = self.request, self.attributes
         made: Json = {
             "kind": "Event",
             "apiVersion": "audit.k8s.io/v1",
-            "level": rule.level,
-            "auditID": request.header("audit-id") or str(uuid.uuid4()),
+            "level": self.rule.level,
+            "auditID": self.ident,
             "stage": stage,
             "requestURI": request.path + (f"?{request.query}" if request.query else ""),
-            "verb": verb,
-            "user": _user(request.impersonator or request.user),
+            "verb": attributes.verb,
+            "user": _user(self.user),
         }
         if request.impersonator is not None:
             made["impersonatedUser"] = _user(request.user)
-        elif name := request.header("impersonate-user"):  # refused before it became the request's user
+        elif stage != STAGES[0] and (name := request.header("impersonate-user")):  # refused before it became the user
             made["impersonatedUser"] = {"username": name, "groups": request.header("impersonate-group").split()}
         if request.remote:
             made["sourceIPs"] = [request.remote]
@@ -189,43 +203,79 @@ class AuditLog:
                 "subresource": attributes.subresource,
             }
             made["objectRef"] = {k: v for k, v in facts.items() if v}
-        made["requestReceivedTimestamp"], made["stageTimestamp"] = _time(began), _time(at)
-        return made
+        return made | {"requestReceivedTimestamp": _time(self.began), "stageTimestamp": _time(at)}
 
-    def answered(self, request: Request, response: Response, began: float, at: float) -> None:
-        """The last stage; of a stream the one that says it has begun."""
-        attributes = request.attributes or attributes_of(request)
+
+@dataclass(slots=True)
+class AuditLog:
+    """Writes events of what ``policy`` asks for to ``path``, appended line by line. ``decide`` says what authorization says."""
+
+    policy: Policy
+    path: Path
+    decide: Callable[[Attributes], Decision] = field(default=lambda attributes: Decision(True))
+    _descriptor: int = -1
+    _size: int = 0
+
+    def begin(self, request: Request, began: float) -> Subject | None:
+        """A request of a known user has come; None when the policy wants nothing of it."""
+        attributes = attributes_of(request)
         rule = self.policy.of(attributes)
+        if rule is None:
+            return None
+        ident = request.header("audit-id")[:LONGEST_ID] or str(uuid.uuid4())
+        subject = Subject(rule, request, attributes, request.user, ident, began)
+        self._tell(subject, "RequestReceived", began, {})
+        return subject
+
+    def answered(self, subject: Subject, response: Response, at: float) -> None:
+        """The answer is there: complete, or of a stream its beginning."""
         streamed = response.stream is not None or response.upgrade is not None
-        stage = "ResponseStarted" if streamed else "ResponseComplete"
-        if rule is None or not self._wanted(rule, stage):
-            return
-        made = self.event(rule, stage, request, attributes, at, began)
-        status = {"metadata": {}, "code": response.code}
         answer = None if streamed else _document(response.body)
+        status: Json = {"metadata": {}, "code": response.code}
         if response.code >= 400 and isinstance(answer, dict) and answer.get("kind") == "Status":
             status |= {k: answer[k] for k in ("status", "message", "reason") if k in answer}
-        made["responseStatus"] = status
-        if rule.level in ("Request", "RequestResponse") and (asked := _document(request.body)) is not None:
-            made["requestObject"] = asked
-        if rule.level == "RequestResponse" and answer is not None:
-            made["responseObject"] = answer
-        made["annotations"] = {"authorization.k8s.io/decision": "forbid" if response.code == 403 else "allow"}
-        self._write(made)
+        more: Json = {"responseStatus": status}
+        if subject.rule.level in ("Request", "RequestResponse"):
+            if (asked := _document(subject.request.body)) is not None:
+                more["requestObject"] = asked
+            if subject.rule.level == "RequestResponse" and answer is not None:
+                more["responseObject"] = answer
+        if notes := self._notes(subject, response):
+            more["annotations"] = notes
+        self._tell(subject, "ResponseStarted" if streamed else "ResponseComplete", at, more)
 
-    def _wanted(self, rule: Rule, stage: str) -> bool:
-        return stage not in rule.omit and stage not in self.policy.omit
+    def ended(self, subject: Subject, code: int, at: float) -> None:
+        """A stream has come to its end."""
+        self._tell(subject, "ResponseComplete", at, {"responseStatus": {"metadata": {}, "code": code}})
+
+    def _notes(self, subject: Subject, response: Response) -> dict[str, str]:
+        """What authorization decided, and what admission noted."""
+        bodies = subject.rule.level in ("Request", "RequestResponse")
+        notes = {k: v for k, v in sorted(subject.request.notes.items()) if bodies or not k.startswith(PATCH)}
+        if subject.request.attributes is not None:
+            decision = self.decide(subject.request.attributes)
+            return {f"{DECIDED}/decision": "allow", f"{DECIDED}/reason": decision.reason} | notes
+        if response.code == 403:
+            decision = self.decide(attributes_of(subject.request))
+            return {f"{DECIDED}/decision": "forbid", f"{DECIDED}/reason": decision.reason} | notes
+        return notes
+
+    def _tell(self, subject: Subject, stage: str, at: float, more: Json) -> None:
+        if stage not in subject.rule.omit and stage not in self.policy.omit:
+            self._write(subject.event(stage, at) | more)
 
     def _write(self, event: Json) -> None:
         line = orjson.dumps(event) + b"\n"
         if self._descriptor < 0 or self._size + len(line) > MOST_BYTES:
-            self._open()
+            self._open(len(line))
         self._size += os.write(self._descriptor, line)
 
-    def _open(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self.path.replace(self.path.with_name(self.path.name + ".1"))
+    def _open(self, room: int) -> None:
+        """Open the log, or a new one when what is there has no room for so many bytes."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.stat().st_size + room > MOST_BYTES:
+                self.path.replace(self.path.with_name(self.path.name + ".1"))
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         self._descriptor = os.open(self.path, flags, 0o600)
         self._size = os.fstat(self._descriptor).st_size
@@ -236,13 +286,22 @@ class AuditLog:
             self._descriptor = -1
 
 
-def audited(handler: Handler, log: AuditLog, clock: Clock) -> Handler:
-    """The handler with its answers written down."""
+def audited(handler: Handler, log: AuditLog, clock: Clock, known: Callable[[Request], None]) -> Handler:
+    """The handler with its answers written down. ``known`` finds out whose request it is, and raises ApiError when it can't:
+    that request's event has no user, and no beginning."""
 
     async def answer(request: Request) -> Response:
         began = clock.now()
+        with contextlib.suppress(ApiError):  # the handler answers it
+            known(request)
+        subject = log.begin(request, began)
         response = await handler(request)
-        log.answered(request, response, began, clock.now())
+        if subject is None:
+            return response
+        log.answered(subject, response, clock.now())
+        response.headers.append(("Audit-Id", subject.ident))
+        if response.stream is not None or response.upgrade is not None:
+            response.ended = lambda: log.ended(subject, response.code, clock.now())
         return response
 
     return answer

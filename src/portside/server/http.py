@@ -286,17 +286,14 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: Request, keep: bool) -> bool:
         response = await self.listener.handler(request)
-        if response.upgrade is not None:
-            await self._switch(response)
-            return False
+        if response.upgrade is not None or response.stream is not None:
+            try:
+                return await self._long(response, keep)
+            finally:
+                if response.ended is not None:
+                    response.ended()
         if self.raw is not None:
             keep = False
-        if response.stream is not None:
-            if isinstance(response.stream, WatchStream):
-                await self._push(response, response.stream, keep)
-            else:
-                await self._stream(response, keep)
-            return keep
         body = response.body
         if len(body) >= GZIP_FROM and "gzip" in request.header("accept-encoding"):
             body = await asyncio.to_thread(_gzip, body)
@@ -305,6 +302,19 @@ class Connection(asyncio.Protocol):
         self._write(response, body, keep, request)
         if self._can_write is not None:
             await self.drain()
+        return keep
+
+    async def _long(self, response: Response, keep: bool) -> bool:
+        """An answer that goes on: another protocol, a watch, a stream."""
+        if response.upgrade is not None:
+            await self._switch(response)
+            return False
+        if self.raw is not None:
+            keep = False
+        if isinstance(response.stream, WatchStream):
+            await self._push(response, response.stream, keep)
+        else:
+            await self._stream(response, keep)
         return keep
 
     def _head(self, response: Response, framing: str, keep: bool) -> bytes:

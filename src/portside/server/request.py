@@ -70,6 +70,7 @@ class Request:
     impersonator: User | None = None  # who acts as ``user``
     authenticated: bool = False
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)  # audit annotations
     attributes: Any = None  # set once the request has passed the gate
     _params: dict[str, list[str]] | None = None
 
@@ -93,7 +94,8 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """``body`` is complete; ``stream`` yields pieces instead (watch, logs); ``upgrade`` takes over the connection."""
+    """``body`` is complete; ``stream`` yields pieces instead (watch, logs); ``upgrade`` takes over the connection; ``ended`` is
+    called when one of the latter two has come to its end."""
 
     code: int
     body: bytes = b""
@@ -101,3 +103,4 @@ class Response:
     headers: list[tuple[str, str]] = field(default_factory=list)
     stream: AsyncIterable[bytes] | None = None
     upgrade: Upgrade | None = None
+    ended: Callable[[], None] | None = None

@@ -27,9 +27,10 @@ REVIEWS = ("v1", "v1beta1")
 
 @dataclass(eq=False)
 class Hook:
-    """One webhook of a configuration. ``key`` names it for reinvocation, ``seconds`` is its time."""
+    """One webhook of ``configuration``. ``key`` names it for reinvocation, ``seconds`` is its time."""
 
     key: str
+    configuration: str
     said: Json
 
     @property
@@ -76,8 +77,9 @@ def compile_hooks(configurations: list[Json]) -> tuple[Hook, ...]:
     """All webhooks in the order of their calls: configurations by name, within one as written."""
     ordered = sorted(configurations, key=lambda c: str(c["metadata"].get("name")))
     return tuple(
-        Hook(f"{c['metadata'].get('name')}/{hook.get('name')}/{at}", hook)
+        Hook(f"{name}/{hook.get('name')}/{at}", name, hook)
         for c in ordered
+        for name in (str(c["metadata"].get("name")),)
         for at, hook in enumerate(c.get("webhooks") or ())
     )
 

@@ -38,7 +38,7 @@ def template_of(obj: Json, resource: str) -> tuple[Json, Json] | None:
 
 
 def validate(review: Review) -> None:
-    """Raises ApiError 403 for a pod below the enforced level; warns below the warned one."""
+    """Raises ApiError 403 for a pod below the enforced level; warns below the warned one, and notes for the audit log."""
     namespace = review.server.live.of("namespaces").get(review.namespace)
     labels = (namespace or {}).get("metadata", {}).get("labels") or {}
     if namespace is None or not any(key.startswith(PREFIX) for key in labels):
@@ -50,6 +50,10 @@ def validate(review: Review) -> None:
     if found is None:
         return
     wanted = levels(namespace)
+    if resource == "pods":
+        review.note(f"{PREFIX}enforce-policy", ":".join(wanted["enforce"]))
+    if why := _violations(*wanted["audit"], *found):
+        review.note(f"{PREFIX}audit-violations", f"would violate PodSecurity {_named(wanted['audit'])}: {why}")
     if resource == "pods" and (why := _violations(*wanted["enforce"], *found)):
         raise review.refuse(f"violates PodSecurity {_named(wanted['enforce'])}: {why}")
     if why := _violations(*wanted["warn"], *found):

@@ -48,6 +48,11 @@ class Review:
             return self.attributes.name
         return str((self.obj or {}).get("metadata", {}).get("name") or "")
 
+    def note(self, key: str, value: str) -> None:
+        """An annotation of the request's audit events; the first of a key stays, as upstream's."""
+        if self.request is not None:
+            self.request.notes.setdefault(key, value)
+
     def refuse(self, why: str) -> ApiError:
         """403, worded as upstream's admission errors: an object without a name is told by what its name starts with."""
         name = self.name or str((self.obj or {}).get("metadata", {}).get("generateName") or "")

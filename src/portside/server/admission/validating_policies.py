@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from portside.api.status import ApiError
 from portside.server.admission.match_conditions import Cannot
@@ -27,14 +29,43 @@ Json = dict[str, Any]
 CODES = {"Unauthorized": 401, "Forbidden": 403, "RequestEntityTooLarge": 413}
 LONGEST_MESSAGE = 5 * 1024
 """A message expression's result of more characters is not used."""
+LONGEST_NOTE = 10 * 1024
+"""Characters of an audit annotation's value; the rest is cut."""
+MOST_NOTED = 50
+"""Failures that one request's audit annotation names."""
+FAILURES = "validation.policy.admission.k8s.io/validation_failure"
+
+
+@dataclass(slots=True)
+class Notes:
+    """What policies have for the audit log: their annotations, values of several bindings side by side, and failures."""
+
+    values: dict[str, list[str]] = field(default_factory=dict)
+    failures: list[Json] = field(default_factory=list)
+
+    def add(self, policy: Policy, key: str, value: str) -> None:
+        found = self.values.setdefault(f"{policy.name}/{key}", [])
+        if value[:LONGEST_NOTE] not in found:
+            found.append(value[:LONGEST_NOTE])
+
+    def failed(self, policy: Policy, binding: Binding, denial: Denial) -> None:
+        said = {"message": denial.message, "policy": policy.name, "binding": binding.name}
+        self.failures.append(said | {"expressionIndex": denial.index, "validationActions": list(binding.actions)})
+
+    def write(self, review: Review) -> None:
+        for key, values in self.values.items():
+            review.note(key, ", ".join(values))
+        if self.failures:
+            review.note(FAILURES, orjson.dumps(self.failures[:MOST_NOTED]).decode())
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Why, and with which reason ("" for Invalid)."""
+    """Why, and with which reason ("" for Invalid); ``index`` of the validation, 0 where none was reached."""
 
     message: str
     reason: str = ""
+    index: int = 0
 
 
 async def validate(review: Review) -> None:
@@ -43,6 +74,7 @@ async def validate(review: Review) -> None:
         return
     subject = Subject(review)
     denied: list[tuple[Policy, Binding | None, Denial]] = []
+    notes = Notes()
     for policy in review.server.dynamic.validating.policies:
         try:
             gvr = concerned(policy, subject)
@@ -53,14 +85,17 @@ async def validate(review: Review) -> None:
         if gvr is None:
             continue
         for binding in policy.bindings:
-            for denial, enforced in await _by_binding(policy, binding, subject, gvr):
+            for denial, enforced in await _by_binding(policy, binding, subject, gvr, notes):
                 if enforced or "Deny" in binding.actions:
                     denied.append((policy, binding, denial))
+                if not enforced and "Audit" in binding.actions:
+                    notes.failed(policy, binding, denial)
                 if not enforced and "Warn" in binding.actions:
                     review.warnings.append(
                         f"Validation failed for ValidatingAdmissionPolicy '{policy.name}' with binding "
                         f"'{binding.name}': {denial.message}"
                     )
+    notes.write(review)
     if denied:
         raise _refusal(review, *denied[0])
 
@@ -74,7 +109,9 @@ def _refusal(review: Review, policy: Policy, binding: Binding | None, denial: De
     return ApiError(CODES.get(reason, 422), reason, error.message, details=details)
 
 
-async def _by_binding(policy: Policy, binding: Binding, subject: Subject, gvr: Gvr) -> list[tuple[Denial, bool]]:
+async def _by_binding(
+    policy: Policy, binding: Binding, subject: Subject, gvr: Gvr, notes: Notes
+) -> list[tuple[Denial, bool]]:
     """The denials of one binding over all its parameters; True for those that hold whatever its actions say."""
     try:
         if not bound(binding, subject):
@@ -84,11 +121,13 @@ async def _by_binding(policy: Policy, binding: Binding, subject: Subject, gvr: G
         return [(Denial(str(problem)), True)] if policy.fails else []
     found: list[tuple[Denial, bool]] = []
     for param in params:
-        found += await _evaluate(policy, subject, gvr, param)
+        found += await _evaluate(policy, subject, gvr, param, notes)
     return found
 
 
-async def _evaluate(policy: Policy, subject: Subject, gvr: Gvr, param: Json | None) -> list[tuple[Denial, bool]]:
+async def _evaluate(
+    policy: Policy, subject: Subject, gvr: Gvr, param: Json | None, notes: Notes
+) -> list[tuple[Denial, bool]]:
     from portside.server.admission.expressions import Activation, Budget, OutOfBudget
 
     try:
@@ -100,13 +139,13 @@ async def _evaluate(policy: Policy, subject: Subject, gvr: Gvr, param: Json | No
     budget = Budget(BUDGET)
     denials: list[tuple[Denial, bool]] = []
     try:
-        for validation, expression, message in policy.validations:
+        for index, (validation, expression, message) in enumerate(policy.validations):
             denial = _check(policy, validation, expression, message, activation, budget)
             if denial is not None:
-                denials.append((denial, False))
+                denials.append((replace(denial, index=index), False))
     except OutOfBudget as spent:
         return [(Denial(str(spent)), False)] if policy.fails else []
-    return denials + _annotate(policy, activation)
+    return denials + _annotate(policy, activation, notes)
 
 
 def _check(
@@ -143,14 +182,16 @@ def _message(validation: Json, message: Expression | None, activation: Activatio
     return plain or f"failed expression: {(validation.get('expression') or '').strip()}"
 
 
-def _annotate(policy: Policy, activation: Activation) -> list[tuple[Denial, bool]]:
-    """Audit annotations: there is no audit log to write them to, but an expression that fails is a denial as upstream's."""
+def _annotate(policy: Policy, activation: Activation, notes: Notes) -> list[tuple[Denial, bool]]:
+    """The policy's audit annotations; an expression that fails is a denial."""
     from portside.server.admission.expressions import Budget, Failed, OutOfBudget
 
     budget, found = Budget(BUDGET), []
-    for _, expression in policy.annotations:
+    for key, expression in policy.annotations:
         try:
-            expression.run(activation, budget)
+            value = expression.run(activation, budget)
+            if isinstance(value, str) and (text := value.strip()):
+                notes.add(policy, key, text)
         except (Failed, OutOfBudget) as problem:
             if policy.fails:
                 found.append((Denial(f"valueExpression '{expression.text}' resulted in error: {problem}"), True))

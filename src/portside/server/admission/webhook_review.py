@@ -67,7 +67,7 @@ def read(raw: bytes, version: str, uid: str, *, mutating: bool) -> Answer:
         status if isinstance(status, dict) else {},
         _patch(response, version, mutating),
         [w for w in warnings if isinstance(w, str)] if isinstance(warnings, list) else [],
-        notes if isinstance(notes, dict) else {},
+        {k: v for k, v in notes.items() if isinstance(v, str)} if isinstance(notes, dict) else {},
     )
 
 

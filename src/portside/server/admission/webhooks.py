@@ -9,6 +9,8 @@ import asyncio
 import uuid
 from typing import Any
 
+import orjson
+
 from portside.api.patch_json import MAXIMUM_OPERATIONS, PatchFailure, apply_operations
 from portside.api.status import ApiError, bad_request, forbidden, internal
 from portside.server.admission import webhook_review as wire
@@ -20,6 +22,8 @@ from portside.server.webhooks.client import CallFailure
 
 Json = dict[str, Any]
 PLUGIN = "webhooks"
+# Prefixes of audit annotations, by what they tell.
+MUTATION, PATCH, VALIDATION = (f"{what}webhook.admission.k8s.io/" for what in ("mutation.", "patch.", "validation."))
 # A webhook may neither change nor keep anybody from mending what decides on admission.
 EXEMPT = frozenset(
     ("mutatingwebhookconfigurations", "validatingwebhookconfigurations", "mutatingadmissionpolicies",
@@ -39,15 +43,17 @@ async def mutate(review: Review) -> None:
     subject = Subject(review)
     half = review.server.dynamic.mutating
     own = rounds.begin(PLUGIN, review.obj)
-    for hook in half.hooks:
+    for index, hook in enumerate(half.hooks):
         gvr = await _concerned(hook, subject)
         if gvr is None or rounds.skips(own, hook.key):
             continue
+        place = f"{MUTATION}round_{int(rounds.second)}_index_{index}"
         try:
-            changed = await _mutate_by(hook, subject, gvr)
+            changed = await _mutate_by(hook, subject, gvr, place)
         except _Failed as failure:
             if not hook.ignores:
                 raise internal(str(failure)) from None
+            review.note(f"failed-open.{place}", hook.name)
             changed = False
         rounds.called(own, hook.key, changed=changed, repeatable=hook.repeatable)
     rounds.end(PLUGIN, review.obj)
@@ -59,15 +65,15 @@ async def validate(review: Review) -> None:
         return
     subject = Subject(review)
     found = []
-    for hook in review.server.dynamic.validating.hooks:
+    for index, hook in enumerate(review.server.dynamic.validating.hooks):
         gvr = await _concerned(hook, subject)
         if gvr is not None:
-            found.append((hook, gvr))
+            found.append((index, hook, gvr))
     if not found:
         return
     refusals: list[ApiError] = []
 
-    async def one(hook: Hook, gvr: Gvr) -> None:
+    async def one(index: int, hook: Hook, gvr: Gvr) -> None:
         try:
             answer = await _call(hook, subject, gvr, mutating=False)
             if not answer.allowed:
@@ -75,13 +81,15 @@ async def validate(review: Review) -> None:
         except _Failed as failure:
             if not hook.ignores:
                 refusals.append(internal(str(failure)))
+            else:
+                review.note(f"failed-open.{VALIDATION}round_0_index_{index}", hook.name)
         except ApiError as error:
             refusals.append(error)
 
     if len(found) == 1:
         await one(*found[0])
     else:
-        await asyncio.gather(*(one(hook, gvr) for hook, gvr in found))
+        await asyncio.gather(*(one(*each) for each in found))
     if refusals:
         raise refusals[0]
 
@@ -123,11 +131,14 @@ async def _call(hook: Hook, subject: Subject, gvr: Gvr, *, mutating: bool) -> wi
     except wire.BadAnswer as problem:
         raise _Failed(f"{failed}received invalid webhook response: {problem}") from None
     review.warnings.extend(answer.warnings)
+    for key, value in answer.annotations.items():
+        review.note(f"{hook.name}/{key}", value)
     return answer
 
 
-async def _mutate_by(hook: Hook, subject: Subject, gvr: Gvr) -> bool:
-    """Ask one webhook and take its patch; whether the object changed. Raises ApiError when it refuses, _Failed."""
+async def _mutate_by(hook: Hook, subject: Subject, gvr: Gvr, place: str) -> bool:
+    """Ask one webhook and take its patch; whether the object changed. ``place`` names the call in the audit log. Raises ApiError
+    when it refuses, _Failed."""
     answer = await _call(hook, subject, gvr, mutating=True)
     if not answer.allowed:
         raise wire.refusal(hook.name, answer.status)
@@ -136,8 +147,17 @@ async def _mutate_by(hook: Hook, subject: Subject, gvr: Gvr) -> bool:
     except wire.BadPatch as problem:
         text = f'failed calling webhook "{hook.name}": received undecodable patch in webhook response: {problem}'
         raise _Failed(text) from None
-    if not patch:
-        return False
+    changed = await _take(hook, subject, gvr, patch) if patch else False
+    which = {"configuration": hook.configuration, "webhook": hook.name}
+    subject.review.note(place, orjson.dumps(which | {"mutated": changed}).decode())
+    if changed:
+        noted = which | {"patch": patch, "patchType": "JSONPatch"}
+        subject.review.note(f"{PATCH}{place.removeprefix(MUTATION)}", orjson.dumps(noted).decode())
+    return changed
+
+
+async def _take(hook: Hook, subject: Subject, gvr: Gvr, patch: list[Any]) -> bool:
+    """Apply a webhook's patch to the object; whether that changed it. Raises ApiError."""
     obj, _ = await subject.shown(gvr)
     if obj is None:
         raise internal(
