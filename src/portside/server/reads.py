@@ -320,10 +320,11 @@ async def watch(request: Request, resource: Resource, route: Route, wanted: Want
 
     started: Start = start
     if asks:
-        from portside.server.custom.watch import Conversion, ConvertedStream
+        from portside.server.custom.watch import Conversion, ConvertedStream, Selected
 
         include = forms.include_object(request) if wanted.form == "Table" else ""
-        conversion = Conversion(resource, wanted, include, matches)  # type: ignore[arg-type]
+        held = Selected(resource, where, matches, after) if matches else None  # type: ignore[arg-type]
+        conversion = Conversion(resource, wanted, include, held)  # type: ignore[arg-type]
         return Response(200, content_type=JSON, stream=ConvertedStream(started, seconds, conversion))
     if wanted.media == PROTOBUF:
         stream = WatchStream(started, seconds, failed=forms.protobuf_error)

@@ -310,6 +310,31 @@ async def test_a_watch_in_another_version_sees_converted_objects(call: Caller, h
     assert seen[0]["object"]["spec"] == {"b": "x"}
 
 
+async def test_a_watch_in_another_version_tells_only_of_its_selection(call: Caller, hooks: WebhookServer) -> None:
+    await define(call, converting(hooks))
+    await call("POST", V1, widget("stays", a="x"))
+    _, last = await call("POST", V1, widget("never", a="y"))
+    since = last["metadata"]["resourceVersion"]
+    path = f"{V2}?watch=1&resourceVersion={since}&fieldSelector=spec.b%3Dx"
+    watched = asyncio.create_task(events(call, path, 5))
+    await asyncio.sleep(0.05)
+    for name, value in (("never", "z"), ("stays", "x2"), ("never", "x"), ("stays", "x")):
+        await call("PATCH", f"{V1}/{name}", {"spec": {"a": value}}, content_type=MERGE)
+    await call("POST", V1, widget("other", a="other"))
+    for name in ("other", "stays", "never"):
+        await call("DELETE", f"{V1}/{name}")
+    seen = await asyncio.wait_for(watched, 60)
+    assert [(e["type"], e["object"]["metadata"]["name"], e["object"]["spec"]["b"]) for e in seen] == [
+        ("DELETED", "stays", "x"),
+        ("ADDED", "never", "x"),
+        ("ADDED", "stays", "x"),
+        ("DELETED", "stays", "x"),
+        ("DELETED", "never", "x"),
+    ]
+    revisions = [int(e["object"]["metadata"]["resourceVersion"]) for e in seen]
+    assert revisions == sorted(set(revisions)) and revisions[0] > int(since)
+
+
 async def test_a_list_of_mixed_stored_versions_is_of_one_version(call: Caller, hooks: WebhookServer) -> None:
     await define(call, converting(hooks))
     await call("POST", V1, widget("old", a="x"))

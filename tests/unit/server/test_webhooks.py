@@ -384,3 +384,23 @@ async def test_an_eviction_is_shown_as_one_and_may_be_refused(call: Caller, add:
     (asked,) = add.asked("stay")
     assert asked["kind"] == {"group": "policy", "version": "v1", "kind": "Eviction"}
     assert (asked["subResource"], asked["object"]["metadata"]["name"]) == ("eviction", "p")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (None, ""),
+        ("", ""),
+        ("/", ""),
+        ("/a/b.c/", ""),
+        ("a", "Invalid value: \"a\": must start with a '/'"),
+        ("/a//b", 'Invalid value: "/a//b": segment[1] may not be empty'),
+    ],
+)
+async def test_the_path_of_a_service_may_be_left_out_or_empty(call: Caller, path: str | None, told: str) -> None:
+    service = {"name": "hook", "namespace": "default"} | ({} if path is None else {"path": path})
+    hook = {"name": "a.example.com", "clientConfig": {"service": service}, "sideEffects": "None"}
+    body = {"metadata": {"name": "a"}, "webhooks": [hook | {"admissionReviewVersions": ["v1"]}]}
+    code, answer = await call("POST", f"{ADMISSION}/validatingwebhookconfigurations", body)
+    assert code == (422 if told else 201)
+    assert told in answer.get("message", "")

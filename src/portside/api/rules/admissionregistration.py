@@ -83,7 +83,7 @@ def service_problems(service: Json, at: str) -> Errors:
     port = service.get("port", 443)
     errors += [invalid_value(f"{at}.port", port, f"port is not valid: {p}") for p in names.port_number(port)]
     path = service.get("path")
-    if path is None or path == "/":
+    if path in (None, "", "/"):
         return errors
     if not path.startswith("/"):
         errors.append(invalid_value(f"{at}.path", path, "must start with a '/'"))

@@ -12,7 +12,9 @@ import orjson
 from portside.api.status import ApiError
 from portside.server import forms
 from portside.server.negotiate import Wanted
+from portside.server.watchcache import Filter, expired
 from portside.server.watchstream import BUFFER, Start, WatchStream, error_event
+from portside.store.backend import Compacted
 
 if TYPE_CHECKING:
     from portside.server.custom.resource import CustomResource
@@ -22,15 +24,66 @@ Matches = Callable[[Json], bool]
 NEWS = ("ADDED", "MODIFIED", "DELETED")
 
 
-class Conversion:
-    """Turns lines of events as stored into lines in the wanted form. ``matches`` is the field selector, which looks at
-    converted objects: what no longer matches is told as DELETED, as it would be to one that had seen it."""
+class Selected:
+    """What a watch with a field selector has been told of: by namespace and name, the object as it last matched.
 
-    def __init__(self, resource: CustomResource, wanted: Wanted, include: str, matches: Matches | None) -> None:
+    The selector looks at converted objects, so the watch cache can't tell what entered the selection or left it.
+    """
+
+    def __init__(self, resource: CustomResource, where: Filter, matches: Matches, after: int | None) -> None:
+        self._resource = resource
+        self._where = where
+        self._matches = matches
+        self._after = after
+        self._held: dict[tuple[str, str], bytes] = {}
+
+    async def begin(self) -> None:
+        """Reads what matched when the watch begins. Raises ApiError when that state can't be read or converted."""
+        if self._after is None:
+            return  # the initial events say it
+        try:
+            page = await self._resource.cache.list_at(self._where, revision=self._after)
+        except Compacted as error:
+            raise expired(self._after, error.revision) from None
+        for obj in await self._resource.views(page.objects):
+            if self._matches(obj):
+                self._held[_key(obj)] = orjson.dumps(obj)
+
+    def told(self, event: Json) -> bool:
+        """Whether the event is one of the selection's; its type and object become what the selection saw."""
+        obj = event["object"]
+        key = _key(obj)
+        before = self._held.pop(key, None)
+        if event["type"] != "DELETED" and self._matches(obj):
+            self._held[key] = orjson.dumps(obj)
+            event["type"] = "ADDED" if before is None else "MODIFIED"
+            return True
+        if before is None:
+            return False
+        event["type"] = "DELETED"
+        event["object"] = orjson.loads(before)
+        event["object"]["metadata"]["resourceVersion"] = obj["metadata"]["resourceVersion"]
+        return True
+
+
+def _key(obj: Json) -> tuple[str, str]:
+    meta = obj["metadata"]
+    return meta.get("namespace", ""), meta["name"]
+
+
+class Conversion:
+    """Turns lines of events as stored into lines in the wanted form, and of a selection if there is one."""
+
+    def __init__(self, resource: CustomResource, wanted: Wanted, include: str, selected: Selected | None) -> None:
         self._resource = resource
         self._wanted = wanted
         self._include = include
-        self._matches = matches
+        self._selected = selected
+
+    async def begin(self) -> None:
+        """Before the first lines. Raises ApiError."""
+        if self._selected is not None:
+            await self._selected.begin()
 
     async def lines(self, data: bytes) -> bytes:
         """Whole lines to whole lines. Raises ApiError when conversion fails."""
@@ -41,19 +94,12 @@ class Conversion:
         for event in events:
             if event["type"] in NEWS:
                 event["object"] = next(done)
-                if not self._kept(event):
+                if self._selected is not None and not self._selected.told(event):
                     continue
             if event["type"] != "ERROR":
                 event["object"] = self._form(event["object"])
             out.append(orjson.dumps(event) + b"\n")
         return b"".join(out)
-
-    def _kept(self, event: Json) -> bool:
-        if self._matches is None or self._matches(event["object"]):
-            return True
-        if event["type"] == "MODIFIED":
-            event["type"] = "DELETED"
-        return bool(event["type"] == "DELETED")
 
     def _form(self, obj: Json) -> Json:
         wanted = self._wanted
@@ -89,6 +135,14 @@ class ConvertedStream(WatchStream):
         self._news.set()
 
     async def _pump(self, write: Callable[[bytes], None], done: Callable[[], None]) -> None:
+        try:
+            await self._conversion.begin()
+        except ApiError as error:
+            self._inner.close()
+            write(error_event(error))
+            self.ended = True
+            done()
+            return
         while self._pending or not self._inner.ended:
             await self._news.wait()
             self._news.clear()
