@@ -24,15 +24,21 @@ from portside.store.backend import (
     Version,
     Write,
 )
+from portside.store.ciphers import SecretBox
 from portside.store.memory import MemoryBackend
+from portside.store.seal import Rule, Seal, Slot
 from portside.store.sqlite import SqliteBackend
 
 BASE = FIRST_REVISION
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+SEAL = Seal([Rule(("/",), (Slot(b"key1", SecretBox(bytes(32))),))])
+
+
+@pytest.fixture(params=["memory", "sqlite", "encrypted"])
 async def backend(request: pytest.FixtureRequest, tmp_path: Path):
-    made: Backend = MemoryBackend() if request.param == "memory" else SqliteBackend(tmp_path / "state.db")
+    seal = SEAL if request.param == "encrypted" else None
+    made: Backend = MemoryBackend() if request.param == "memory" else SqliteBackend(tmp_path / "state.db", seal=seal)
     await made.open()
     yield made
     await made.close()

@@ -106,6 +106,12 @@ VERBS: tuple[Verb, ...] = (
         "portside undo deployment/web\n  portside undo cm/settings --to 812",
         "undo",
     ),
+    Verb(
+        "secrets",
+        "how stored Secrets are encrypted; give them a new key",
+        "portside secrets status\n  portside secrets rotate",
+        "secrets",
+    ),
     Verb("version", "the versions of Portside and of the API it serves", "portside version -o json", "version"),
 )
 

@@ -25,6 +25,7 @@ from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.memory import few_arenas, keep_small
 from portside.base.pki import Pki, ensure_pki
 from portside.base.signing import Authority
+from portside.run.encryption import Encryption
 from portside.run.scheduler_config import scheduler_profiles
 from portside.run.settings import Settings, choose_port, local_address, parse
 from portside.server.aggregation.availability import Availability
@@ -34,6 +35,7 @@ from portside.server.bootstrap.apply import Place, bootstrap
 from portside.server.http import Listener
 from portside.store.backend import Backend, StoreError
 from portside.store.compaction import keep_window
+from portside.store.sqlite import SqliteBackend
 
 log = logging.getLogger("portside.control-plane")
 AUDIT_POLICY = "audit-policy.yaml"  # in the home: a policy there is used without asking
@@ -46,12 +48,11 @@ PARTS = (
 
 
 def make_backend(settings: Settings) -> Backend:
+    """The store of these settings, not yet open."""
     if settings.store == "memory":
         from portside.store.memory import MemoryBackend
 
         return MemoryBackend()
-    from portside.store.sqlite import SqliteBackend
-
     return SqliteBackend(settings.home / "store.db")
 
 
@@ -179,7 +180,11 @@ class ControlPlane:
         first = str(ipaddress.ip_network(settings.service_cidr).network_address + 1)
         pki = ensure_pki(settings.home, [local_address(settings), advertised], service_ips=(first,))
         self.port = choose_port(settings)
-        server = self.server = ApiServer(make_backend(settings), pki, service_cidr=settings.service_cidr)
+        backend = make_backend(settings)
+        encryption = Encryption(settings.home, backend) if isinstance(backend, SqliteBackend) else None
+        if encryption is not None:
+            await encryption.prepare()
+        server = self.server = ApiServer(backend, pki, service_cidr=settings.service_cidr)
         server.address = f"{advertised}:{self.port}"
         await server.start()
         place = Place(
@@ -206,6 +211,9 @@ class ControlPlane:
         self._parts.append(asyncio.create_task(_kept("aggregation", aggregation.run), name="aggregation"))
         compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM, settings.history))
         self._parts.append(asyncio.create_task(compaction, name="compaction"))
+        if encryption is not None:
+            follow = _kept("encryption", lambda: encryption.run(SYSTEM, server.caches.reread))
+            self._parts.append(asyncio.create_task(follow, name="encryption"))
 
     async def stop(self, patience: float = 10.0) -> None:
         """End in order: components, watches and requests in hand (cut after ``patience`` seconds), the store."""

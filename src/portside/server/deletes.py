@@ -11,13 +11,14 @@ import orjson
 from portside.api.status import ApiError, conflict, not_found
 from portside.server import body
 from portside.server.attributes import Attributes
+from portside.server.auth.forbidden import refuse
 from portside.server.options import DeleteOptions, delete_options, list_options
 from portside.server.reads import filter_of, select
 from portside.server.request import Request
 from portside.server.resource import Resource, encode
 from portside.server.routes import Route
-from portside.server.writes import store
-from portside.store.backend import Committed, Write
+from portside.server.writes import MODIFIED, store
+from portside.store.backend import Committed, Record, Write
 
 if TYPE_CHECKING:
     from portside.server.app import ApiServer
@@ -90,6 +91,9 @@ async def delete_object(
     """Delete, or mark as being deleted. Raises 404, 409 and what admission refuses."""
     kind = resource.kind
     namespace = attributes.namespace if kind.namespaced else ""
+    unreadable = resource.cache.unreadable.get(resource.key(namespace, attributes.name))
+    if unreadable is not None and options.ignore_errors:
+        return await _delete_unreadable(server, resource, attributes, unreadable, options)
     while True:
         current = resource.cache.get(namespace, attributes.name)
         if current is None:
@@ -127,6 +131,25 @@ async def delete_object(
             if isinstance(result, Committed):
                 new["metadata"]["resourceVersion"] = str(result.revision)
                 return Deletion(new, False)
+
+
+async def _delete_unreadable(
+    server: ApiServer, resource: Resource, attributes: Attributes, record: Record, options: DeleteOptions
+) -> Deletion:
+    """Give up an object that can't be decrypted: finalizers and owners are unknown. Takes a right of its own, as upstream.
+    Raises 403, 409."""
+    asked = replace(attributes, verb="unsafe-delete-ignore-read-errors")
+    decision = server.authorizer.authorize(asked)
+    if not decision.allowed:
+        raise refuse(asked, decision.reason)
+    meta = {"name": attributes.name} | ({"namespace": attributes.namespace} if resource.kind.namespaced else {})
+    done = Deletion({"apiVersion": resource.kind.api_version, "kind": resource.kind.kind, "metadata": meta}, True)
+    if options.dry_run:
+        return done
+    result = await store(server, Write(record.key, None, record.revision, resource.durability))
+    if not isinstance(result, Committed):
+        raise conflict(resource.kind.plural, attributes.name, MODIFIED, resource.kind.group)
+    return done
 
 
 def _warn_job(request: Request) -> None:

@@ -15,7 +15,8 @@ import orjson
 from portside.server.attributes import Attributes
 from portside.server.request import Request, Response
 from portside.server.routes import not_found, resolve
-from portside.store.backend import Record, Version
+from portside.server.watchcache import raise_unreadable
+from portside.store.backend import Record, Unreadable, Version
 
 if TYPE_CHECKING:
     from portside.server.app import ApiServer
@@ -73,4 +74,6 @@ async def _told(resource: Resource, key: str, version: Version) -> Json:
     if version.value is None:
         return told | {"deleted": True}
     record = Record(key, version.value, version.revision, version.created)
+    if isinstance(version.value, Unreadable):
+        raise_unreadable([record])
     return told | {"object": await resource.load(resource.cache.version(record))}

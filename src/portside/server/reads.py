@@ -178,6 +178,7 @@ def read_token(text: str) -> Token:
 
 async def select(resource: Resource, where: Filter, options: ListOptions, now: float) -> Listing:
     """The page a list asks for at the wall clock's ``now``."""
+    resource.cache.check_readable(where)
     if resource.asks and where.fields is not None:
         return await _selected(resource, where, options, now)
     cache, limit = resource.cache, max(options.limit, 0)

@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from portside.api.status import ApiError
+from portside.api.status import ApiError, internal
 from portside.server.watchcache_channel import AT_ONCE, Channel
 from portside.server.watchcache_filter import ALL, Filter
 from portside.server.watchcache_form import Form, JsonForm
@@ -25,7 +25,7 @@ from portside.server.watchcache_history import Event, History
 from portside.server.watchcache_index import Index
 from portside.server.watchcache_object import META, CachedObject, canonical, join_full, join_items, splice, split
 from portside.server.watchcache_watcher import Watcher
-from portside.store.backend import Change, Compacted, Durability, Record
+from portside.store.backend import Change, Compacted, Durability, Record, Unreadable
 
 if TYPE_CHECKING:
     from portside.server.watchcache_feed import WatchCaches
@@ -92,6 +92,16 @@ class Listing(NamedTuple):
     remaining: int | None
 
 
+def _reason(record: Record) -> str:
+    return record.value.why if isinstance(record.value, Unreadable) else ""
+
+
+def raise_unreadable(records: Sequence[Record]) -> None:
+    """Raises ApiError 500 for the first of objects that can't be decrypted, in upstream's words."""
+    for record in records:
+        raise internal(f'unable to transform key "/registry/{record.key[1:].removeprefix("core/")}": {_reason(record)}')
+
+
 _HEAD = re.compile(rb'\{"apiVersion":"[^"]*","kind":"[^"]*",')
 _Channels = list[Channel]  # inside the class ``list`` is a method
 
@@ -129,6 +139,8 @@ class WatchCache:
         self._by_namespace: dict[str, _Channels] = {}
         self._everywhere: _Channels = []
         self.watchers: dict[Watcher, None] = {}
+        self.unreadable: dict[str, Record] = {}
+        """Objects whose stored value can't be decrypted, by key: they are there, and nobody can see them."""
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -141,8 +153,12 @@ class WatchCache:
         return len(self._objects)
 
     def get(self, namespace: str, name: str) -> CachedObject | None:
-        """The current object; namespace "" for cluster-scoped ones."""
-        return self._objects.get(f"{self.prefix}{namespace}/{name}" if namespace else self.prefix + name)
+        """The current object; namespace "" for cluster-scoped ones. Raises ApiError 500 when it can't be decrypted."""
+        key = f"{self.prefix}{namespace}/{name}" if namespace else self.prefix + name
+        found = self._objects.get(key)
+        if found is None and key in self.unreadable:
+            raise internal(_reason(self.unreadable[key]))
+        return found
 
     def at(self, key: str) -> CachedObject | None:
         """The current object of a store key."""
@@ -157,6 +173,12 @@ class WatchCache:
         if listing.next:
             self._keep_snapshot()
         return listing
+
+    def check_readable(self, where: Filter = ALL) -> None:
+        """Before a list for a client. Raises ApiError 500 when an object of the scope can't be decrypted."""
+        if self.unreadable:
+            scope = self.prefix + where.namespace + "/" if where.namespace else self.prefix
+            raise_unreadable([r for r in self.unreadable.values() if r.key.startswith(scope)])
 
     async def list_at(self, where: Filter, *, revision: int, limit: int = 0, start: str = "") -> Listing:
         """The state as of exactly ``revision``. Raises Compacted when it is gone, ApiError 504 when it is to come."""
@@ -228,6 +250,7 @@ class WatchCache:
     async def _read_state(self, where: Filter, revision: int) -> _State:
         scope = self.prefix + where.namespace + "/" if where.namespace else self.prefix
         page = await self._caches.backend.range(scope, revision=revision)
+        raise_unreadable([r for r in page.records if isinstance(r.value, Unreadable)])
         objects = {r.key: self._made(r.key, r.value, r.revision, r.created) for r in page.records}
         return _State([*objects], objects)
 
@@ -253,6 +276,7 @@ class WatchCache:
         initial: Iterator[CachedObject] | None = None
         position = self.revision
         if after is None:
+            self.check_readable(where)
             initial = iter(self.list(where).objects)
         else:
             position = after
@@ -327,9 +351,13 @@ class WatchCache:
         self._index = Index()
         self._snapshots.clear()
         self._snapshot_of = -1
+        self.unreadable.clear()
 
     def load(self, key: str, value: bytes, revision: int, created: int) -> None:
         """Take in an object at start-up; keys come in order."""
+        if isinstance(value, Unreadable):
+            self.unreadable[key] = Record(key, value, revision, created)
+            return
         self._objects[key] = self._made(key, value, revision, created)
         self._keys.append(key)
 
@@ -339,7 +367,11 @@ class WatchCache:
         previous = self._objects.get(key)
         self.changed = change.revision
         obj: CachedObject | None = None
-        if change.value is None:
+        if self.unreadable:
+            self.unreadable.pop(key, None)
+        if change.value is None or isinstance(change.value, Unreadable):
+            if change.value is not None:
+                self.unreadable[key] = Record(key, change.value, change.revision, change.created)
             if previous is not None:
                 del self._objects[key]
                 del self._keys[bisect_left(self._keys, key)]
@@ -358,6 +390,19 @@ class WatchCache:
         event = Event(change.revision, obj, previous)
         self.history.append(event)
         return event
+
+    def restore(self, record: Record) -> CachedObject:
+        """An object became readable. Since when is not known: watches begin anew."""
+        del self.unreadable[record.key]
+        obj = self._objects[record.key] = self._made(*record)
+        self._keys.insert(bisect_left(self._keys, record.key), record.key)
+        self._index.update(None, obj)
+        self._snapshots.clear()
+        self._snapshot_of = -1
+        self.history.forget(self.revision)
+        for watcher in tuple(self.watchers):
+            watcher.end(self.too_old(watcher.position))
+        return obj
 
     def deliver(self, events: Sequence[Event], before: int) -> None:
         """Hand events, already applied, to the live watches. ``before`` is the revision before the first of them."""

@@ -21,7 +21,7 @@ from portside.server.watchcache import EPHEMERAL, WatchCache, too_large
 from portside.server.watchcache_channel import Fanout
 from portside.server.watchcache_history import Event
 from portside.server.watchcache_object import CachedObject, ViewPool
-from portside.store.backend import Backend, Change, Subscription
+from portside.store.backend import Backend, Change, Subscription, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,16 @@ class WatchCaches:
                 return
             after = page.records[-1].key
 
+    async def reread(self) -> int:
+        """Try what could not be decrypted again, after the keys have changed; answers how many objects still can't be."""
+        for cache in tuple(self._caches.values()):
+            for key, held in tuple(cache.unreadable.items()):
+                record = await self.backend.get(key)
+                if record is None or isinstance(record.value, Unreadable) or cache.unreadable.get(key) is not held:
+                    continue
+                self._tell(cache, key, cache.restore(record), record.revision)
+        return sum(len(cache.unreadable) for cache in self._caches.values())
+
     async def close(self) -> None:
         """End all watches and stop following the store."""
         if self._subscription is not None:
@@ -175,16 +185,19 @@ class WatchCaches:
             event = cache.apply(change)
             if event is not None:
                 told.setdefault(cache, []).append(event)
-            for follower in self._followers:
-                try:
-                    follower(cache.prefix, change.key, cache.at(change.key), change.revision)
-                except Exception:  # the caches must not lose the rest of the batch
-                    log.exception("a follower failed at %s, revision %d", change.key, change.revision)
+            self._tell(cache, change.key, cache.at(change.key), change.revision)
         self.revision = max(before, changes[-1].revision)
         for cache, events in told.items():
             cache.deliver(events, before)
         while self._waiting and self._waiting[0][0] <= self.revision:
             heapq.heappop(self._waiting)[2]()
+
+    def _tell(self, cache: WatchCache, key: str, obj: CachedObject | None, revision: int) -> None:
+        for follower in self._followers:
+            try:
+                follower(cache.prefix, key, obj, revision)
+            except Exception:  # the caches must not lose the rest of the batch
+                log.exception("a follower failed at %s, revision %d", key, revision)
 
     def _tick(self) -> None:
         now = self.clock()

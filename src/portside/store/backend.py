@@ -1,8 +1,8 @@
 """The store's narrow waist: what every backend offers.
 
 A backend is a revisioned key-value log. One revision is one committed write; revisions rise by one and never go back.
-Keys are text such as ``/apps/deployments/NAMESPACE/NAME``; values are bytes the store never looks into. A key whose
-class is ``EPHEMERAL`` (Leases, Events) keeps only its latest version. An empty store stands at ``FIRST_REVISION``.
+Keys are text such as ``/apps/deployments/NAMESPACE/NAME``; values are bytes the store never looks into (it may keep them
+encrypted: what it can't open it hands out as ``Unreadable``). A key whose class is ``EPHEMERAL`` (Leases, Events) keeps only its latest version. An empty store stands at ``FIRST_REVISION``.
 """
 
 from __future__ import annotations
@@ -41,6 +41,17 @@ class Durability(IntEnum):
 
     HISTORY = 0
     EPHEMERAL = 1
+
+
+class Unreadable(bytes):
+    """A value that is there and can't be decrypted: the bytes as they lie on disk. ``why`` is the reason."""
+
+    why: str
+
+    def __new__(cls, stored: bytes, why: str) -> Unreadable:
+        made = super().__new__(cls, stored)
+        made.why = why
+        return made
 
 
 class Record(NamedTuple):

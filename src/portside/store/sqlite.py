@@ -13,6 +13,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +32,8 @@ from portside.store.backend import (
     Write,
 )
 from portside.store.feed import Feed, FeedSubscription
+from portside.store.reseal import Resealed, any_sealed, forget_other, reseal
+from portside.store.seal import Seal
 from portside.store.sqlite_file import SqliteFile
 from portside.store.sqlite_reads import backlog, heads, read_history, read_one, read_range
 from portside.store.sqlite_writer import Batch, Row, SqliteWriter
@@ -57,10 +60,12 @@ class _Waiting(NamedTuple):
 
 
 class SqliteBackend:
-    """A backend in the file ``path``. ``max_bytes`` bounds the file; beyond it writes fail as on a full disk."""
+    """A backend in the file ``path``. ``max_bytes`` bounds the file; beyond it writes fail as on a full disk. ``seal`` says
+    what is encrypted there."""
 
-    def __init__(self, path: Path | str, *, max_bytes: int = 8 * 1024**3) -> None:
+    def __init__(self, path: Path | str, *, max_bytes: int = 8 * 1024**3, seal: Seal | None = None) -> None:
         self._file = SqliteFile(Path(path), max_bytes)
+        self._seal = seal or Seal()
         self._feed = Feed()
         self._heads: dict[str, _Head] = {}
         self._revision = 0
@@ -86,6 +91,7 @@ class SqliteBackend:
             connections = await self._loop.run_in_executor(self._reads, self._file.open)
             self._reader = connections.reader
             self._writer = SqliteWriter(connections.writer, connections.beside, self._file)
+            await self._settle()
             state = await self._read(heads)
         except BaseException:
             await self._let_go()
@@ -162,7 +168,8 @@ class SqliteBackend:
             created = head.created if head else revision
             decided[key] = None if value is None else _Head(revision, created)
             batch.append((waiting, Change(key, value, revision, created)))
-            rows.append((revision, key, created, current, durability is Durability.EPHEMERAL, note or None, value))
+            stored = self._seal.seal(key, value) if value is not None and key.startswith(self._seal.touched) else value
+            rows.append((revision, key, created, current, durability is Durability.EPHEMERAL, note or None, stored))
             size += len(value) if value is not None else 0
         if not batch:
             self._idle.set()
@@ -213,7 +220,7 @@ class SqliteBackend:
 
     async def get(self, key: str, *, revision: int | None = None) -> Record | None:
         self._check(revision)
-        record = await self._read(read_one, key, revision)
+        record = await self._read(read_one, self._seal, key, revision)
         self._check(revision)
         return record
 
@@ -221,13 +228,13 @@ class SqliteBackend:
         self, prefix: str, *, revision: int | None = None, after: str | None = None, limit: int = 0
     ) -> Page:
         self._check(revision)
-        page = await self._read(read_range, prefix, revision, after, limit)
+        page = await self._read(read_range, self._seal, prefix, revision, after, limit)
         self._check(revision)
         return page
 
     async def history(self, key: str, *, limit: int = 0) -> Sequence[Version]:
         self._check(None)
-        return await self._read(read_history, key, limit)
+        return await self._read(read_history, self._seal, key, limit)
 
     async def subscribe(self, prefix: str, sink: Sink, *, after: int) -> FeedSubscription:
         if after < self._compacted:
@@ -236,7 +243,7 @@ class SqliteBackend:
         missed: Sequence[Change] = ()
         if after < self._revision:
             try:
-                missed = await self._read(backlog, prefix, after, self._revision)
+                missed = await self._read(backlog, self._seal, prefix, after, self._revision)
             except BaseException:
                 subscription.close()
                 raise
@@ -260,6 +267,36 @@ class SqliteBackend:
         assert self._reads is not None and self._reader is not None
         with self._file.explained():
             return await asyncio.get_running_loop().run_in_executor(self._reads, job, self._reader, *arguments)
+
+    # ---- encryption ---------------------------------------------------------------------------------------------
+
+    async def use(self, seal: Seal) -> None:
+        """Write with ``seal`` from now on, and read with it. What is stored stays as it is until ``reseal``."""
+        self._seal = seal
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Forget on disk that everything is in the form of another seal: the next write makes it untrue."""
+        if self._writer is not None and self._loop is not None:
+            await self._writer.call(self._loop, partial(forget_other, self._seal))
+
+    async def has_sealed(self) -> bool:
+        """Whether any stored version is encrypted. Looks at all of them."""
+        return await self._read(any_sealed)
+
+    async def reseal(self) -> Resealed:
+        """Bring every stored version, earlier ones included, into the form ``seal`` writes now, in small steps beside the
+        writers; then leave nothing of the old forms in the file. Ends at once when nothing is left to do. A crash in the
+        middle loses nothing: the next call goes on. Revisions stay, and nobody is told of a change."""
+        async with self._compacting:
+            if self._closed or self._writer is None or self._loop is None:
+                raise StoreError(f"the store {self._file.path} is closed")
+            writer, loop = self._writer, self._loop
+
+            async def change(job: Callable[[sqlite3.Connection], T]) -> T:
+                return await writer.call(loop, job)
+
+            return await reseal(self._seal, self._read, change)
 
     # ---- compaction ---------------------------------------------------------------------------------------------
 

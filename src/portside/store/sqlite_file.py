@@ -14,7 +14,7 @@ from typing import NamedTuple
 from portside.store.backend import FIRST_REVISION, StoreError
 
 APPLICATION_ID = 0x506F7274
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PAGE_SIZE = 4096
 
 # ``replaces`` is the revision this row made superfluous: compaction walks it instead of searching. The value comes last,
@@ -30,7 +30,8 @@ BEGIN DELETE FROM log WHERE revision = NEW.replaces; END;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 # Format 1 had no notes. Its rows keep their place behind the value: read a little slower, until compaction takes them.
-FROM_1 = "ALTER TABLE log ADD COLUMN note BLOB;"
+# Format 2 had no encrypted values.
+FROM = {1: "ALTER TABLE log ADD COLUMN note BLOB;", 2: ""}
 
 
 class Connections(NamedTuple):
@@ -146,8 +147,8 @@ class SqliteFile:
                 f" restore it from a backup, or move it away to start with an empty cluster"
             )
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 1:
-            connection.executescript(f"BEGIN; {FROM_1} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        if version in FROM:
+            connection.executescript(f"BEGIN; {FROM[version]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path} has format {version}, this Portside reads format {SCHEMA_VERSION}:"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from portside.store.backend import Change, Page, Record, Version
+from portside.store.seal import MARK, Seal
 
 # The newest version of each key not after :at, in key order: the inner query walks the index of key and revision alone and
 # CROSS JOIN keeps its order, so that neither values are sorted nor more of them read than :limit.
@@ -41,24 +42,29 @@ def heads(connection: sqlite3.Connection) -> Heads:
     return Heads(rows, *revisions(connection))
 
 
-def read_one(connection: sqlite3.Connection, key: str, revision: int | None) -> Record | None:
+def read_one(connection: sqlite3.Connection, seal: Seal, key: str, revision: int | None) -> Record | None:
     row = connection.execute(
         "SELECT key, value, revision, created FROM log WHERE key = ? AND revision <= ? ORDER BY revision DESC LIMIT 1",
         (key, _last(revision)),
     ).fetchone()
-    return Record(*row) if row is not None and row[1] is not None else None
+    if row is None or row[1] is None:
+        return None
+    return Record(key, seal.open(key, row[1]), row[2], row[3])
 
 
-def read_history(connection: sqlite3.Connection, key: str, limit: int) -> Sequence[Version]:
+def read_history(connection: sqlite3.Connection, seal: Seal, key: str, limit: int) -> Sequence[Version]:
     rows = connection.execute(
         "SELECT revision, value, created, note FROM log WHERE key = ? ORDER BY revision DESC LIMIT ?",
         (key, limit or -1),
     ).fetchall()
-    return [Version(revision, value, created, note or b"") for revision, value, created, note in rows]
+    return [
+        Version(revision, None if value is None else seal.open(key, value), created, note or b"")
+        for revision, value, created, note in rows
+    ]
 
 
 def read_range(
-    connection: sqlite3.Connection, prefix: str, revision: int | None, after: str | None, limit: int
+    connection: sqlite3.Connection, seal: Seal, prefix: str, revision: int | None, after: str | None, limit: int
 ) -> Page:
     """Within one read transaction, so that page and revision agree."""
     low, high = prefix, _end(prefix)
@@ -72,17 +78,27 @@ def read_range(
     finally:
         connection.execute("COMMIT")
     more = 0 < limit < len(rows)
-    records = [Record(*row) for row in (rows[:limit] if more else rows)]
+    touched = seal.touched
+    records = [
+        Record(key, seal.open(key, value), written, created)
+        if value.startswith(MARK) or key.startswith(touched)
+        else Record(key, value, written, created)
+        for key, value, written, created in (rows[:limit] if more else rows)
+    ]
     return Page(records, newest if revision is None else revision, more)
 
 
-def backlog(connection: sqlite3.Connection, prefix: str, after: int, last: int) -> Sequence[Change]:
+def backlog(connection: sqlite3.Connection, seal: Seal, prefix: str, after: int, last: int) -> Sequence[Change]:
     """Changes of revision in (after, last], in order."""
     rows = connection.execute(
         "SELECT key, value, revision, created FROM log WHERE revision > ? AND revision <= ? ORDER BY revision",
         (after, last),
     ).fetchall()
-    return [Change(*row) for row in rows if row[0].startswith(prefix)]
+    return [
+        Change(key, None if value is None else seal.open(key, value), written, created)
+        for key, value, written, created in rows
+        if key.startswith(prefix)
+    ]
 
 
 def _last(revision: int | None) -> int:
