@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
-import os
-import ssl
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from portside.cli.steps import CliError
+from portside.client.kubeconfig import KubeconfigError, connection_of
 
 Json = dict[str, Any]
 
@@ -50,20 +47,16 @@ class Api:
     """One keep-alive connection, as the kubeconfig's user."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        config = read_kubeconfig(kubeconfig)
-        cluster = config["clusters"][0]["cluster"]
-        user = config["users"][0]["user"]
-        self.server = str(cluster["server"])
+        try:
+            found = connection_of(read_kubeconfig(kubeconfig), kubeconfig)
+        except KubeconfigError as error:
+            raise CliError("the kubeconfig can't be used", why=str(error), code=4) from error
+        self.server = found.server
+        self.namespace = found.namespace
         self.address = urlsplit(self.server)
-        self.context = ssl.create_default_context(
-            cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
-        )
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:  # the ssl module reads key pairs from files only
-            os.fchmod(pem.fileno(), 0o600)
-            for part in ("client-certificate-data", "client-key-data"):
-                pem.write(base64.b64decode(user[part]).decode() + "\n")
-            pem.flush()
-            self.context.load_cert_chain(pem.name)
+        self.context = found.ssl_context()
+        token = found.token or (Path(found.token_file).read_text().strip() if found.token_file else "")
+        self.identity = {"Authorization": f"Bearer {token}"} if token else {}
         self.connection: http.client.HTTPSConnection | None = None
 
     def send(
@@ -92,8 +85,10 @@ class Api:
         content_type: str = "application/json",
         timeout: float = 10.0,
     ) -> tuple[int, bytes]:
-        headers = {"Accept": "application/json", "User-Agent": "portside"} | (
-            {"Content-Type": content_type} if body is not None else {}
+        headers = (
+            {"Accept": "application/json", "User-Agent": "portside"}
+            | self.identity
+            | ({"Content-Type": content_type} if body is not None else {})
         )
         for attempt in (0, 1):
             if self.connection is None:

@@ -89,6 +89,12 @@ VERBS: tuple[Verb, ...] = (
         "whatif",
     ),
     Verb(
+        "why",
+        "why an object, or anything in the cluster, does not work: the cause, the evidence, what to do",
+        "portside why\n  portside why deployment/web\n  portside why pod web-0 -n shop -o json",
+        "why",
+    ),
+    Verb(
         "history",
         "who changed an object, when, with what, and which fields",
         "portside history deployment/web\n  portside history cm settings -n shop -o json",

@@ -80,6 +80,12 @@ def load_kubeconfig(path: str | Path, *, context: str = "") -> Connection:
         config = yaml.load(Path(path).read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, yaml.YAMLError) as error:
         raise KubeconfigError(f"{text}: {error}") from None
+    return connection_of(config, path, context=context)
+
+
+def connection_of(config: Any, path: str | Path, *, context: str = "") -> Connection:
+    """The same of a file that was read already; ``path`` is where its relative paths begin. Raises KubeconfigError."""
+    text = str(path)
     if not isinstance(config, dict):
         raise KubeconfigError(f"{text}: not a kubeconfig")
     name = context or str(config.get("current-context") or "")

@@ -1,0 +1,290 @@
+"""Why a pod has no node: gates, no scheduler, and what the scheduler itself says each filter cost."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from portside.why.finding import Cause, Fact, Finding, Grade, Role, condition, describe, said, seen, space, title
+from portside.why.reach import claims_of
+from portside.why.world import World
+
+Json = dict[str, Any]
+SILENCE = 10.0  # seconds after which a pod of which no scheduler has said anything counts as nobody's
+LEAD = re.compile(r"^\d+/(\d+) nodes are available: (.*?)\.?(?: preemption: .*)?$", re.DOTALL)
+PART = re.compile(r"^(\d+) (.+)$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the scheduler says when a filter takes nodes away (its words begin so), and what would give them back.
+
+    ``path`` is the field of the pod that the filter looks at; ``of_node`` the one of the nodes.
+    """
+
+    words: str
+    path: tuple[str, ...]
+    of_node: tuple[str, ...]
+    todo: str
+
+
+ALLOCATABLE = ("status", "allocatable")
+FILTERS: tuple[Filter, ...] = (
+    Filter("node(s) were unschedulable", (), ("spec", "unschedulable"), "kubectl uncordon NODE"),
+    Filter(
+        "node(s) didn't satisfy plugin(s) [NodeAffinity]",
+        ("spec", "affinity", "nodeAffinity"),
+        (),
+        "the affinity names nodes that do not exist: kubectl get nodes",
+    ),
+    Filter(
+        "node(s) had untolerated taint",
+        ("spec", "tolerations"),
+        ("spec", "taints"),
+        "give the pod a toleration, or take the taint away: kubectl taint node NODE KEY-",
+    ),
+    Filter(
+        "node(s) didn't match Pod's node affinity/selector",
+        ("spec", "nodeSelector"),
+        (),
+        "correct nodeSelector or nodeAffinity, or label a node: kubectl label node NODE KEY=VALUE",
+    ),
+    Filter(
+        "node(s) didn't have free ports for the requested pod ports",
+        (),
+        (),
+        "leave hostPort out (a Service reaches every pod), or run fewer pods than there are nodes",
+    ),
+    Filter("Too many pods", (), ("status", "allocatable", "pods"), "add a node, or end pods nobody needs"),
+    Filter(
+        "Insufficient",
+        (),
+        ALLOCATABLE,
+        "ask for less in resources.requests, end other pods, or add a node; try it: portside what-if add 1 like NODE",
+    ),
+    Filter(
+        "node(s) didn't match pod topology spread constraints",
+        ("spec", "topologySpreadConstraints"),
+        (),
+        "label the nodes with the topology key, raise maxSkew, or set whenUnsatisfiable: ScheduleAnyway",
+    ),
+    Filter(
+        "node(s) didn't match pod affinity rules",
+        ("spec", "affinity", "podAffinity"),
+        (),
+        "start the pods it wants to be near, or correct the affinity's labels and topologyKey",
+    ),
+    Filter(
+        "node(s) didn't match pod anti-affinity rules",
+        ("spec", "affinity", "podAntiAffinity"),
+        (),
+        "add nodes, run fewer replicas, or make the anti-affinity a preference",
+    ),
+    Filter(
+        "node(s) didn't satisfy existing pods anti-affinity rules",
+        ("metadata", "labels"),
+        (),
+        "other pods keep away pods with these labels; change the labels, or their anti-affinity",
+    ),
+    Filter(
+        "node(s) didn't match PersistentVolume's node affinity",
+        ("spec", "volumes"),
+        (),
+        "the volume is on another node: free room there, or use another volume",
+    ),
+    Filter(
+        "node(s) didn't find available persistent volumes to bind",
+        ("spec", "volumes"),
+        (),
+        "make a volume that fits on a node the pod may use: kubectl get pv",
+    ),
+    Filter(
+        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+        ("spec", "volumes"),
+        (),
+        "end the pod that uses the claim, or take another access mode",
+    ),
+    Filter(
+        "node(s) had no available volume zone",
+        ("spec", "volumes"),
+        (),
+        "the volume is in another zone: free room on its nodes, or use another volume",
+    ),
+    Filter(
+        "node(s) exceed max volume count",
+        ("spec", "volumes"),
+        (),
+        "the storage driver attaches no more volumes to these nodes: end pods there, or add a node",
+    ),
+    Filter(
+        "cannot allocate all claims",
+        ("spec", "resourceClaims"),
+        (),
+        "no node has free devices as the claims ask: kubectl get resourceslices, kubectl get resourceclaims",
+    ),
+    Filter(
+        "no nodes available to schedule pods",
+        (),
+        (),
+        "the cluster has no node: portside up without --simulate, or portside join on another machine",
+    ),
+)
+OTHER = Filter("", (), (), "change the pod or the nodes so that one fits")
+
+
+def filter_of(words: str) -> Filter:
+    return next((f for f in FILTERS if words.startswith(f.words)), OTHER)
+
+
+def parts_of(message: str) -> tuple[int, list[tuple[int, str]]]:
+    """(all nodes, [(nodes lost, why)]) of the scheduler's message; (0, []) when it is of another form."""
+    found = LEAD.match(message)
+    if not found:
+        return 0, []
+    parts = [PART.match(p) for p in re.split(r", (?=\d+ )", found[2])]
+    listed = [(int(p[1]), p[2].rstrip(".")) for p in parts if p]
+    return int(found[1]), listed or [(0, found[2].rstrip("."))]
+
+
+def placed(pod: Json) -> bool:
+    return bool(pod["spec"].get("nodeName")) or bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def gates(world: World, pod: Json) -> Finding | None:
+    held = [g["name"] for g in pod["spec"].get("schedulingGates") or ()]
+    if not held or placed(pod):
+        return None
+    return Finding(
+        f"the pod is held back by the scheduling gate{'s' if len(held) > 1 else ''} {', '.join(held)}",
+        (seen(pod, "spec", "schedulingGates"), *said(pod, "PodScheduled")),
+        (
+            "whoever set a gate takes it away; by hand:",
+            f"kubectl patch {title(pod)}{space(pod)} --type=json "
+            '-p \'[{"op":"remove","path":"/spec/schedulingGates"}]\'',
+        ),
+    )
+
+
+def scheduler_absent(world: World, pod: Json) -> Finding | None:
+    if placed(pod) or condition(pod, "PodScheduled") or world.age(pod) < SILENCE or world.events(pod):
+        return None
+    name = pod["spec"].get("schedulerName", "default-scheduler")
+    ours = name == "default-scheduler"
+    return Finding(
+        f"no scheduler has looked at the pod: nobody seems to serve schedulerName {name}",
+        (
+            seen(pod, "spec", "schedulerName"),
+            seen(pod, "status", "conditions"),
+            seen(pod, "metadata", "creationTimestamp"),
+        ),
+        ("see whether the control plane runs: portside status",)
+        if ours
+        else (f"start the scheduler {name}, or leave schedulerName out; it can't be changed in a pod that exists",),
+    )
+
+
+def preemption(world: World, pod: Json) -> Finding | None:
+    node = (pod.get("status") or {}).get("nominatedNodeName")
+    if not node or placed(pod):
+        return None
+    leaving = [
+        p for p in world.all("pods") if p["spec"].get("nodeName") == node and p["metadata"].get("deletionTimestamp")
+    ]
+    facts = [seen(pod, "status", "nominatedNodeName"), *said(pod, "PodScheduled")[:1]]
+    facts += [
+        Fact(f"{title(p)}{space(p)}", "metadata.deletionTimestamp", str(p["metadata"]["deletionTimestamp"]))
+        for p in leaving[:5]
+    ]
+    return Finding(
+        f"pods of lower priority make room on node {node}, and have not ended yet",
+        tuple(facts),
+        (
+            "wait; they have their terminationGracePeriodSeconds",
+            f"kubectl get pods -A --field-selector spec.nodeName={node}",
+        ),
+    )
+
+
+def claim_missing(world: World, pod: Json) -> Finding | None:
+    namespace = pod["metadata"].get("namespace", "")
+    if (pod.get("status") or {}).get("phase", "Pending") != "Pending" or placed(pod):
+        return None
+    for name in claims_of(pod):
+        if world.missing("persistentvolumeclaims", name, namespace):
+            return Finding(
+                f"the PersistentVolumeClaim {name} does not exist in namespace {namespace}",
+                (seen(pod, "spec", "volumes"), *said(pod, "PodScheduled")),
+                ("create the claim, or correct claimName", f"kubectl get pvc -n {namespace}"),
+            )
+    return None
+
+
+def unschedulable(world: World, pod: Json) -> Finding | None:
+    held = condition(pod, "PodScheduled")
+    if placed(pod) or held.get("status") != "False" or held.get("reason") == "SchedulingGated":
+        return None
+    message = str(held.get("message", ""))
+    total, parts = parts_of(message)
+    if not parts:
+        return Finding(
+            f"the scheduler can't place the pod: {message}",
+            said(pod, "PodScheduled"),
+            ("see whether the control plane runs: portside status", describe(pod)),
+        )
+    listed = "; ".join(f"{count} of {total}: {words}" if total else words for count, words in parts)
+    filters = list(dict.fromkeys(filter_of(words) for _, words in sorted(parts, reverse=True)))
+    facts = [seen(pod, "status", "conditions", "PodScheduled", "message")]
+    facts += [seen(pod, *f.path) for f in filters if f.path]
+    facts += _wanted(pod, parts)
+    lacking = [words.split()[1] for _, words in parts if words.startswith("Insufficient ")]
+    paths = [f.of_node for f in filters if f.of_node and f.of_node != ALLOCATABLE]
+    paths += [(*ALLOCATABLE, name) for name in lacking]
+    for path in dict.fromkeys(paths):
+        nodes = [n for n in world.all("nodes") if path != ("spec", "taints") or n["spec"].get("taints")]
+        facts += [seen(n, *path) for n in nodes[:3]]
+    lead = f"no node can take the pod ({listed})"
+    return Finding(lead, tuple(facts), (*(f.todo for f in filters), describe(pod)))
+
+
+def _wanted(pod: Json, parts: list[tuple[int, str]]) -> list[Fact]:
+    """What the containers ask for of that which lacks, and the host ports they want."""
+    lacking = [words.split()[1] for _, words in parts if words.startswith("Insufficient ")]
+    found = []
+    for container in pod["spec"]["containers"]:
+        requests = (container.get("resources") or {}).get("requests") or {}
+        found += [
+            seen(pod, "spec", "containers", container["name"], "resources", "requests", name)
+            for name in lacking
+            if name in requests
+        ]
+        if any("free ports" in words for _, words in parts):
+            found += [
+                seen(pod, "spec", "containers", container["name"], "ports", number, "hostPort")
+                for number, port in enumerate(container.get("ports") or ())
+                if port.get("hostPort")
+            ]
+    return found
+
+
+PODS = ("pods",)
+CAUSES: tuple[Cause, ...] = (
+    Cause("scheduling-gate", PODS, gates, "a scheduling gate holds the pod back", grade=Grade.WAITS),
+    Cause("scheduler-absent", PODS, scheduler_absent, "nobody serves the pod's schedulerName"),
+    Cause("preemption", PODS, preemption, "pods of lower priority make room and have not ended yet", grade=Grade.WAITS),
+    Cause(
+        "claim-missing",
+        PODS,
+        claim_missing,
+        "the pod mounts a PersistentVolumeClaim that does not exist",
+        ("persistentvolumeclaims",),
+    ),
+    Cause(
+        "unschedulable",
+        PODS,
+        unschedulable,
+        "no node fits: what each of the scheduler's filters cost",
+        ("nodes",),
+        role=Role.LINK,
+    ),
+)
