@@ -71,6 +71,13 @@ def _naming(view: View, level: Json) -> Iterable[str]:
 
 
 CONTROLLERS = (
-    Controller("priority-and-fairness-config-consumer", SCHEMAS, plan, watches={LEVELS: _naming}, workers=1),
-    Controller("priority-and-fairness-config-producer", LEVELS, plan_level, workers=1),
+    Controller(
+        "priority-and-fairness-config-consumer",
+        SCHEMAS,
+        plan,
+        watches={LEVELS: _naming},
+        workers=1,
+        always=tuple(fixed.SCHEMAS),
+    ),
+    Controller("priority-and-fairness-config-producer", LEVELS, plan_level, workers=1, always=tuple(fixed.LEVELS)),
 )

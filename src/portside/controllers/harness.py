@@ -56,6 +56,7 @@ class Controller:
     ``name`` is upstream's event source and names the writer of fields. ``primary``: the resource whose keys are planned;
     ``watches`` maps objects of other resources to such keys. ``relevant`` extracts what matters of a watched object: an
     update that leaves it equal is no news. ``settle`` seconds gather changes of watched objects into one plan.
+    ``always`` are keys that are planned at the start even if no object has them.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Controller:
     ignores: Callable[[Json | None, Json | None], bool] | None = None
     relevant: Mapping[Resource, Callable[[Json], Any]] = field(default_factory=dict)
     settle: float = 0.0
+    always: tuple[str, ...] = ()
 
 
 def owned(kind: str, group: str) -> Mapper:
@@ -93,6 +95,7 @@ class Runner:
         self.controller = controller
         self.context = context
         self.queue = WorkQueue()
+        self._unsure: set[tuple[Resource, str]] = set()  # where a create may have taken effect unheard
 
     def wire(self) -> None:
         """Asks for the informers and hangs the queue on them."""
@@ -137,6 +140,8 @@ class Runner:
         await self.context.informers.wait_synced(resources)
         tasks = [asyncio.create_task(self._work()) for _ in range(self.controller.workers)]
         tasks.append(asyncio.create_task(self._resync()))
+        for key in self.controller.always:
+            self.queue.add(key)
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -147,8 +152,8 @@ class Runner:
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(self.controller.resync * (1 + random.random() * 0.2))
-            for obj in self.context.view.all(self.controller.primary):
-                self.queue.add(key_of(obj))
+            for key in (*self.controller.always, *map(key_of, self.context.view.all(self.controller.primary))):
+                self.queue.add(key)
 
     async def _work(self) -> None:
         while True:
@@ -169,6 +174,7 @@ class Runner:
             again = await self.controller.reconcile(self.context, key)
         else:
             assert self.controller.plan is not None
+            await self._look_up()
             plan = self.controller.plan(self.context.view, key, self.context.clock.now())
             failures = await self._steps(plan.steps)
             if plan.then is not None:
@@ -184,6 +190,17 @@ class Runner:
         self.queue.forget(key)
         if again is not None:
             self.queue.add_after(key, max(again, 0.001))
+
+    async def _look_up(self) -> None:
+        """Creates whose answer was lost are looked for first: from a cache that lags the next plan would make them twice."""
+        for place in list(self._unsure):
+            resource, namespace = place
+            informer = self.context.informers.informers.get(resource)
+            if informer is not None:
+                listed = await self.context.client.list(resource, namespace=namespace)
+                for obj in listed.items:
+                    informer.observe(obj)
+            self._unsure.discard(place)
 
     async def _steps(self, steps: Sequence[Step]) -> list[Failure]:
         i = 0
@@ -209,8 +226,13 @@ class Runner:
         at = 0
         while at < len(ops):
             part = ops[at : at + size]
-            results = await asyncio.gather(*(self._one(op) for op in part))
-            failures = [r for r in results if r is not None]
+            results = await asyncio.gather(*(self._one(op) for op in part), return_exceptions=True)
+            failures: list[Failure] = []
+            for result in results:  # all have ended: none may take effect behind the back of the next plan
+                if isinstance(result, BaseException):
+                    raise result
+                if result is not None:
+                    failures.append(result)
             if failures:
                 return failures
             at += size
@@ -220,8 +242,13 @@ class Runner:
     async def _one(self, op: Op) -> Failure | None:
         try:
             answer = await write(self.context, op)
+        except (OSError, TimeoutError):
+            self._note_unsure(op)
+            raise
         except ApiError as error:
-            if error.code in op.ignore:
+            if error.code >= 500:
+                self._note_unsure(op)
+            if _ignored(op, error):
                 if op.verb == "delete" and op.obj is not None and error.code == 404:
                     self.context.informers.informer(op.resource).forget(op.obj)
                 return None
@@ -233,6 +260,15 @@ class Runner:
             for event in op.ok(answer):
                 self.context.emit(event)
         return None
+
+    def _note_unsure(self, op: Op) -> None:
+        if op.verb == "create":
+            self._unsure.add((op.resource, op.namespace))
+
+
+def _ignored(op: Op, error: ApiError) -> bool:
+    """A create may be ignored when the object is there; 409 is also a quota that changed meanwhile."""
+    return error.code in op.ignore and (op.verb != "create" or error.reason == "AlreadyExists")
 
 
 def _alike(step: Step, first: Op) -> bool:

@@ -111,7 +111,10 @@ def _volume(claim: Json, held: Json, node: Json) -> Json:
 def plan_removal(view: View, key: str, now: float) -> Plan:
     """Key: a volume."""
     volume = view.get(VOLUMES, "", key)
-    if volume is None or notes(volume).get(PROVISIONED_BY) != PROVISIONER or is_terminating(volume):
+    if volume is None:
+        left = view.get(PODS, NAMESPACE, _cleaner(key))
+        return Plan([delete(PODS, left, grace=0)]) if left is not None else NOTHING
+    if notes(volume).get(PROVISIONED_BY) != PROVISIONER or is_terminating(volume):
         return NOTHING
     spec = volume["spec"]
     if phase_of(volume) not in ("Released", "Failed") or spec.get("persistentVolumeReclaimPolicy") != "Delete":

@@ -73,20 +73,20 @@ def _unscheduled(pod: Json, now: float) -> Plan:
     return Plan(again=left) if left > 0 else Plan(removal(pod, "", now))
 
 
-def surplus(view: View, kept: int = FINISHED_KEPT) -> list[Json]:
+def surplus(view: View, kept: int) -> list[Json]:
     """The oldest finished pods beyond the number kept."""
     finished = sorted((p for p in view.all(PODS) if is_finished(p)), key=created)
     return finished[: max(len(finished) - kept, 0)]
 
 
-async def thin_out(context: Context) -> None:
+async def thin_out(context: Context, kept: int = FINISHED_KEPT) -> None:
     """Removes finished pods beyond the number kept, now and then. Until cancelled."""
     while True:
         await context.clock.sleep(CHECK_SECONDS)
         cache = context.view.cache(PODS)
-        if cache is None or len(cache.objects) <= FINISHED_KEPT:
+        if cache is None or len(cache.objects) <= kept:
             continue
-        for pod in surplus(context.view):
+        for pod in surplus(context.view, kept):
             try:
                 await write(context, delete(PODS, pod, grace=0))
             except (ApiError, OSError, TimeoutError) as error:

@@ -65,7 +65,7 @@ async def _say(context: Context, migration: Json, name: str, message: str, *, re
         held = [{**c, "status": "False"} if c["type"] == "Running" else c for c in held]
     new = cond.make(name, "True", f"StorageVersionMigration{reasons[name]}", message, now)
     status["conditions"] = [*cond.without(held, name), new]
-    if revision:
+    if revision and not status.get("resourceVersion"):  # of the first look
         status["resourceVersion"] = revision
     answer = await context.client.update(MIGRATIONS, {**migration, "status": status}, subresource="status")
     context.informers.informer(MIGRATIONS).observe(answer)
