@@ -1,5 +1,5 @@
 """A client on plain dictionaries, for tests: revisions, conflicts, watches, finalizers, preconditions; no defaults, no
-validation. Garbage collection is left to the collector."""
+validation; to apply is to merge. Garbage collection is left to the collector."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class FakeClient:
         await asyncio.sleep(0)
         live = self._find(resource, namespace, name)
         self._note(f"patch {subresource}".strip(), resource, body, name)
-        if patch_type not in ("merge", "strategic"):
+        if patch_type == "json":
             raise ApiError(415, "UnsupportedMediaType", f"the fake has no {patch_type} patch")
         new = (_strategic if patch_type == "strategic" else merge)(copy.deepcopy(live), body)
         return self._replace(resource, live, new, subresource)
