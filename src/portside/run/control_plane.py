@@ -237,6 +237,7 @@ async def serve(settings: Settings) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    plane.server.loop_watch.start()
     memory = asyncio.create_task(_kept("memory", lambda: keep_small(SYSTEM)), name="memory")
     try:
         await stop.wait()

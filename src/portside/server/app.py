@@ -16,6 +16,7 @@ import orjson
 from portside.api.kinds import KINDS, Kind
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339
+from portside.base.loopwatch import LoopWatch
 from portside.base.pki import Pki
 from portside.server import deletes, forms, history, patches, reads, watchsocket, writes
 from portside.server.aggregation.aggregator import Aggregator
@@ -70,6 +71,7 @@ class ApiServer(Hosting):
         super().__init__(pki, clock, service_cidr)
         self.documents = Documents(self)
         self.metrics = RequestMetrics()
+        self.loop_watch = LoopWatch()
         self.aggregator = Aggregator(self, pki)
         self.custom = CustomTable(self)
         self.keeper = Keeper(self)

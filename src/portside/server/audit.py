@@ -229,8 +229,8 @@ class AuditLog:
 
     def answered(self, subject: Subject, response: Response, at: float) -> None:
         """The answer is there: complete, or of a stream its beginning."""
-        streamed = response.stream is not None or response.upgrade is not None
-        answer = None if streamed else _document(response.body)
+        streamed = response.lasts
+        answer = None if streamed or response.stream is not None else _document(response.body)
         status: Json = {"metadata": {}, "code": response.code}
         if response.code >= 400 and isinstance(answer, dict) and answer.get("kind") == "Status":
             status |= {k: answer[k] for k in ("status", "message", "reason") if k in answer}
@@ -300,7 +300,7 @@ def audited(handler: Handler, log: AuditLog, clock: Clock, known: Callable[[Requ
             return response
         log.answered(subject, response, clock.now())
         response.headers.append(("Audit-Id", subject.ident))
-        if response.stream is not None or response.upgrade is not None:
+        if response.lasts:
             response.ended = lambda: log.ended(subject, response.code, clock.now())
         return response
 

@@ -199,5 +199,6 @@ class Documents:
             "# HELP portside_store_revision The store's newest revision.",
             "# TYPE portside_store_revision gauge",
             f"portside_store_revision {server.backend.revision}",
+            *server.loop_watch.render(),
         ]
         return ("\n".join(lines) + "\n").encode()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -22,6 +21,7 @@ import httptools
 import orjson
 
 from portside.api.status import ApiError
+from portside.server.pieces import LAST_CHUNK, Pieces, chunk, gzipped, packed
 from portside.server.request import Request, Response
 from portside.server.routes import not_allowed
 from portside.server.watchstream import WatchStream
@@ -33,6 +33,7 @@ IDLE_SECONDS = 180.0
 HEADER_SECONDS = 32.0
 BODY_SECONDS = 60.0
 GZIP_FROM = 128 * 1024
+PACKED = (("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
 WRITE_HIGH = 1024 * 1024
 READ_HIGH = 256 * 1024
 
@@ -286,7 +287,7 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: Request, keep: bool) -> bool:
         response = await self.listener.handler(request)
-        if response.upgrade is not None or response.stream is not None:
+        if response.lasts:
             try:
                 return await self._long(response, keep)
             finally:
@@ -294,11 +295,13 @@ class Connection(asyncio.Protocol):
                     response.ended()
         if self.raw is not None:
             keep = False
+        if isinstance(response.stream, Pieces):
+            await self._send_pieces(response, response.stream, keep, request)
+            return keep
         body = response.body
         if len(body) >= GZIP_FROM and "gzip" in request.header("accept-encoding"):
-            body = await asyncio.to_thread(_gzip, body)
-            response.headers.append(("Content-Encoding", "gzip"))
-            response.headers.append(("Vary", "Accept-Encoding"))
+            body = await asyncio.to_thread(gzipped, body)
+            response.headers.extend(PACKED)
         self._write(response, body, keep, request)
         if self._can_write is not None:
             await self.drain()
@@ -348,17 +351,30 @@ class Connection(asyncio.Protocol):
         over = self.listener.loop.create_future()
 
         def write(data: bytes) -> None:
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            transport.write(chunk(data))
 
         self._watch = watch
         watch.open(write, lambda: None if over.done() else over.set_result(None))
         try:
             if not self._lost:
                 await over
-            transport.write(b"0\r\n\r\n")
+            transport.write(LAST_CHUNK)
         finally:
             self._watch = None
             watch.close()
+
+    async def _send_pieces(self, response: Response, pieces: Pieces, keep: bool, request: Request) -> None:
+        """A large body, piece by piece; others get their turns in between."""
+        zipped = "gzip" in request.header("accept-encoding")
+        if zipped:
+            response.headers.extend(PACKED)
+        self.transport.write(self._head(response, "Transfer-Encoding: chunked\r\n", keep))
+        if request.method == "HEAD":
+            return
+        async for piece in packed(pieces) if zipped else pieces:
+            self.transport.write(chunk(piece))
+            await (asyncio.sleep(0) if self._can_write is None else self.drain())
+        self.transport.write(LAST_CHUNK)
 
     async def _stream(self, response: Response, keep: bool) -> None:
         self.transport.write(self._head(response, "Transfer-Encoding: chunked\r\n", keep))
@@ -366,10 +382,10 @@ class Connection(asyncio.Protocol):
         try:
             async for piece in stream:
                 if piece:
-                    self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    self.transport.write(chunk(piece))
                 if self._can_write is not None:
                     await self.drain()
-            self.transport.write(b"0\r\n\r\n")
+            self.transport.write(LAST_CHUNK)
         finally:
             if (close := getattr(stream, "aclose", None)) is not None:
                 await close()
@@ -405,11 +421,6 @@ class Connection(asyncio.Protocol):
             self._watch.finish()
         elif not self.busy:
             self.transport.close()
-
-
-def _gzip(body: bytes) -> bytes:
-    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-    return packer.compress(body) + packer.flush()
 
 
 class Listener:

@@ -17,6 +17,7 @@ from portside.api.status import ApiError, bad_request, not_found
 from portside.server import forms
 from portside.server.negotiate import JSON, PROTOBUF, Wanted, encode, reencode
 from portside.server.options import ListOptions, list_options, parse_revision
+from portside.server.pieces import Pieces
 from portside.server.request import Request, Response
 from portside.server.resource import Resource
 from portside.server.routes import Route
@@ -251,7 +252,10 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
 
         served = iter(await resource.views(page.objects))
         return Response(200, encode_list(kind.api_version, kind.kind, meta, served), PROTOBUF)
-    return Response(200, reencode(await list_body(resource, page, meta), wanted.media), wanted.media)
+    pieces = await list_pieces(resource, page, meta)
+    if wanted.media == JSON and pieces.large:
+        return Response(200, content_type=JSON, stream=pieces)
+    return Response(200, reencode(pieces.joined(), wanted.media), wanted.media)
 
 
 async def _selected(resource: Resource, where: Filter, options: ListOptions, now: float) -> Listing:
@@ -263,10 +267,9 @@ async def _selected(resource: Resource, where: Filter, options: ListOptions, now
     return page._replace(objects=[o for o, view in zip(page.objects, views, strict=True) if fields(view)])
 
 
-async def list_body(resource: Resource, page: Listing, meta: Json) -> bytes:
+async def list_pieces(resource: Resource, page: Listing, meta: Json) -> Pieces:
     """The list's bytes."""
-    joined = await resource.items(page.objects)
-    return b"".join((resource.list_head, orjson.dumps(meta), b',"items":', joined, b"}"))
+    return Pieces(resource.list_head + orjson.dumps(meta) + b',"items":', await resource.items(page.objects), b"}")
 
 
 def _form(resource: Resource, request: Request, wanted: Wanted) -> Form:

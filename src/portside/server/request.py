@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote_plus
 
 from portside.server.attributes import ANONYMOUS, User
+from portside.server.pieces import Pieces
 
 
 class RawStream(Protocol):
@@ -104,3 +105,8 @@ class Response:
     stream: AsyncIterable[bytes] | None = None
     upgrade: Upgrade | None = None
     ended: Callable[[], None] | None = None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the answer goes on behind its beginning, as a watch does. A large list is only sent in pieces."""
+        return self.upgrade is not None or (self.stream is not None and not isinstance(self.stream, Pieces))

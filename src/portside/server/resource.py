@@ -6,7 +6,7 @@ storage kind differs from the served one and objects are converted on the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import orjson
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.rules.registry import Rules, rules_for
 from portside.api.schema import schema_for
-from portside.server.watchcache import JsonForm, WatchCache, durability_of, join_items
+from portside.server.watchcache import JsonForm, WatchCache, durability_of, join_items, pieces
 
 if TYPE_CHECKING:
     from portside.api.schema import Schema
@@ -122,14 +122,14 @@ class Resource:
         """Parsed objects in the served version, shared and not to be changed."""
         return [self.served(o) for o in objects] if self.converts else [o.view for o in objects]
 
-    async def items(self, objects: list[CachedObject]) -> bytes:
-        """The items of a list; those of built-in kinds carry neither apiVersion nor kind."""
+    async def items(self, objects: list[CachedObject]) -> Iterator[bytes]:
+        """The items of a list, in pieces; those of built-in kinds carry neither apiVersion nor kind."""
         if not self.converts:
-            return join_items(objects)
+            return pieces(objects, join_items)
         items = [self.served(o) for o in objects]
         for item in items:
             del item["apiVersion"], item["kind"]
-        return orjson.dumps(items)
+        return iter((orjson.dumps(items),))
 
     async def stored_form(self, obj: Json) -> Json:
         """The object in the version that is stored."""

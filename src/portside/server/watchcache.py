@@ -23,7 +23,16 @@ from portside.server.watchcache_filter import ALL, Filter
 from portside.server.watchcache_form import Form, JsonForm
 from portside.server.watchcache_history import Event, History
 from portside.server.watchcache_index import Index
-from portside.server.watchcache_object import META, CachedObject, canonical, join_full, join_items, splice, split
+from portside.server.watchcache_object import (
+    META,
+    CachedObject,
+    canonical,
+    join_full,
+    join_items,
+    pieces,
+    splice,
+    split,
+)
 from portside.server.watchcache_watcher import Watcher
 from portside.store.backend import Change, Compacted, Durability, Record, Unreadable
 
@@ -43,6 +52,7 @@ __all__ = [
     "expired",
     "join_full",
     "join_items",
+    "pieces",
     "splice",
     "too_large",
 ]
@@ -84,7 +94,7 @@ def too_large(asked: int, current: int) -> ApiError:
 
 class Listing(NamedTuple):
     """A page as of ``revision``. ``next`` is where the next page starts, relative to the listed scope, "" at the end;
-    ``remaining`` how many follow, None when a selector makes that unknown. ``join_items``/``join_full`` encode objects."""
+    ``remaining`` how many follow, None when a selector makes that unknown. ``pieces`` encodes objects."""
 
     objects: list[CachedObject]
     revision: int

@@ -68,7 +68,7 @@ class WatchCaches:
         self.revision = 0
         self.ephemeral = frozenset(prefix_of(*resource) for resource in EPHEMERAL)
         self.views = ViewPool(VIEWS)
-        self.fanout = Fanout(self.call_soon)
+        self.fanout = Fanout(self._call_later, clock)
         self._rng = rng or random.Random()
         self._caches: dict[str, WatchCache] = {}
         self._floor = 0
@@ -146,6 +146,13 @@ class WatchCaches:
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         (self._loop or asyncio.get_running_loop()).call_soon(callback)
+
+    def _call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        loop = self._loop or asyncio.get_running_loop()
+        if seconds > 0:
+            loop.call_later(seconds, callback)
+        else:
+            loop.call_soon(callback)
 
     def next_bookmark(self) -> float:
         """When the next bookmark of a watch is due: about a minute, spread so that they don't come all at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any
 
@@ -14,6 +14,9 @@ Json = dict[str, Any]
 META = b'"metadata":{'
 _LABELS = b'"labels":{'
 _EMPTY: Mapping[str, str] = {}
+
+PIECE_BYTES = 128 * 1024
+"""What a list is joined and sent by: large enough to cost little, small enough to stay in the processor's cache."""
 
 
 class ViewPool:
@@ -156,11 +159,25 @@ def splice(value: bytes, revision: int) -> bytes:
     return head + tail
 
 
-def join_items(objects: list[CachedObject]) -> bytes:
-    """The items of a built-in kind's list, brackets included: no apiVersion or kind, as upstream."""
-    return b"[{" + b",{".join([o.tail for o in objects]) + b"]" if objects else b"[]"
+def join_items(objects: Sequence[CachedObject]) -> bytes:
+    """Items of a built-in kind's list: no apiVersion or kind, as upstream."""
+    return b"{" + b",{".join([o.tail for o in objects]) if objects else b""
 
 
-def join_full(objects: list[CachedObject]) -> bytes:
-    """The items of a custom resource's list, brackets included: each a whole object."""
-    return b"[" + b",".join([o.head + o.tail for o in objects]) + b"]"
+def join_full(objects: Sequence[CachedObject]) -> bytes:
+    """Items of a custom resource's list: each a whole object."""
+    return b",".join([o.head + o.tail for o in objects])
+
+
+def pieces(objects: Sequence[CachedObject], join: Callable[[Sequence[CachedObject]], bytes]) -> Iterator[bytes]:
+    """All items as ``join`` writes them, brackets included, in pieces of about ``PIECE_BYTES``."""
+    opening, start, size = b"[", 0, 0
+    for at, obj in enumerate(objects):
+        size += len(obj.tail)
+        if size >= PIECE_BYTES:
+            yield opening + join(objects[start : at + 1])
+            opening, start, size = b",", at + 1, 0
+    if start < len(objects):
+        yield opening + join(objects[start:]) + b"]"
+    else:
+        yield b"]" if objects else b"[]"

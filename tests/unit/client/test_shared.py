@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 
-from portside.client.shared import SharedObjects
+from portside.client.shared import POOLED_PARTS, Parts, SharedObjects
 
 POD = b'{"apiVersion":"v1","kind":"Pod","metadata":{"resourceVersion":"7","name":"a"},"spec":{}}'
 
@@ -48,3 +49,44 @@ def test_an_object_nobody_holds_is_let_go():
 def test_managed_fields_are_not_kept():
     pod = POD.replace(b'"name":"a"', b'"name":"a","managedFields":[{"manager":"x"}]')
     assert SharedObjects().event(line(b"ADDED", pod)).object["metadata"] == {"resourceVersion": "7", "name": "a"}
+
+
+def test_what_pods_of_one_template_have_in_common_is_held_once():
+    shared = SharedObjects()
+    template = (
+        b'{"apiVersion":"v1","kind":"Pod","metadata":{"resourceVersion":"%d","name":"p%d","labels":{"app":"a"}},"spec":'
+        b'{"containers":[{"name":"c","resources":{"requests":{"cpu":"1"}}}],"tolerations":[{"key":"k"}]},'
+        b'"status":{"conditions":[{"type":"Ready","status":"True"}],"podIP":"10.0.0.%d"}}'
+    )
+    one, other = (shared.event(line(b"ADDED", template % (n, n, n))).object for n in (1, 2))
+    assert one["metadata"]["labels"] is other["metadata"]["labels"]
+    assert one["spec"]["tolerations"] is other["spec"]["tolerations"]
+    assert one["spec"]["containers"][0]["resources"] is other["spec"]["containers"][0]["resources"]
+    assert one["status"]["conditions"][0] is other["status"]["conditions"][0]
+    assert (one["metadata"]["name"], other["metadata"]["name"]) == ("p1", "p2")
+    assert (one["status"]["podIP"], other["status"]["podIP"]) == ("10.0.0.1", "10.0.0.2")
+
+
+def test_custom_resources_of_any_shape_are_taken_as_they_are():
+    for rest in (
+        b'"spec":[1]',
+        b'"spec":"x"',
+        b'"spec":{"volumes":["a",{"b":[1]}],"containers":3}',
+        b'"status":{"conditions":{}}',
+    ):
+        obj = b'{"apiVersion":"x/v1","kind":"X","metadata":{"resourceVersion":"9","name":"a"},' + rest + b"}"
+        made = SharedObjects().event(line(b"ADDED", obj)).object
+        assert made == {
+            "apiVersion": "x/v1",
+            "kind": "X",
+            "metadata": {"resourceVersion": "9", "name": "a"},
+        } | json.loads(b"{" + rest + b"}")
+
+
+def test_the_pool_of_parts_is_bounded_and_keeps_what_comes_again():
+    parts = Parts()
+    often = parts.one({"often": "met"})
+    for n in range(5 * POOLED_PARTS):
+        parts.one({"n": n})
+        assert parts.one({"often": "met"}) is often
+    assert len(parts._young) + len(parts._old) <= 2 * POOLED_PARTS

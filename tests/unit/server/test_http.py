@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from portside.server.http import MAX_BODY, Listener
+from portside.server.pieces import Pieces
 from portside.server.request import RawStream, Request, Response
 
+PIECE, PIECES = 100_000, 100
 Talk = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -27,6 +30,8 @@ async def handler(request: Request) -> Response:
                 yield piece
 
         return Response(200, stream=pieces())
+    if request.path == "/large":
+        return Response(200, stream=Pieces(b"<", (b"x" * PIECE for _ in range(PIECES)), b">"))
     if request.path == "/slow":
         await asyncio.sleep(0.02)
     text = f"{request.method} {request.path}?{request.query} {len(request.body)} {request.too_large}"
@@ -75,6 +80,32 @@ async def test_a_body_beyond_the_limit_is_read_away_and_told(port: int) -> None:
 async def test_streams_are_chunked(port: int) -> None:
     answer = await exchange(port, b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+
+
+def unchunked(answer: bytes) -> bytes:
+    body, rest = b"", answer.partition(b"\r\n\r\n")[2]
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return body
+
+
+async def test_a_large_body_arrives_whole_packed_or_not(port: int) -> None:
+    whole = b"<" + b"x" * PIECE * PIECES + b">"
+    plain = await exchange(port, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert unchunked(plain) == whole
+    asked = b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n"
+    packed = await exchange(port, asked)
+    assert b"Content-Encoding: gzip\r\n" in packed and gzip.decompress(unchunked(packed)) == whole
+    head = await exchange(port, b"HEAD /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert head.endswith(b"\r\n\r\n") and b"x" * 100 not in head
+
+
+async def test_others_are_answered_while_a_large_body_waits_for_its_reader(port: int) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+    writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"GET /other" in await exchange(port, b"GET /other HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    writer.transport.abort()
 
 
 async def test_an_upgrade_hands_over_the_bytes_behind_the_request(port: int) -> None:

@@ -12,7 +12,17 @@ import pytest
 
 from portside.api.status import ApiError
 from portside.server import watchcache, watchcache_channel
-from portside.server.watchcache import ALL, Filter, JsonForm, WatchCache, durability_of, join_full, join_items, splice
+from portside.server.watchcache import (
+    ALL,
+    Filter,
+    JsonForm,
+    WatchCache,
+    durability_of,
+    join_full,
+    join_items,
+    pieces,
+    splice,
+)
 from portside.server.watchcache_feed import WatchCaches
 from portside.store.backend import FIRST_REVISION, Committed, Compacted, Write
 from portside.store.memory import MemoryBackend
@@ -131,11 +141,11 @@ async def test_objects_are_bytes_ready_to_send(cluster: Cluster):
     assert (obj.name, obj.namespace, dict(obj.labels), obj.node) == ("web", "default", {"app": "web"}, "")
     await cluster.put("api", node="n1")
     page = cluster.pods.list(Filter("default"))
-    items = orjson.loads(join_items(page.objects))
+    items = orjson.loads(b"[" + join_items(page.objects) + b"]")
     assert [i["metadata"]["name"] for i in items] == ["api", "web"] and "kind" not in items[0]
-    assert [i["kind"] for i in orjson.loads(join_full(page.objects))] == ["Pod", "Pod"]
+    assert [i["kind"] for i in orjson.loads(b"[" + join_full(page.objects) + b"]")] == ["Pod", "Pod"]
     assert (page.revision, page.next, page.remaining) == (first + 1, "", 0)
-    assert join_items([]) == join_full([]) == b"[]"
+    assert b"".join(pieces([], join_items)) == b"".join(pieces([], join_full)) == b"[]"
     assert splice(b'{"apiVersion":"v1","kind":"X","metadata":{}}', 7) == (
         b'{"apiVersion":"v1","kind":"X","metadata":{"resourceVersion":"7"}}'
     )
@@ -483,6 +493,34 @@ async def test_many_watches_are_served_in_turns_and_late_ones_get_several_events
     assert sum(len(c.raw) for c in clients) < 900
 
 
+async def test_after_a_round_the_loop_belongs_to_others_and_what_comes_meanwhile_goes_out_together(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+):
+    due: list[tuple[float, Callable[[], None]]] = []
+    monkeypatch.setattr(cluster.caches.fanout, "_call_later", lambda seconds, call: due.append((seconds, call)))
+    clients = [Client(cluster.pods, after=cluster.backend.revision) for _ in range(300)]
+    await settle()
+
+    def slowly() -> None:
+        cluster.now += 0.0001
+
+    for client in clients:
+        client.on_data = slowly
+    await cluster.put("a")
+    while due and due[0][0] == 0:
+        due.pop(0)[1]()
+    assert {len(c.told) for c in clients} == {1} and not due
+    await cluster.put("b")
+    await cluster.put("c")
+    [(rest, go_on)] = due
+    assert rest == pytest.approx(0.03), "the round took 300 times 0.1 ms"
+    due.clear()
+    go_on()
+    while due and due[0][0] == 0:
+        due.pop(0)[1]()
+    assert {len(c.told) for c in clients} == {3} and {len(c.raw) for c in clients} == {2}
+
+
 async def test_a_form_may_differ_after_the_first_event(cluster: Cluster):
     class Rows(JsonForm):
         def __init__(self, columns: bool):
@@ -502,6 +540,16 @@ async def test_a_form_may_differ_after_the_first_event(cluster: Cluster):
     await cluster.put("c")
     await cluster.put("d")
     assert b"".join(listed.raw) == b"1000" and b"".join(live.raw) == b"10"
+
+
+async def test_a_list_is_made_in_pieces_that_make_up_the_whole(cluster: Cluster):
+    for i in range(1000):
+        await cluster.put(f"p{i:04}", labels={"pad": "x" * 500})
+    objects = cluster.pods.list().objects
+    made = [*pieces(objects, join_items)]
+    assert len(made) > 3 and max(map(len, made)) < 200_000
+    assert b"".join(made) == b"[" + join_items(objects) + b"]"
+    assert [i["metadata"]["name"] for i in orjson.loads(b"".join(made))] == [f"p{i:04}" for i in range(1000)]
 
 
 async def test_a_failing_sink_closes_its_watch_only(cluster: Cluster):

@@ -7,7 +7,7 @@ it is remembered once looked at. A definition's change makes new resources and r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from portside.api.schema import Schema
 from portside.api.status import ApiError
 from portside.server.custom.conversion import Converter
 from portside.server.resource import Resource
+from portside.server.watchcache import pieces
 from portside.server.watchcache_form import TYPES, JsonForm
 
 if TYPE_CHECKING:
@@ -184,10 +185,10 @@ class CustomResource(Resource):
     async def views(self, objects: Sequence[CachedObject]) -> list[Json]:
         return await self.load_all(objects)
 
-    async def items(self, objects: list[CachedObject]) -> bytes:
+    async def items(self, objects: list[CachedObject]) -> Iterator[bytes]:
         if self.asks and any(o.head != self._head for o in objects):
-            return orjson.dumps(await self.load_all(objects))
-        return b"[" + b",".join([self.raw(o) or b"" for o in objects]) + b"]"
+            return iter((orjson.dumps(await self.load_all(objects)),))
+        return pieces(objects, lambda some: b",".join([self.raw(o) or b"" for o in some]))
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
