@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -116,6 +117,7 @@ def test_deployment_rollover_abandons_an_unfinished_template(ground: Ground) -> 
     assert {k: s["spec"]["replicas"] for k, s in sets(ground).items()} == {"1": 0, "2": 0, "3": 1}
 
 
+@conformance("Deployment", "lifecycle with watch and status")
 def test_deployment_lifecycle_and_rollback_with_kubectl(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=2))
     assert "successfully rolled out" in ground.kubectl("rollout", "status", "deployment/web", "--timeout=30s")
@@ -201,8 +203,9 @@ def test_replicationcontroller_says_when_quota_stops_it_and_goes_on_when_it_may(
     assert held["spec"]["replicas"] == 2
 
 
+@conformance("ReplicationController", "lifecycle with watch")
 def test_replicationcontroller_lifecycle(ground: Ground) -> None:
-    ground.create("replicationcontrollers", controller(replicas=1))
+    since = ground.create("replicationcontrollers", controller(replicas=1))["metadata"]["resourceVersion"]
     ground.status("replicationcontrollers", "web", availableReplicas=1)
     ground.patch("replicationcontrollers", "web", {"metadata": {"labels": {"test": "patched"}}})
     status_verbs(ground, "replicationcontrollers", "web")
@@ -211,6 +214,10 @@ def test_replicationcontroller_lifecycle(ground: Ground) -> None:
     ]
     ground.clear("replicationcontrollers", "test=patched")
     ground.until(lambda: ground.gone("replicationcontrollers", "web"))
+    watch = ground.path("replicationcontrollers", watch="1", resourceVersion=since, timeoutSeconds="1")
+    told = [json.loads(line) for line in ground.kubectl("get", "--raw", watch).splitlines()]
+    assert {e["type"] for e in told[:-1]} == {"MODIFIED"} and told[-1]["type"] == "DELETED"
+    assert any(e["object"]["status"].get("availableReplicas") for e in told)
 
 
 # -- DaemonSet --------------------------------------------------------------------------------------------------------
@@ -283,6 +290,24 @@ def test_daemonset_rolls_and_rolls_back_without_restarting_what_is_right(ground:
     assert revisions == [2, 3]
 
 
+@conformance("DaemonSet", "rollback without needless restarts")
+def test_daemonset_rolled_back_in_the_middle_keeps_the_pods_that_are_right(ground: Ground, nodes: list[str]) -> None:
+    ground.create("daemonsets", daemons())
+    ground.status("daemonsets", "web", numberAvailable=3, updatedNumberScheduled=3)
+    first = on(ground)
+    pending = {"nodeSelector": {"type": "portside-simulated"}, "schedulingGates": [{"name": "example.com/never"}]}
+    ground.patch("daemonsets", "web", {"spec": {"template": {"spec": pending}}})
+    ground.until(
+        lambda: len(on(ground)) == 2 and len(ground.pods("app=web")) == 3
+    )  # one at a time, and it never starts
+    kept = on(ground)
+    assert set(kept.items()) < set(first.items())
+    ground.kubectl("rollout", "undo", "daemonset/web")
+    ground.status("daemonsets", "web", observedGeneration=3, numberAvailable=3, updatedNumberScheduled=3)
+    after = on(ground)
+    assert set(kept.items()) < set(after.items()) and len(set(first.items()) & set(after.items())) == 2
+
+
 @conformance("DaemonSet", "status get, update, patch", "list + deletecollection")
 def test_daemonset_status_list_and_delete_collection(ground: Ground) -> None:
     ground.create("daemonsets", daemons())
@@ -299,6 +324,10 @@ def test_controller_revisions_live_through_their_verbs(ground: Ground) -> None:
     (first,) = ground.until(lambda: ground.all("controllerrevisions", "app=web"))
     name = first["metadata"]["name"]
     assert ground.get("controllerrevisions", name)["revision"] == 1
+    template = ground.get("daemonsets", "web")["spec"]["template"]
+    wanted = {"spec": {"template": template | {"$patch": "replace"}}}
+    said = json.dumps(wanted, sort_keys=True, separators=(",", ":")).encode()
+    assert said in ground.api.raw("GET", ground.path("controllerrevisions", name))[1], "clients compare bytes"
     ground.patch("controllerrevisions", name, {"metadata": {"labels": {name: "patched"}}})
     assert ground.all("controllerrevisions", f"{name}=patched", everywhere=True)
     copy = first | {"metadata": {"name": f"{name}-copy", "labels": {"app": "web"}}, "revision": 9}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from portside.client.cache import View
 from portside.client.protocol import Json, Resource
@@ -35,8 +36,16 @@ class History:
 
 
 def data_of(template: Json) -> Json:
-    """What a revision stores: a patch that puts the template back."""
-    return {"spec": {"template": {**template, "$patch": "replace"}}}
+    """What a revision stores: a patch that puts the template back. Its keys are in order: clients of upstream find the
+    revision of a template by comparing bytes."""
+    made: Json = _ordered({"spec": {"template": {**template, "$patch": "replace"}}})
+    return made
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    return [_ordered(item) for item in value] if isinstance(value, list) else value
 
 
 def history(view: View, owner: Json, kind: str, *, collisions: int = 0) -> History:
