@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Cluster
+from tests.conformance.names import conformance
+from tests.conftest import ROOT, Cluster
 
 pytestmark = [
     pytest.mark.real,
@@ -102,6 +104,7 @@ SLEEP = "trap 'exit 0' TERM; while :; do sleep 1; done"
 WEB = "mkdir /www; echo hello from $HOSTNAME > /www/index.html; exec httpd -f -p 8080 -h /www"
 
 
+@conformance("CLI", "logs: tail, limit-bytes, timestamps, since")
 def test_logs(bench: Bench) -> None:
     """Whole, tail, limit, timestamps, since, and by label."""
     bench.pod("talk", "for i in 1 2 3 4 5; do echo line $i; done", spec={"restartPolicy": "Never"})
@@ -192,6 +195,44 @@ def test_port_forward(bench: Bench) -> None:
             assert found, line
             for _ in range(3):
                 assert _get("127.0.0.1", int(found[1])) == "hello from web\n"
+
+
+@conformance("ReplicaSet", "serves a basic image on each replica")
+@conformance("ReplicationController", "serves a basic image on each replica")
+@pytest.mark.parametrize("kind", ["ReplicaSet", "ReplicationController"])
+def test_every_replica_answers_with_its_own_name(bench: Bench, kind: str) -> None:
+    """Each pod of a set is asked through the API server's proxy."""
+    probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    container = {"name": "main", "image": IMAGE, "command": ["sh", "-c", WEB], "readinessProbe": probe}
+    labels = {"app": "web"}
+    pod = {"metadata": {"labels": labels}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]}}
+    modern = kind == "ReplicaSet"
+    selector = {"matchLabels": labels} if modern else labels
+    spec = {"replicas": 2, "selector": selector, "template": pod}
+    body = {"apiVersion": "apps/v1" if modern else "v1", "kind": kind, "metadata": {"name": "web"}, "spec": spec}
+    bench.kubectl("create", "-f", "-", stdin=json.dumps(body))
+    bench.wait(f"{kind.lower()}/web", "jsonpath={.status.readyReplicas}=2")
+    for name in bench.kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}").split():
+        path = f"/api/v1/namespaces/{bench.namespace}/pods/{name}:8080/proxy/"
+        assert bench.kubectl("get", "--raw", path) == f"hello from {name}\n"
+
+
+@conformance("CLI", "guestbook application")
+def test_the_guestbook_keeps_what_is_written(real: Cluster, tmp_path: Path) -> None:
+    """The example of the README, but for its volume: built, started by up, and written to through its front end."""
+    folder = shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    manifest = folder / "guestbook.yaml"
+    volume = "hostPath: {path: /var/lib/portside-guestbook, type: DirectoryOrCreate}"
+    assert volume in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(volume, "emptyDir: {}"))
+    real.portside("up", str(manifest))
+    try:
+        door = "/api/v1/namespaces/default/services/guestbook:http/proxy"
+        real.kubectl("create", "--raw", f"{door}/entries", "-f", "-", stdin="text=hello+there", check=False)
+        assert real.kubectl("get", "--raw", f"{door}/entries") == '{"entries":[{"text":"hello there"}]}'
+        assert "<form" in real.kubectl("get", "--raw", f"{door}/")
+    finally:
+        real.kubectl("delete", "-f", str(manifest), "--wait=false")
 
 
 def test_attach(bench: Bench) -> None:

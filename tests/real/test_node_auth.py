@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -285,6 +287,55 @@ def test_a_pod_gets_a_certificate_of_its_own(lab: Lab, signer: Signer, asked: in
     assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == datetime.timedelta(seconds=seconds)
     spec = next(r["spec"] for r in signer.seen if r["spec"]["podName"] == name)
     assert spec["unverifiedUserAnnotations"] == {"example.com/a": "b"} and spec["serviceAccountName"] == "default"
+
+
+PYTHON = os.path.realpath(sys.executable)
+FOLDERS = ("/usr/lib", "/lib", "/lib64", sys.base_prefix)
+TALK = """
+import socket, ssl, sys
+role, address = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if role == "server" else ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname = False
+context.verify_mode = ssl.CERT_REQUIRED
+context.load_cert_chain("/b/bundle.pem")
+context.load_verify_locations("/b/ca.pem")
+if role == "server":
+    listener = socket.create_server(("", 4433))
+    while True:
+        try:
+            link = context.wrap_socket(listener.accept()[0], server_side=True)
+            break
+        except (ssl.SSLError, OSError):
+            pass  # a probe of the node
+else:
+    link = context.wrap_socket(socket.create_connection((address, 4433), timeout=60))
+print(dict(pair[0] for pair in link.getpeercert()["subject"])["commonName"], flush=True)
+link.sendall(b"x")
+link.recv(1)
+"""
+
+
+@conformance("Auth", "podCertificate + trust bundle: two pods do mTLS")
+def test_two_pods_know_each_other_by_their_certificates(lab: Lab, signer: Signer) -> None:
+    """The pods run the tests' own Python, seen through read-only folders of the machine."""
+    name = f"example.com:signer:{lab.namespace}-pods"
+    labels = {"pods": lab.namespace}
+    spec = {"signerName": SIGNER, "trustBundle": pem(signer.root)}
+    lab.call("POST", BUNDLES, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+    trust = {"signerName": SIGNER, "labelSelector": {"matchLabels": labels}, "path": "ca.pem"}
+    secrets = certificate_volume()
+    secrets["projected"]["sources"].append({"clusterTrustBundle": trust})
+    seen = [f for f in FOLDERS if os.path.isdir(f)]
+    volumes = [secrets] + [{"name": f"f{n}", "hostPath": {"path": path}} for n, path in enumerate(seen)]
+    mounts = MOUNT + [{"name": f"f{n}", "mountPath": path, "readOnly": True} for n, path in enumerate(seen)]
+    script = f"exec {PYTHON} -c '{TALK}' "
+    ready = {"tcpSocket": {"port": 4433}, "periodSeconds": 1}
+    changes: Json = {"volumeMounts": mounts, "spec": {"volumes": volumes}}
+    lab.pod("mtls-server", f"{script} server -", readinessProbe=ready, **changes)
+    lab.ready("mtls-server")
+    assert lab.run("mtls-client", f"{script} client {lab.status('mtls-server')['podIP']}", **changes) == "mtls-server\n"
+    assert lab.output("mtls-server") == "mtls-client\n"
+    lab.call("DELETE", f"{BUNDLES}/{name}")
 
 
 def test_a_denied_certificate_keeps_the_pod_waiting(lab: Lab) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from tests.conformance.names import claims, conformance, table
 
-COMPLETE: tuple[str, ...] = ()  # areas in which every name has a test
+COMPLETE = (  # areas in which every name has a test
+    "API machinery",
+    "Apps",
+    "Architecture",
+    "Auth",
+    "CLI",
+    "Instrumentation",
+    "Scheduling",
+)
 
 
 def test_the_table_has_all_462_behaviours() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.conformance.names import conformance
 from tests.unit.server.auth_fixture import FixedClock
 
 from portside.api.protobuf import decode as decode_protobuf
@@ -93,6 +94,7 @@ async def test_pages_of_a_list_are_of_one_moment(call: Caller) -> None:
     assert code == 400 and wrong["message"].startswith("invalid continue token")
 
 
+@conformance("list, watch, misc", "chunked list goes on after compaction (410, inconsistent continue)")
 async def test_later_pages_of_a_list_end_after_five_minutes_with_a_token_to_go_on(pki_home: Path) -> None:
     at = FixedClock(time.time())
     server = ApiServer(MemoryBackend(), pki := ensure_pki(pki_home), clock=at)
