@@ -38,29 +38,30 @@ def removal(pod: Json, reason: str, now: float) -> list[Op]:
 
 
 class PodCollector:
-    """Remembers since when a node is missing."""
+    """Remembers since when a pod's node is missing, so that each pod gets the whole quarantine, whoever was on that node before."""
 
     def __init__(self) -> None:
-        self._missing: dict[str, float] = {}
+        self._missing: dict[str, tuple[str, float]] = {}  # pod -> (uid, time)
 
     def plan(self, view: View, key: str, now: float) -> Plan:
         """Key: a pod."""
         pod = view.get(PODS, *split_key(key))
         if pod is None:
+            self._missing.pop(key, None)
             return NOTHING
         name = (pod.get("spec") or {}).get("nodeName")
         if not name:
             return _unscheduled(pod, now) if is_terminating(pod) else NOTHING
         node = view.get(NODES, "", name)
         if node is None:
-            since = self._missing.setdefault(name, now)
-            if now - since > QUARANTINE + CHECK_SECONDS:
-                # Its pods of then are gone; who is bound to it now is waited for anew.
-                since = self._missing[name] = now
+            uid = pod["metadata"]["uid"]
+            known, since = self._missing.get(key, ("", now))
+            if known != uid:
+                known, since = self._missing[key] = uid, now
             if now - since < QUARANTINE:
                 return Plan(again=since + QUARANTINE - now + 0.01)
             return Plan(removal(pod, "node no longer exists", now))
-        self._missing.pop(name, None)
+        self._missing.pop(key, None)
         taints = (node.get("spec") or {}).get("taints") or ()
         if is_terminating(pod) and not is_ready(node) and any(t.get("key") == OUT_OF_SERVICE for t in taints):
             return Plan(removal(pod, "", now))

@@ -234,10 +234,15 @@ def test_a_pod_that_never_reached_a_node_is_marked_failed_when_it_goes() -> None
     ]
 
 
-def test_pods_of_a_missing_node_wait_out_a_quarantine_each_time() -> None:
-    lost: Json = {"metadata": {"namespace": "ns", "name": "a", "uid": "u"}, "spec": {"nodeName": "gone"}, "status": {}}
-    view, collector = View.of({PODS: [lost]}), PodCollector()
-    assert collector.plan(view, "ns/a", NOW).steps == ()
-    assert [step.verb for step in collector.plan(view, "ns/a", NOW + 41).steps] == ["patch", "delete"]  # type: ignore[union-attr]
-    later = collector.plan(view, "ns/a", NOW + 600)  # bound by hand to the same name, long after
+def test_every_pod_of_a_missing_node_waits_out_a_quarantine_of_its_own() -> None:
+    def lost(name: str, uid: str) -> Json:
+        return {"metadata": {"namespace": "ns", "name": name, "uid": uid}, "spec": {"nodeName": "gone"}, "status": {}}
+
+    collector = PodCollector()
+    assert collector.plan(View.of({PODS: [lost("a", "1")]}), "ns/a", NOW).steps == ()
+    both = View.of({PODS: [lost("a", "1"), lost("b", "2")]})
+    assert [step.verb for step in collector.plan(both, "ns/a", NOW + 41).steps] == ["patch", "delete"]  # type: ignore[union-attr]
+    assert collector.plan(both, "ns/b", NOW + 41).steps == ()  # bound by hand to the same name, later
+    anew = View.of({PODS: [lost("a", "3")]})
+    later = collector.plan(anew, "ns/a", NOW + 42)  # another pod of the old one's name
     assert later.steps == () and later.again is not None and 39 < later.again < 41
