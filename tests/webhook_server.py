@@ -106,12 +106,15 @@ class WebhookServer:
             Path(file.name).write_bytes(self._pem)
             context.load_cert_chain(file.name)
         app = web.Application(client_max_size=32 << 20)
-        app.router.add_post("/{path:.*}", self._answer)
+        self.routes(app)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+
+    def routes(self, app: web.Application) -> None:
+        app.router.add_post("/{path:.*}", self._answer)
 
     async def _answer(self, request: web.Request) -> web.Response:
         decide = self._decide.get(request.path)

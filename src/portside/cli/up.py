@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from portside.cli import ingress, storage
+from portside.cli import ingress, login, storage
 from portside.cli.api import Api, Refused
 from portside.cli.history import seconds
 from portside.cli.manifests import Applier, Manifest, load, unready
@@ -62,6 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="serve Ingresses on ports 80 and 443 (a manifest with one asks for it too)",
     )
+    login.arguments(parser)
     parser.add_argument("--no-wait", action="store_true", help="do not wait for the manifests to be ready")
 
 
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         with locked(home):
             if home.cluster().get("joined"):
                 return _joined(home, steps, options)
+            login.ensure_file(home, options)
             facts = _decide(home, options)
             if not facts["simulate"]:
                 from portside.cli import packages

@@ -25,6 +25,7 @@ from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.memory import few_arenas, keep_small
 from portside.base.pki import Pki, ensure_pki
 from portside.base.signing import Authority
+from portside.run.authentication import FollowedAuthentication
 from portside.run.encryption import Encryption
 from portside.run.scheduler_config import scheduler_profiles
 from portside.run.settings import Settings, choose_port, local_address, parse
@@ -153,7 +154,7 @@ def _audited(settings: Settings, server: ApiServer) -> Callable[..., Awaitable[A
     logs = settings.home / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
     log_file = AuditLog(policy, logs / "audit.log", server.authorizer.authorize)
-    return audited(server.handler, log_file, SYSTEM, server.authenticate)
+    return audited(server.handler, log_file, SYSTEM, server.known)
 
 
 class ControlPlane:
@@ -186,6 +187,8 @@ class ControlPlane:
             await encryption.prepare()
         server = self.server = ApiServer(backend, pki, service_cidr=settings.service_cidr)
         server.address = f"{advertised}:{self.port}"
+        logins = FollowedAuthentication(settings.home, server.authenticator.use)
+        logins.prepare()
         await server.start()
         place = Place(
             advertised,
@@ -211,6 +214,8 @@ class ControlPlane:
         self._parts.append(asyncio.create_task(_kept("aggregation", aggregation.run), name="aggregation"))
         compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM, settings.history))
         self._parts.append(asyncio.create_task(compaction, name="compaction"))
+        follow_logins = _kept("authentication", lambda: logins.run(SYSTEM))
+        self._parts.append(asyncio.create_task(follow_logins, name="authentication"))
         if encryption is not None:
             follow = _kept("encryption", lambda: encryption.run(SYSTEM, server.caches.reread))
             self._parts.append(asyncio.create_task(follow, name="encryption"))

@@ -20,8 +20,9 @@ from portside.base.loopwatch import LoopWatch
 from portside.base.pki import Pki
 from portside.server import deletes, forms, history, patches, reads, watchsocket, writes
 from portside.server.aggregation.aggregator import Aggregator
-from portside.server.attributes import ANONYMOUS, Attributes, User
+from portside.server.attributes import Attributes, User
 from portside.server.auth.authenticate import unauthorized
+from portside.server.auth.issuer_keys import KeysWanted
 from portside.server.custom import routes
 from portside.server.custom.keeper import Keeper
 from portside.server.custom.table import CustomTable, Key
@@ -86,6 +87,7 @@ class ApiServer(Hosting):
         self.aggregator.start()
 
     async def stop(self) -> None:
+        self.authenticator.close()
         await self.keeper.stop()
         await self.webhooks.close()
         await self.caches.close()
@@ -161,6 +163,8 @@ class ApiServer(Hosting):
             return refused
         except routes.NoSuchPath:
             return self.documents.nothing()
+        except KeysWanted:
+            return None
 
     async def handler(self, request: Request) -> Response:
         """Any request; never raises but for cancellation."""
@@ -168,7 +172,11 @@ class ApiServer(Hosting):
         began, kind = perf_counter(), "readOnly" if request.method in ("GET", "HEAD") else "mutating"
         self.metrics.in_flight[kind] += 1
         try:
-            attributes = self.identify(request)
+            try:
+                attributes = self.identify(request)
+            except KeysWanted:
+                await self.known(request)
+                attributes = self.identify(request)
             flow = self.flows.of(attributes)
             if flow is None or flow.exempt:
                 response = await self._answer(request, attributes)
@@ -199,19 +207,31 @@ class ApiServer(Hosting):
         headers = [(k, v) for k, v in error.headers.items()]
         return Response(error.code, encode(error.status, media), media, headers)
 
+    async def known(self, request: Request) -> None:
+        """``authenticate``, once more when another issuer had to be asked for its keys first. Raises 401."""
+        try:
+            self.authenticate(request)
+        except KeysWanted as wanted:
+            await wanted.keys.fetch()
+        try:
+            self.authenticate(request)
+        except KeysWanted:
+            raise unauthorized() from None
+
     def authenticate(self, request: Request) -> None:
-        """Whose request it is. Raises 401."""
+        """Whose request it is. Raises 401, and KeysWanted."""
         if not request.authenticated:
             if wants_websocket(request.headers):
                 try:
                     request.headers = with_token(request.headers)
                 except ValueError:
                     raise unauthorized() from None
-            request.user = self.authenticator.authenticate(request.peer_cert, request.headers) or ANONYMOUS
+            found = self.authenticator.authenticate(request.peer_cert, request.headers)
+            request.user = found or self.authenticator.anonymous(request.path)
             request.authenticated = True
 
     def identify(self, request: Request) -> Attributes:
-        """Authentication, impersonation and authorization. Raises 401 and 403."""
+        """Authentication, impersonation and authorization. Raises 401 and 403, and KeysWanted."""
         if request.attributes is not None:
             # The fast path has asked already; a second look would impersonate from the impersonated identity.
             return cast(Attributes, request.attributes)

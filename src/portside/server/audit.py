@@ -286,14 +286,14 @@ class AuditLog:
             self._descriptor = -1
 
 
-def audited(handler: Handler, log: AuditLog, clock: Clock, known: Callable[[Request], None]) -> Handler:
+def audited(handler: Handler, log: AuditLog, clock: Clock, known: Callable[[Request], Awaitable[None]]) -> Handler:
     """The handler with its answers written down. ``known`` finds out whose request it is, and raises ApiError when it can't:
     that request's event has no user, and no beginning."""
 
     async def answer(request: Request) -> Response:
         began = clock.now()
         with contextlib.suppress(ApiError):  # the handler answers it
-            known(request)
+            await known(request)
         subject = log.begin(request, began)
         response = await handler(request)
         if subject is None:

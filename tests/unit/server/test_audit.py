@@ -72,7 +72,7 @@ class Written:
         async def handler(_: Request) -> Response:
             return response
 
-        def known(request: Request) -> None:
+        async def known(request: Request) -> None:
             request.authenticated = True
 
         clock = FixedClock(1_800_000_000.5)
@@ -143,7 +143,11 @@ def test_rules_speak_of_who_asked_not_of_whom_they_act_as(tmp_path: Path) -> Non
         return Response(200, b"{}")
 
     written = Written(tmp_path, policy)
-    asyncio.run(cast(Any, audited(acts, written.log, FixedClock(), lambda request: None)(request)))
+
+    async def known(_: Request) -> None:
+        return None
+
+    asyncio.run(cast(Any, audited(acts, written.log, FixedClock(), known)(request)))
     written.log.close()
     came, answered = [json.loads(line) for line in written.path.read_text().splitlines()]
     assert (came["user"]["username"], answered["user"]["username"]) == ("jane", "jane")

@@ -1,4 +1,5 @@
-"""Who asks: client certificates, the front proxy's headers, service-account tokens. Synchronous and cached.
+"""Who asks: client certificates, the front proxy's headers, service-account tokens, tokens of other issuers. Synchronous
+and cached.
 
 Order as upstream's union: request headers (only behind the front proxy's own certificate), client certificate, bearer
 token. Credentials that are there but do not hold are refused with 401; none at all is None (anonymous).
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,14 +19,18 @@ from urllib.parse import unquote
 from portside.api.status import ApiError
 from portside.base.clock import Clock
 from portside.base.pki import Pki, load_certificate, load_key
-from portside.server.attributes import User
+from portside.server.attributes import ANONYMOUS, User
 from portside.server.auth import bootstrap_token
+from portside.server.auth.authentication_config import NOBODY_ELSE, Authentication
+from portside.server.auth.jws import BadToken
+from portside.server.auth.oidc import OpenIdAuthenticator
 from portside.server.auth.tokens import Binding, Claims, TokenError, TokenSigner
 from portside.server.live import Live
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
+log = logging.getLogger(__name__)
 AUTHENTICATED = "system:authenticated"
 SERVICE_ACCOUNTS = "system:serviceaccounts"
 EXTRA = "authentication.kubernetes.io/"
@@ -33,6 +39,10 @@ FRONT_PROXY_NAMES = ("front-proxy-client",)
 CACHED_CREDENTIALS = 4096
 # A token of a pod or account that is being deleted still works this long (seconds), as upstream allows.
 DELETION_GRACE = 60.0
+# Another issuer's token is looked at again after so long (seconds), as upstream's cache has it.
+FOREIGN_SECONDS = 10.0
+# Refusals of such tokens in the log: one line in so many seconds, whoever sends how many.
+TELL_SECONDS = 1.0
 # kind of a binding -> plural; nodes are cluster-scoped.
 BOUND = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
@@ -68,11 +78,33 @@ class Authenticator:
         self._certs: dict[bytes, _CertEntry | None] = {}
         self._tokens: dict[str, _TokenEntry] = {}
         self._bound: dict[str, set[str]] = {}
+        self._others = OpenIdAuthenticator(NOBODY_ELSE, clock)
+        self._anonymous_paths = NOBODY_ELSE.anonymous_paths
+        self._told = float("-inf")
         for plural in ("serviceaccounts", *BOUND.values()):
             live.of(plural).on_change(self._changed)
 
+    def use(self, config: Authentication) -> None:
+        """Who else vouches for users, and who may ask without credentials, from now on."""
+        former, self._others = self._others, OpenIdAuthenticator(config, self._clock, self._others)
+        former.stop()
+        self._others.start()
+        self._anonymous_paths = config.anonymous_paths
+        self._tokens.clear()
+        self._bound.clear()
+
+    def close(self) -> None:
+        self._others.stop()
+
+    def anonymous(self, path: str) -> User:
+        """Who asks for ``path`` without credentials. Raises ApiError 401 where nobody may."""
+        if self._anonymous_paths is None or path in self._anonymous_paths:
+            return ANONYMOUS
+        raise unauthorized()
+
     def authenticate(self, peer_cert_der: bytes | None, headers: Mapping[str, str]) -> User | None:
-        """The identity behind a request; None without credentials. Raises ApiError 401 when credentials don't hold."""
+        """The identity behind a request; None without credentials. Raises ApiError 401 when credentials don't hold,
+        KeysWanted when another issuer is to be asked for its keys first."""
         if peer_cert_der is not None:
             entry = self._certificate(peer_cert_der)
             if entry is not None and entry.starts <= self._clock.now() < entry.ends:
@@ -91,7 +123,8 @@ class Authenticator:
         return None
 
     def review(self, token: str, audiences: tuple[str, ...]) -> tuple[User, tuple[str, ...]]:
-        """The token's identity and those of ``audiences`` (the API's own when empty) it is meant for. Raises TokenError."""
+        """The token's identity and those of ``audiences`` (the API's own when empty) it is meant for. Raises TokenError,
+        KeysWanted."""
         if bootstrap_token.secret_name(token):
             user, meant = self._bootstrap(token), self.audiences
             if user is None:
@@ -128,17 +161,35 @@ class Authenticator:
         entry = self._tokens.get(token)
         if entry is not None and entry.ends > now:
             return entry
+        if self._others.concerns(token):
+            return self._foreign(token, now)
         claims = self.signer.verify(token, now)
         keys, ends = self._alive(claims, now)
         if claims.in_secret and claims.binding is not None:
             self._in_secret(claims.namespace, claims.binding.name, token)
         entry = _TokenEntry(_account_user(claims), claims.audiences, min(claims.expires, ends))
+        self._keep(token, entry)
+        for key in keys:
+            self._bound.setdefault(key, set()).add(token)
+        return entry
+
+    def _keep(self, token: str, entry: _TokenEntry) -> None:
         if len(self._tokens) >= CACHED_CREDENTIALS:
             self._tokens.clear()
             self._bound.clear()
         self._tokens[token] = entry
-        for key in keys:
-            self._bound.setdefault(key, set()).add(token)
+
+    def _foreign(self, token: str, now: float) -> _TokenEntry:
+        """A token of another issuer: it is meant for the API, whatever its audience is called there."""
+        try:
+            user, ends = self._others.verify(token, now)
+        except BadToken as problem:
+            if self._clock.monotonic() - self._told >= TELL_SECONDS:
+                self._told = self._clock.monotonic()
+                log.warning("Unable to authenticate the request: [invalid bearer token, %s]", problem)
+            raise TokenError(str(problem)) from problem
+        entry = _TokenEntry(user, self.audiences, min(ends, now + FOREIGN_SECONDS))
+        self._keep(token, entry)
         return entry
 
     def _alive(self, claims: Claims, now: float) -> tuple[list[str], float]:

@@ -10,6 +10,7 @@ from portside.api.status import bad_request, conflict, invalid, not_found
 from portside.base.clock import rfc3339
 from portside.server.attributes import Attributes
 from portside.server.auth.authenticate import BOUND
+from portside.server.auth.issuer_keys import KeysWanted
 from portside.server.auth.reviews import user_info
 from portside.server.auth.tokens import EXTENDABLE_SECONDS, EXTENDED_SECONDS, Binding, TokenError
 from portside.server.host import Host
@@ -107,11 +108,16 @@ async def token_review(attributes: Attributes, body: Json, server: Host) -> Json
     if not spec.get("token"):
         raise bad_request("token is required for TokenReview in authentication")
     status: Json = {"user": {}}
+    asked = spec["token"], tuple(spec.get("audiences") or ())
     try:
-        user, audiences = server.authenticator.review(spec["token"], tuple(spec.get("audiences") or ()))
+        try:
+            user, audiences = server.authenticator.review(*asked)
+        except KeysWanted as wanted:
+            await wanted.keys.fetch()
+            user, audiences = server.authenticator.review(*asked)
         status = {"authenticated": True, "user": user_info(user)}
         status["audiences"] = list(audiences)
-    except TokenError:
+    except (TokenError, KeysWanted):
         status["error"] = "invalid bearer token"
     meta = body.get("metadata") or {}
     return {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": meta, "spec": spec, "status": status}
