@@ -47,9 +47,9 @@ def health_ports(ports: Iterable[ServicePort]) -> dict[int, Health]:
     for port in ports:
         if port.health_port and port.external_local:
             namespace, _, rest = port.name.partition("/")
-            local = len({b.address for b in port.local_backends})
             held = found.get(port.health_port)
-            found[port.health_port] = Health(namespace, rest.partition(":")[0], max(local, held.local if held else 0))
+            local = max(port.local_ready, held.local if held else 0)
+            found[port.health_port] = Health(namespace, rest.partition(":")[0], local)
     return found
 
 

@@ -26,7 +26,10 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of one Service with everything its rules need. Empty ``backends`` means that connections are refused."""
+    """One port of one Service with everything its rules need. Empty ``backends`` means that connections are refused.
+
+    ``local_backends`` may be pods that are ending, when no others are left; ``local_ready`` counts ready pods only.
+    """
 
     name: str
     protocol: str
@@ -38,6 +41,7 @@ class ServicePort:
     node_port: int
     backends: tuple[Backend, ...]
     local_backends: tuple[Backend, ...]
+    local_ready: int
     health_port: int
     internal_local: bool
     external_local: bool
@@ -173,6 +177,7 @@ def ports_of(service: Json, slices: Iterable[Json], node: str, zone: str = "") -
                 node_port=int(port.get("nodePort") or 0),
                 backends=_best(_near(candidates, Where(node, zone))),
                 local_backends=_best(c for c in candidates if c.backend.local),
+                local_ready=len({c.backend.address for c in candidates if c.backend.local and c.state == "ready"}),
                 health_port=int(spec.get("healthCheckNodePort") or 0),
                 internal_local=spec.get("internalTrafficPolicy") == "Local",
                 external_local=spec.get("externalTrafficPolicy") == "Local",

@@ -66,6 +66,7 @@ def port(*backends: str, **more: Any) -> ServicePort:
         "node_port": 0,
         "backends": found,
         "local_backends": found,
+        "local_ready": 0,
         "health_port": 0,
         "internal_local": False,
         "external_local": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from portside.net.health import health_ports
 from portside.net.nft import NodeNetwork, Table, combine, render_service, script
 from portside.net.services import Backend, HostPort, ServicePort, host_ports, ports_of
 
@@ -73,6 +74,19 @@ def test_local_traffic_policy_uses_this_nodes_pods_and_keeps_the_client_address(
     assert outside[1].startswith("fib saddr type local ")
     assert "mod 2" in table.chains[f"all-{port.chain}"][-1]
     assert "mod 2" in table.chains[f"svc-{port.chain}"][-1]
+
+
+def test_pods_that_end_still_serve_but_the_health_check_port_sends_balancers_elsewhere() -> None:
+    """A pod with two addresses' worth of slices counts once; one that only terminates does not count."""
+    spec = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30999}
+    dying = endpoint("10.244.0.9", ready=False, serving=True, terminating=True)
+    (port,) = ports_of(service(**spec), [slice_of(dying), slice_of(endpoint("10.244.1.5", "n2"))], "n1")
+    assert [b.address for b in port.local_backends] == ["10.244.0.9"]
+    assert health_ports([port])[30999].answer().startswith(b"HTTP/1.1 503 ")
+    (port,) = ports_of(
+        service(**spec), [slice_of(endpoint("10.244.0.5"), dying), slice_of(endpoint("10.244.0.5"))], "n1"
+    )
+    assert health_ports([port])[30999].local == 1
 
 
 def test_local_traffic_policy_without_pods_here_is_silent_rather_than_refused() -> None:
