@@ -31,6 +31,7 @@ from portside.api.status import ApiError
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 REFRESH = 60.0  # seconds between looks at what projected volumes refer to
+GAP = 1.0  # seconds between a replaced container and its successor that the status does not show, as upstream
 PATIENCE = 1.0  # seconds after an unexpected failure
 
 
@@ -51,6 +52,8 @@ class PodWorker:
         self._known: dict[str, Container] = {}
         self._probes: dict[str, ContainerProbes] = {}
         self._refreshed = context.clock.monotonic()
+        self._stopped: set[str] = set()  # containers stopped in the last round so that they start again
+        self._untold: dict[str, tuple[str, str]] | None = None
         self.launcher = Launcher(context, self.record, self.wake)
         self.publisher = Publisher(context.client, pod, self.wake)
         self._ending = Ending(self)
@@ -174,7 +177,11 @@ class PodWorker:
         todo = plan(pod, self.view, self.record, now)
         if todo.finished:
             self.record.done = True
-        self.publish(todo.waiting)
+        if any(isinstance(a, Start) and a.name in self._stopped for a in todo.actions):
+            self._untold = todo.waiting
+        else:
+            self.publish(todo.waiting)
+        self._stopped.clear()
         if todo.finished:
             await self._ending.settle()
             return None
@@ -285,6 +292,7 @@ class PodWorker:
                     await self._start(pod, action)
                 case Stop():
                     await self.stop(pod, action)
+                    self._stopped.add(action.name)
                 case End():
                     self.end(action.reason, action.message)
 
@@ -352,14 +360,19 @@ class PodWorker:
         starting = asyncio.create_task(self.launcher.start(pod, action, sandbox.id, sandbox.attempt))
         while not starting.done():
             waiter = asyncio.create_task(self._dirty.wait())
-            await asyncio.wait({starting, waiter}, return_when=asyncio.FIRST_COMPLETED)
+            patience = None if self._untold is None else GAP
+            woken, _ = await asyncio.wait({starting, waiter}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             waiter.cancel()
+            if self._untold is not None and not woken:
+                self.publish(self._untold)
+                self._untold = None
             if self.deleted and not starting.done():
                 starting.cancel()
                 await asyncio.wait({starting})
                 return
             if not starting.done():
                 self._dirty.clear()
+        self._untold = None
         try:
             await self._began(starting.result(), sandbox.id)
             self.record.waiting.pop(name, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from tests.unit.agent.cluster import eventually, pod
 from tests.unit.agent.node import BUSYBOX, Node
 
@@ -191,6 +192,37 @@ async def test_a_containers_own_policy_counts_for_init_containers_too(node: Node
     node.api.add("pods", pod("again", {}, restartPolicy="Never", initContainers=[again]))
     await eventually(lambda: "CrashLoopBackOff" in str(node.status("again").get("initContainerStatuses")))
     assert node.status("again")["phase"] == "Pending"
+
+
+async def test_an_exchanged_image_makes_no_gap_in_readiness_unless_it_takes_long(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor starts before anybody is told that the old container has ended; a long pull is told."""
+    pulled, pull = asyncio.Event(), node.runtime.pull_image
+
+    async def slow_pull(image: str, **options: Any) -> str:
+        if "slow" in image:
+            await pulled.wait()
+        return await pull(image, **options)
+
+    monkeypatch.setattr(node.runtime, "pull_image", slow_pull)
+    body = node.api.add("pods", pod("p", {"command": ["sleep", "100000"]}))
+    await eventually(lambda: node.container("p").get("ready"))
+    seen = len(node.api.statuses)
+
+    def exchange(image: str) -> None:
+        body["metadata"]["generation"] += 1
+        body["spec"]["containers"][0]["image"] = image
+        node.api._emit("MODIFIED", "pods", body)
+
+    exchange("r.io/quick:1")
+    await eventually(lambda: node.container("p").get("restartCount") == 1 and node.container("p")["ready"])
+    assert "False" not in [conditions(status)["Ready"] for _, status in node.api.statuses[seen:]]
+    assert "terminated" in node.container("p")["lastState"]
+    exchange("r.io/slow:1")
+    await eventually(lambda: conditions(node.status("p"))["Ready"] == "False")
+    pulled.set()
+    await eventually(lambda: node.container("p").get("restartCount") == 2 and node.container("p")["ready"])
 
 
 async def test_an_exchanged_image_does_not_wait_for_the_old_ones_failures(node: Node) -> None:
