@@ -42,7 +42,8 @@ def active(pod: Json) -> bool:
 
 
 def shortage(pod: Json, others: Iterable[Json], allocatable: Mapping[str, str]) -> Shortage | None:
-    """The first resource of which the others leave too little; None when the pod fits."""
+    """The first resource of which the others leave too little; None when the pod fits. Extended resources that the node
+    itself does not offer are somebody else's, who wrote them into the Node: the scheduler alone counts them, as upstream."""
     wanted = pod_total(pod, "requests")
     used: dict[str, Decimal] = {}
     count = 0
@@ -52,7 +53,7 @@ def shortage(pod: Json, others: Iterable[Json], allocatable: Mapping[str, str]) 
             used[name] = used.get(name, Decimal(0)) + value
     if count + 1 > int(allocatable.get("pods", "0")):
         return Shortage("pods", 1, count, int(allocatable.get("pods", "0")))
-    extra = sorted(n for n in wanted if n not in CHECKED and "/" in n)
+    extra = sorted(n for n in wanted if "/" in n and n in allocatable)
     for name in (*CHECKED, *extra):
         want, capacity = wanted.get(name, Decimal(0)), amount(allocatable.get(name, "0"))
         if want and want + used.get(name, Decimal(0)) > capacity:

@@ -247,7 +247,7 @@ class NodeKeeper:
         old = node.get("status") or {}
         status = await self._status(old, heartbeat=due)
         self._tell_turns(old.get("conditions") or (), status["conditions"])
-        if not due and all(old.get(key) == value for key, value in status.items()):
+        if not due and all(_told(old.get(key), value, key) for key, value in status.items()):
             return
         await self._client.patch(
             NODES, self.settings.node_name, {"status": status}, patch_type="strategic", subresource="status"
@@ -314,6 +314,11 @@ class NodeKeeper:
                 return
         lease = {**self._lease, "spec": {**self._lease["spec"], "holderIdentity": name, "renewTime": stamp}}
         self._lease = await self._client.update(LEASES, lease, namespace=LEASE_NAMESPACE)
+
+
+def _told(old: Any, new: Any, key: str) -> bool:
+    """Whether the Node says it already; beside our resources it may have extended ones of others."""
+    return new.items() <= (old or {}).items() if key in ("capacity", "allocatable") else bool(old == new)
 
 
 async def until_answered(work: Callable[[], Any], clock: Clock) -> Any:

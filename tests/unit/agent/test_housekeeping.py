@@ -221,3 +221,16 @@ async def test_a_node_tells_its_turns(node: Node) -> None:
     node.runtime.healthy = False
     await node.agent.keeper.report(await node.api.get(("", "v1", "nodes"), "n1"))
     await eventually(lambda: "NodeNotReady" in node.api.node_reasons())
+
+
+async def test_resources_that_others_wrote_into_the_node_stay_and_cost_no_writes(node: Node) -> None:
+    nodes, own = ("", "v1", "nodes"), {"example.com/foo": "5"}
+    await eventually(lambda: "NodeReady" in node.api.node_reasons())
+    more = {"status": {"capacity": own, "allocatable": own}}
+    held = await node.api.patch(nodes, "n1", more, patch_type="strategic", subresource="status")
+    await node.agent.keeper.report(held)
+    after = await node.api.get(nodes, "n1")
+    assert after["metadata"]["resourceVersion"] == held["metadata"]["resourceVersion"]
+    await node.agent.keeper.report(after, heartbeat=True)
+    status = (await node.api.get(nodes, "n1"))["status"]
+    assert status["capacity"]["example.com/foo"] == "5" and status["capacity"]["cpu"]

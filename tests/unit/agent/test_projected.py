@@ -174,6 +174,8 @@ def test_a_node_refuses_what_it_can_not_run() -> None:
     text = "Node didn't have enough resource: cpu, requested: 600, used: 600, capacity: 1000"
     assert why(pod("p", big), pod("q", big)) == ("OutOfcpu", text)
     assert why(pod("p"), pod("q"), pod("r"))[0] == "OutOfpods"
+    foreign = {"resources": {"requests": {"example.com/foo": "2"}, "limits": {"example.com/foo": "2"}}}
+    assert why(pod("p", foreign)) is None, "who wrote it into the Node counts it"
     port = {"ports": [{"containerPort": 80, "hostPort": 80}]}
     inner = {"ports": [{"containerPort": 80, "hostPort": 80, "hostIP": "10.0.0.1"}]}
     assert why(pod("p", port), pod("q", inner))[0] == "NodePorts" and why(pod("p", port), pod("q")) is None
