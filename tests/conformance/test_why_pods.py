@@ -262,7 +262,8 @@ def test_a_deletion_in_the_foreground_names_what_it_waits_for(k: Asker) -> None:
     k.make("ReplicaSet", "front", workload("front", meta=meta, replicas=1))
     k.until(lambda: (k.get("replicasets", "front").get("status") or {}).get("readyReplicas"))
     k.delete("replicasets", "front", propagationPolicy="Foreground")
-    k.says("waits-for-dependents", "rs/front", "pod/front-", "foregroundDeletion")
+    k.says("waits-for-dependents", "rs/front", "waits until pod/front-", later=60, consequence=True)
+    assert [c["cause"] for c in k.asked("rs/front", later=60)["causes"]] == ["finalizers"]
     name = k.api.send("GET", k.path("pods"))["items"][0]["metadata"]["name"]
     k.says("finalizers", f"pod/{name}", "example.com/hold", later=60)
     k.patch("pods", name, {"metadata": {"finalizers": None}})
@@ -271,7 +272,10 @@ def test_a_deletion_in_the_foreground_names_what_it_waits_for(k: Asker) -> None:
 def test_a_namespace_that_can_not_end_says_what_is_left(k: Asker) -> None:
     k.make("ConfigMap", "kept", meta={"finalizers": ["example.com/backup"]})
     k.delete("namespaces", k.namespace)
-    k.says("namespace-stuck", f"namespace/{k.namespace}", "example.com/backup in 1 resource instances")
+    about = f"namespace/{k.namespace}"
+    k.says("namespace-stuck", about, "example.com/backup in 1 resource instances", later=60, consequence=True)
+    k.says("finalizers", about, "configmap/kept metadata.finalizers = example.com/backup", later=60)
+    k.says("finalizers", "", "configmap/kept metadata.finalizers = example.com/backup", later=60)
     k.patch("configmaps", "kept", {"metadata": {"finalizers": None}})
 
 

@@ -52,7 +52,10 @@ def ask(api: Api, words: list[str], namespace: str | None, now: float) -> Answer
 
     if not words:
         where = f"namespace {namespace}" if namespace else "the cluster"
-        return answer.survey(gather.everything(read, namespace, now), where, namespace)
+        try:
+            return answer.survey(gather.everything(read, namespace, now), where, namespace)
+        except gather.Unreadable as error:
+            raise CliError(f"there is no {where}", why=str(error), todo="kubectl get namespaces", code=4) from error
     space = namespace or api.namespace or "default"
     try:
         place = objects.locate(api, words, space)
@@ -125,11 +128,14 @@ def show(answer: Answer) -> str:
 
 def _told(told: Told, number: int) -> list[str]:
     mark = f"{number}. " if number else ""
-    names = [_name(o) for o in (told.obj, *told.also)]
-    who = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
-    count = f"{told.count} × " if told.also else ""
-    lines = _wrapped(f"{mark}{told.finding.says}", "", " " * len(mark))
-    lines += _wrapped(f"{count}{who}  ({told.cause.name})", "   ", "   ")
+    cause = f"  ({told.cause.name})"
+    if told.also:
+        names = [_name(o) for o in (told.obj, *told.also)]
+        who = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+        lines = _wrapped(f"{mark}{told.finding.says}{cause}", "", " " * len(mark))
+        lines += _wrapped(f"{told.count} × {who}", "   ", "   ")
+    else:
+        lines = _wrapped(f"{mark}{_name(told.obj)}: {told.finding.says}{cause}", "", " " * len(mark))
     for title, rows in (
         ("because", [str(f) for f in told.finding.facts]),
         ("so", [f"{_name(c.obj)}: {c.says}" for c in told.so[:MAX_SO]]),

@@ -144,7 +144,8 @@ def tell(diagnosis: Diagnosis, objects: Iterable[Json]) -> tuple[list[Told], lis
     for obj in objects:
         for cause, finding in diagnosis.of(obj):
             if diagnosis.role(obj, cause) is Role.SYMPTOM:
-                symptoms.append(Consequence(cause, obj, finding.says))
+                if cause.role is Role.LINK or all(c.role is Role.SYMPTOM for c, _ in diagnosis.of(obj)):
+                    symptoms.append(Consequence(cause, obj, finding.says))  # else the object's own finding says more
                 continue
             key = (cause.name, finding.says, obj["metadata"].get("namespace", ""))
             if key in told:
@@ -196,7 +197,8 @@ def survey(world: World, about: str, namespace: str | None = None) -> Answer:
     objects = [o for plural in wanted for o in world.all(plural)]
     if namespace is not None:
         broken = [n for n in world.all("nodes") if condition(n, "Ready").get("status") != "True"]
-        objects = [o for o in objects if o["metadata"].get("namespace")] + broken
+        objects = [o for o in objects if o["metadata"].get("namespace") or o["kind"] == "Namespace"] + broken
+    objects = list({o["metadata"].get("uid", id(o)): o for o in objects}.values())
     causes, known = tell(diagnosis, objects)
     state = EXPLAINED if any(t.cause.grade > Grade.NOTE for t in causes) else UNKNOWN if known else WELL
     left_out = max(0, len(causes) - MAX_CAUSES)

@@ -32,6 +32,7 @@ def class_missing(world: World, claim: Json) -> Finding | None:
     if not pending(claim) or not name or not world.missing("storageclasses", name) or _volume_for(world, claim):
         return None
     there = ", ".join(c["metadata"]["name"] for c in world.all("storageclasses")) or "(none)"
+    instead = f"a class that exists: {there}" if there != "(none)" else "a class, once there is one"
     return Finding(
         f"the StorageClass {name} does not exist",
         (
@@ -39,7 +40,10 @@ def class_missing(world: World, claim: Json) -> Finding | None:
             Fact("storageclasses", "in the cluster", there),
             *world.told(claim, world.event(claim, "ProvisioningFailed")),
         ),
-        ("delete the claim and create it with a class of: kubectl get storageclasses",),
+        (
+            f"delete the claim and create it with {instead}",
+            "a StatefulSet's claims are as its volumeClaimTemplates say: it has to be created anew",
+        ),
     )
 
 

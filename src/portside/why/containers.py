@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from portside.why.finding import Cause, Fact, Finding, describe, lookup, seen, space
+from portside.why.finding import Cause, Fact, Finding, Grade, describe, lookup, seen, space
 from portside.why.world import World
 
 Json = dict[str, Any]
@@ -156,7 +156,7 @@ def image_pull(world: World, held: Held) -> Finding | None:
         facts.append(seen(held.pod, "spec", "imagePullSecrets"))
     return Finding(
         f'the image "{held.spec.get("image")}" of {held.title} can\'t be pulled{because}',
-        (*facts, *world.told(held.pod, event)),
+        (*facts, *(() if "ErrImagePull" in str(held.waiting.get("message")) else world.told(held.pod, event))),
         (found[2] if found else "correct the image's name, or the way to its registry", describe(held.pod)),
     )
 
@@ -221,7 +221,12 @@ def crash_loop(world: World, held: Held) -> Finding | None:
     return Finding(
         f"{held.title} ends with exit code {how.get(code, code)} each time it is started",
         (*(held.fact("state", "waiting", f) for f in ("reason",) if held.waiting.get(f)), *held.ending()),
-        (f"read what it said: {held.logs()}", "mend the program, its arguments or its configuration"),
+        (
+            f"read what it said: {held.logs()}",
+            "mend the program, its arguments or its configuration"
+            if code
+            else "a program that has an end belongs into a Job; a server has to stay in the foreground",
+        ),
     )
 
 
@@ -284,6 +289,12 @@ CAUSES: tuple[Cause, ...] = (
     Cause("container-refused", PODS, each(container_refused), "the runtime or the node's rules refuse the container"),
     Cause("crash-loop", PODS, each(crash_loop), "a container ends again and again"),
     Cause("container-failed", PODS, each(container_failed), "a container failed and its pod is not started again"),
-    Cause("init-container-waits", PODS, each(init_waits), "an init container has not ended, or a sidecar not started"),
+    Cause(
+        "init-container-waits",
+        PODS,
+        each(init_waits),
+        "an init container has not ended, or a sidecar not started",
+        grade=Grade.WAITS,
+    ),
     Cause("readiness-probe", PODS, each(readiness_probe), "a running container's readiness probe fails"),
 )

@@ -113,7 +113,9 @@ def lookup_finalizers(namespace: Json) -> list[str]:
 
 def grace_runs(world: World, pod: Json) -> Finding | None:
     until = seconds(pod["metadata"].get("deletionTimestamp"))
-    if until is None or world.now > until + OVERDUE or not pod["spec"].get("nodeName"):
+    if until is None or not pod["spec"].get("nodeName"):
+        return None
+    if world.now > until + (0.0 if pod["metadata"].get("finalizers") else OVERDUE):
         return None
     left = max(0, round(until - world.now))
     return Finding(
@@ -208,9 +210,16 @@ CAUSES: tuple[Cause, ...] = (
         ANY,
         dependents,
         "a deletion in the foreground waits for what the object owns",
+        role=Role.LINK,
         grade=Grade.WAITS,
     ),
-    Cause("namespace-stuck", ("namespaces",), namespace_stuck, "what is in a namespace keeps it from ending"),
+    Cause(
+        "namespace-stuck",
+        ("namespaces",),
+        namespace_stuck,
+        "what is in a namespace keeps it from ending",
+        role=Role.LINK,
+    ),
     Cause(
         "drain-blocked",
         ("nodes",),

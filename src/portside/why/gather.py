@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
 from portside.why.causes import causes_of, subjects
+from portside.why.finding import condition
 from portside.why.pods import references, unstarted
 from portside.why.reach import below, reachable
 from portside.why.world import BUILT_IN, World
@@ -15,6 +17,8 @@ Json = dict[str, Any]
 PAGE = 500
 MAX_OBJECTS = 10_000  # of one kind
 MAX_NAMED = 200  # ConfigMaps and Secrets that are asked for one by one
+MAX_REMAINING = 5  # kinds that are looked through for what keeps a namespace from ending
+REMAINING = re.compile(r"([a-z0-9-]+)\.([a-z0-9.-]*) has \d+ resource instances")
 MAX_DEFINITIONS = 100  # custom kinds that are looked through for a whole cluster
 
 
@@ -58,7 +62,8 @@ class Gathering:
             while True:
                 page = self._read(f"{path}?limit={PAGE}" + (f"&continue={quote(token, safe='')}" if token else ""))
                 for item in page.get("items") or ():
-                    found.append({**item, "apiVersion": api_version, "kind": kind})
+                    item.pop("data", None)  # no cause looks at values, and those of Secrets are nobody's business
+                    found.append({**item, "apiVersion": api_version, "kind": kind or item["kind"]})
                 token = (page.get("metadata") or {}).get("continue") or ""
                 if not token:
                     break
@@ -84,10 +89,42 @@ class Gathering:
         space = f"/namespaces/{self.namespace}" if self.namespace else ""
         self.pages(f"{names['kind']}.{spec['group']}", f"/apis/{api}{space}/{names['plural']}", api, names["kind"])
 
+    def remains(self, namespace: Json) -> None:
+        """What keeps a namespace from ending, of the kinds that its own condition names. They stand apart from what is
+        read whole, for they are a part."""
+        message = str(condition(namespace, "NamespaceContentRemaining").get("message", ""))
+        for plural, group in REMAINING.findall(message)[:MAX_REMAINING]:
+            built_in = BUILT_IN.get(plural)
+            kind = built_in.kind if built_in is not None and built_in.group == group else ""
+            if kind and plural in self.objects:
+                continue
+            try:
+                version = self._read(f"/apis/{group}")["preferredVersion"]["groupVersion"] if group else "v1"
+            except Unreadable as refused:
+                self.unread[f"{plural}.{group}"] = str(refused)
+                continue
+            root = f"/apis/{version}" if group else "/api/v1"
+            path = f"{root}/namespaces/{namespace['metadata']['name']}/{plural}"
+            self.pages(f"left.{plural}.{group}.{namespace['metadata']['name']}", path, version, kind)
+
+    def itself(self, name: str) -> None:
+        """The namespace. Raises Unreadable when there is none."""
+        try:
+            found = self._read(f"/api/v1/namespaces/{quote(name, safe='')}")
+        except Unreadable as refused:
+            if refused.code == 404:
+                raise
+            self.unread["namespaces"] = str(refused)
+            return
+        self.objects["namespaces"] = [found]
+
     def name(self, plural: str, name: str, namespace: str) -> None:
         """One ConfigMap or Secret, without its values."""
         key = (plural, namespace, name)
-        if key in self.named or plural in self.unread or len(self.named) >= MAX_NAMED:
+        if key in self.named or plural in self.unread or plural in self.partial:
+            return
+        if len(self.named) >= MAX_NAMED:
+            self.partial.append(plural)
             return
         try:
             found = self._read(f"/api/v1/namespaces/{namespace}/{plural}/{quote(name, safe='')}")
@@ -140,16 +177,24 @@ def about(read: Read, start: Json, plural: str, now: float) -> tuple[World, Json
     if not same:
         gathering.objects.setdefault(plural, []).append(start)
     held = same[0] if same else start
+    if plural == "namespaces":
+        gathering.remains(held)
     gathering.names_of([held, *below(gathering.world(), held)])
     return gathering.world(), held
 
 
 def everything(read: Read, namespace: str | None, now: float) -> World:
-    """All kinds that have causes, custom ones included; with a namespace only what is in it."""
+    """All kinds that have causes, custom ones included; with a namespace only what is in it, and the namespace itself.
+    Raises Unreadable 404 when there is no such namespace."""
     gathering = Gathering(read, namespace, now)
     for kind in needed(subjects()):
         if namespace is None or BUILT_IN[kind].namespaced or kind in BACKGROUND:
             gathering.list(kind)
+    if namespace is not None:
+        gathering.itself(namespace)
+    for held in gathering.objects.get("namespaces", ()):
+        if held["metadata"].get("deletionTimestamp"):
+            gathering.remains(held)
     definitions = gathering.objects.get("customresourcedefinitions", [])
     for definition in definitions[:MAX_DEFINITIONS]:
         gathering.customs(definition["spec"])

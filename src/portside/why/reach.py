@@ -108,6 +108,14 @@ def server_of(world: World, api: Json) -> Iterable[Json | None]:
     return [world.get("services", named["name"], named["namespace"])] if named else []
 
 
+def held_back(world: World, namespace: Json) -> Iterable[Json]:
+    """What is left in a namespace that is being deleted, and held by finalizers."""
+    if not namespace["metadata"].get("deletionTimestamp"):
+        return []
+    inside = (o for p in world.plurals() for o in world.all(p, namespace["metadata"]["name"]))
+    return [o for o in inside if o["metadata"].get("deletionTimestamp") and o["metadata"].get("finalizers")]
+
+
 EDGES: tuple[Edge, ...] = (
     Edge("deployments", ("replicasets",), living_sets),
     Edge("replicasets", ("pods",), owned),
@@ -120,6 +128,7 @@ EDGES: tuple[Edge, ...] = (
     Edge("pods", ("nodes",), node_of),
     Edge("services", ("pods",), selected),
     Edge("ingresses", ("services",), services),
+    Edge("namespaces", (), held_back),
     Edge("apiservices", ("services",), server_of),
     Edge("horizontalpodautoscalers", ("deployments", "replicasets", "statefulsets"), scaled),
 )

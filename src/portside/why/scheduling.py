@@ -29,6 +29,8 @@ class Filter:
     todo: str
 
 
+MAX_NODES = 3  # shown as evidence
+SELECTOR = "node(s) didn't match Pod's node affinity/selector"
 ALLOCATABLE = ("status", "allocatable")
 FILTERS: tuple[Filter, ...] = (
     Filter("node(s) were unschedulable", (), ("spec", "unschedulable"), "kubectl uncordon NODE"),
@@ -45,7 +47,7 @@ FILTERS: tuple[Filter, ...] = (
         "give the pod a toleration, or take the taint away: kubectl taint node NODE KEY-",
     ),
     Filter(
-        "node(s) didn't match Pod's node affinity/selector",
+        SELECTOR,
         ("spec", "nodeSelector"),
         (),
         "correct nodeSelector or nodeAffinity, or label a node: kubectl label node NODE KEY=VALUE",
@@ -144,7 +146,7 @@ def parts_of(message: str) -> tuple[int, list[tuple[int, str]]]:
         return 0, []
     parts = [PART.match(p) for p in re.split(r", (?=\d+ )", found[2])]
     listed = [(int(p[1]), p[2].rstrip(".")) for p in parts if p]
-    return int(found[1]), listed or [(0, found[2].rstrip("."))]
+    return int(found[1]), listed or [(0, found[2].removesuffix(". not found").rstrip("."))]
 
 
 def placed(pod: Json) -> bool:
@@ -232,17 +234,20 @@ def unschedulable(world: World, pod: Json) -> Finding | None:
             said(pod, "PodScheduled"),
             ("see whether the control plane runs: portside status", describe(pod)),
         )
-    listed = "; ".join(f"{count} of {total}: {words}" if total else words for count, words in parts)
+    listed = "; ".join(f"{count} of {total}: {words}" if count else words for count, words in parts)
     filters = list(dict.fromkeys(filter_of(words) for _, words in sorted(parts, reverse=True)))
     facts = [seen(pod, "status", "conditions", "PodScheduled", "message")]
     facts += [seen(pod, *f.path) for f in filters if f.path]
     facts += _wanted(pod, parts)
+    if any(words.startswith(SELECTOR) for _, words in parts):
+        keys = list(pod["spec"].get("nodeSelector") or ())
+        facts += [seen(n, "metadata", "labels", key) for n in world.all("nodes")[:MAX_NODES] for key in keys]
     lacking = [words.split()[1] for _, words in parts if words.startswith("Insufficient ")]
     paths = [f.of_node for f in filters if f.of_node and f.of_node != ALLOCATABLE]
     paths += [(*ALLOCATABLE, name) for name in lacking]
     for path in dict.fromkeys(paths):
         nodes = [n for n in world.all("nodes") if path != ("spec", "taints") or n["spec"].get("taints")]
-        facts += [seen(n, *path) for n in nodes[:3]]
+        facts += [seen(n, *path) for n in nodes[:MAX_NODES]]
     lead = f"no node can take the pod ({listed})"
     return Finding(lead, tuple(facts), (*(f.todo for f in filters), describe(pod)))
 

@@ -158,7 +158,12 @@ def class_missing(world: World, ingress: Json) -> Finding | None:
     return Finding(
         says,
         (seen(ingress, "spec", "ingressClassName"), Fact("ingressclasses", "in the cluster", there)),
-        ("set spec.ingressClassName to one of: kubectl get ingressclasses",),
+        (
+            "portside up --ingress makes one, and serves it"
+            if not classes
+            else f"kubectl patch {title(ingress)}{space(ingress)} --type=merge "
+            f'-p \'{{"spec":{{"ingressClassName":"{classes[0]["metadata"]["name"]}"}}}}\'',
+        ),
     )
 
 

@@ -48,6 +48,8 @@ def deadline_exceeded(world: World, deployment: Json) -> Finding | None:
 def not_available(world: World, obj: Json) -> Finding | None:
     """Fewer pods ready than wanted; what its pods suffer from is the cause."""
     spec, status = obj["spec"], obj.get("status") or {}
+    if obj["kind"] == "ReplicaSet" and obj["metadata"].get("ownerReferences"):
+        return None  # its Deployment says the same
     if obj["kind"] == "DaemonSet":
         want, ready, field = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0), "numberReady"
     else:

@@ -7,7 +7,7 @@ from typing import Any
 from portside.cli.why import show
 from portside.why.answer import explain, survey
 from portside.why.finding import lookup, seen, shown
-from portside.why.gather import MAX_OBJECTS, PAGE, Unreadable, about, everything
+from portside.why.gather import MAX_NAMED, MAX_OBJECTS, PAGE, Unreadable, about, everything
 from portside.why.scheduling import parts_of
 from portside.why.world import World
 
@@ -113,6 +113,21 @@ def test_reading_ends_at_its_limit_and_says_so() -> None:
     world = everything(read, None, NOW)
     assert len(asked) == MAX_OBJECTS // PAGE and asked[1].endswith("continue=a%2Fb")
     assert "pods" in world.partial and not world.knows("pods")
+
+
+def test_more_references_than_the_limit_are_said() -> None:
+    sources = [{"configMapRef": {"name": f"c{n}"}} for n in range(MAX_NAMED + 5)]
+    pod = obj("Pod", "p", {"nodeName": "n", "containers": [{"name": "c", "envFrom": sources}]}, {"phase": "Pending"})
+    asked = []
+
+    def read(path: str) -> Json:
+        if "/configmaps/" in path:
+            asked.append(path)
+            return obj("ConfigMap", path.rpartition("/")[2])
+        return {"items": [pod] if "/pods" in path else []}
+
+    world, _ = about(read, pod, "pods", NOW)
+    assert len(asked) == MAX_NAMED and "configmaps" in world.partial
 
 
 def test_the_schedulers_words_are_taken_apart() -> None:
