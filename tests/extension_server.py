@@ -5,20 +5,12 @@ It trusts the front proxy by certificate and records who asked; it answers disco
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import socket
-import ssl
-import tempfile
-import threading
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.webhook_server import _certificate
+from tests.tls_server import TlsServer
 
 Json = dict[str, Any]
 
@@ -30,59 +22,20 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-class ExtensionServer:
+class ExtensionServer(TlsServer):
     """``with ExtensionServer("wardle.example", service, namespace, front_proxy_ca) as server``."""
 
     def __init__(self, group: str, service: str, namespace: str, front_proxy_ca: str) -> None:
-        self.group, self.address, self.port = group, own_address(), 0
+        super().__init__((f"{service}.{namespace}.svc",), address=own_address(), trusted=front_proxy_ca)
+        self.group = group
         self.asked: list[Json] = []
-        self._trusted = front_proxy_ca
-        authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        ca = _certificate("extension-ca", authority, None, authority)
-        leaf = _certificate("extension", own, ca, authority, (f"{service}.{namespace}.svc",))
-        self.bundle = base64.b64encode(ca.public_bytes(serialization.Encoding.PEM)).decode()
-        self._pem = leaf.public_bytes(serialization.Encoding.PEM) + own.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._up = threading.Event()
 
-    def __enter__(self) -> ExtensionServer:
-        self._thread.start()
-        assert self._up.wait(10)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._up.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
-
-    async def _start(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-            Path(file.name).write_bytes(self._pem)
-            context.load_cert_chain(file.name)
-        context.load_verify_locations(cadata=self._trusted)
-        context.verify_mode = ssl.CERT_REQUIRED
-        app = web.Application()
+    def routes(self, app: web.Application) -> None:
         base = f"/apis/{self.group}/v1alpha1"
         app.router.add_get(base, self._resources)
         app.router.add_get(f"{base}/flunders/elsewhere", self._redirect)
         app.router.add_get(f"{base}/flunders/socket", self._socket)
         app.router.add_route("*", base + "/{tail:.*}", self._flunders)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self.address, 0, ssl_context=context)
-        await site.start()
-        self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
     async def _resources(self, request: web.Request) -> web.Response:
         verbs = ["create", "delete", "get", "list", "watch"]

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from tests.webhook_server import WebhookServer
+from tests.tls_server import TlsServer
 
 Json = dict[str, Any]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -56,7 +56,7 @@ def sign(key: PrivateKey | None, claims: Json, header: Json) -> str:
     return f"{signed}.{b64(r.to_bytes(half, 'big') + s.to_bytes(half, 'big'))}"
 
 
-class OpenIdIssuer(WebhookServer):
+class OpenIdIssuer(TlsServer):
     """``with OpenIdIssuer() as issuer``: ``issuer.token(sub="jane")``. ``keys`` are what it publishes, by their id."""
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from portside.api.cel import CompileFailure, InstantiationFailure, compile_expression
 from portside.api.cel import types as t
 from portside.api.cel.functions import jsonpatch_library
+from portside.api.cel.parser import WORDS
 from portside.api.cel.types import Field, Type, declared_name, list_of, map_of, opaque, struct
 
 if TYPE_CHECKING:
@@ -22,31 +23,6 @@ AUTHORIZER = opaque("kubernetes.authorization.Authorizer")
 RESOURCE_CHECK = opaque("kubernetes.authorization.ResourceCheck")
 REQUEST_RESOURCE = "authorizer.requestResource"
 IDENTIFIER = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
-RESERVED = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
 
 
 class NotCompiled(Exception):
@@ -191,4 +167,4 @@ def compile_admission(text: str, variables: Mapping[str, Type], result: str) -> 
 
 
 def is_identifier(name: str) -> bool:
-    return IDENTIFIER.fullmatch(name) is not None and name not in RESERVED
+    return IDENTIFIER.fullmatch(name) is not None and name not in WORDS

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from portside.api.cel import stdlib_time, types
+from portside.api.cel.parser import WORDS
 from portside.api.cel.types import Field, Type
 from portside.api.cel.values import CelRuntimeError
 
@@ -22,24 +23,6 @@ MAX_DEPTH = 100
 _STRING = {"type": "string"}
 _META: dict[str, Any] = {"type": "object", "properties": {"name": _STRING, "generateName": _STRING}}
 ROOT_FIELDS: dict[str, Any] = {"apiVersion": _STRING, "kind": _STRING, "metadata": _META}
-_RESERVED = frozenset(
-    (
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-    )
-).union(("loop", "package", "namespace", "return", "var", "void", "while"))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 _ESCAPED = re.compile(r"__|[.\-/]")
@@ -50,7 +33,7 @@ _MAX_SIZE = {"duration": 32, "date": 12, "date-time": 33}
 
 def escape(name: str) -> str | None:
     """A property's name within expressions; None when it cannot be written."""
-    if name in _RESERVED:
+    if name in WORDS:
         return f"__{name}__"
     escaped = _ESCAPED.sub(lambda m: _ESCAPES[m.group()], name)
     return escaped if _NAME.match(escaped) else None

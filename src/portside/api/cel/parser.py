@@ -26,6 +26,8 @@ MAX_NESTING = 250
 RESERVED = frozenset(
     ("as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "namespace")
 ).union(("package", "return", "var", "void", "while"))
+# What no identifier may be: the reserved ones, and those with a meaning.
+WORDS = RESERVED | {"true", "false", "null", "in"}
 _RELATIONS = frozenset(("<", "<=", ">", ">=", "==", "!=", "in"))
 _LEVEL = {"||": 1, "&&": 2, **dict.fromkeys(_RELATIONS, 3), "+": 4, "-": 4, "*": 5, "/": 5, "%": 5}
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "null": None}
