@@ -93,7 +93,7 @@ class Ground:
             return True
         return False
 
-    def until(self, what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = 60.0) -> Any:
         """The first true answer. Fails when it takes longer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -102,7 +102,7 @@ class Ground:
             time.sleep(0.05)
         raise AssertionError(f"not within {seconds} s")
 
-    def status(self, plural: str, name: str, seconds: float = 20.0, **wanted: Any) -> Json:
+    def status(self, plural: str, name: str, seconds: float = 60.0, **wanted: Any) -> Json:
         """Waits until the status says all this of the object as it is now; answers the object."""
 
         def found() -> Json | None:
@@ -115,7 +115,7 @@ class Ground:
         answer: Json = self.until(found, seconds)
         return answer
 
-    def condition(self, plural: str, name: str, kind: str, seconds: float = 20.0) -> Json:
+    def condition(self, plural: str, name: str, kind: str, seconds: float = 60.0) -> Json:
         """Waits for a condition that is True; answers it."""
 
         def found() -> Json | None:

@@ -48,7 +48,7 @@ class Things:
         self.plural = f"things.{self.group}"
         self._schema = schema
         ground.put(self.definition(versions, versions[0]))
-        assert within(20, lambda: "No resources found" in ground("get", self.plural, check=False))
+        assert within(60, lambda: "No resources found" in ground("get", self.plural, check=False))
 
     def definition(self, versions: tuple[str, ...], storage: str) -> Json:
         return {
@@ -179,6 +179,6 @@ def test_the_scale_of_a_custom_resource_is_admitted_as_a_scale(ground: Ground) -
     ground.bind(
         "Validating", ground.policy("Validating", "s", rules=[scales], validations=[check]), validationActions=["Deny"]
     )
-    assert within(10, lambda: "scaled" in ground("scale", things.plural, "a", "--replicas=3", check=False))
+    assert within(60, lambda: "scaled" in ground("scale", things.plural, "a", "--replicas=3", check=False))
     assert "Scale from 3" in ground.refused("scale", things.plural, "a", "--replicas=4")
     assert ground.get(things.plural, "a")["spec"]["size"] == 3

@@ -105,7 +105,7 @@ def test_the_validating_policy_api_and_its_status(ground: Ground) -> None:
     def checked() -> bool:
         return bool((ground.get(plural, name).get("status") or {}).get("typeChecking"))
 
-    assert within(10, checked)
+    assert within(60, checked)
     status = ground.get(plural, name)["status"]
     assert status["observedGeneration"] == 1
     (warning,) = status["typeChecking"]["expressionWarnings"]

@@ -247,7 +247,7 @@ def test_a_mutated_pod_gets_defaults(ground: Ground) -> None:
     added = {"name": "webhook-added-init-container", "image": "docker.io/portside/busybox:1"}
     patch = patching({"op": "add", "path": "/spec/initContainers", "value": [added]})
     ground.configure("Mutating", "pod", ground.hook("pod", patch, rule("pods", "CREATE")))
-    assert within(5, lambda: "default" in ground("get", "serviceaccounts", check=False))
+    assert within(60, lambda: "default" in ground("get", "serviceaccounts", check=False))
     ground("create", "-f", "-", stdin=POD % "p")
     (container,) = ground.get("pod", "p")["spec"]["initContainers"]
     assert container["name"] == added["name"]

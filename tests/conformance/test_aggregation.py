@@ -93,7 +93,7 @@ def extension(simulated: Cluster) -> Iterator[Extension]:
     with ExtensionServer(group, "api", namespace, trust) as server:
         simulated.kubectl("apply", "-f", "-", stdin=json.dumps(_objects(server, namespace, group)))
         found = Extension(simulated, server, f"v1alpha1.{group}")
-        assert within(10, lambda: found.condition().get("status") == "True"), found.condition()
+        assert within(60, lambda: found.condition().get("status") == "True"), found.condition()
         yield found
         simulated.kubectl("delete", "apiservice", found.name)
     simulated.kubectl("delete", "namespace", namespace, "--wait=false")
@@ -213,7 +213,7 @@ def test_an_apiservice_without_its_service_says_so_and_answers_503(simulated: Cl
         path = r"jsonpath={.status.conditions[0].reason}: {.status.conditions[0].message}"
         said = lambda: simulated.kubectl("get", "apiservice", f"v1.{group}", "-o", path)  # noqa: E731
         wanted = 'ServiceNotFound: service/none in "default" is not present'
-        assert within(5, lambda: said() == wanted), said()
+        assert within(60, lambda: said() == wanted), said()
         refused = simulated.kubectl("get", "--raw", f"/apis/{group}/v1/things", check=False)
         assert "currently unable to handle the request" in refused or "service unavailable" in refused
     finally:

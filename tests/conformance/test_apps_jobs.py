@@ -28,7 +28,7 @@ def pods(g: Ground, count: int) -> list[Json]:
     def live() -> list[Json]:
         return [p for p in g.pods("app=job") if "deletionTimestamp" not in p["metadata"]]
 
-    found: list[Json] = g.until(lambda: live() if len(live()) == count else None, 30)
+    found: list[Json] = g.until(lambda: live() if len(live()) == count else None)
     return sorted(found, key=lambda p: int(p["metadata"].get("annotations", {}).get(JOB, 0)))
 
 
@@ -151,7 +151,7 @@ def test_job_policy_ignores_disruptions_and_fails_early_on_an_exit_code(ground: 
     target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
     ground.patch("pods", first["metadata"]["name"], {"status": {"conditions": [target]}}, "status")
     end(ground, first, 1)
-    again = ground.until(lambda: [p for p in ground.pods("app=job") if p["status"]["phase"] == "Pending"], 30)
+    again = ground.until(lambda: [p for p in ground.pods("app=job") if p["status"]["phase"] == "Pending"])
     assert (ground.get("jobs", "j")["status"].get("failed") or 0) == 0
     end(ground, again[0], 42)
     failed = ground.condition("jobs", "j", "Failed")
@@ -193,8 +193,8 @@ def test_indexed_job_tells_each_pod_its_index(ground: Ground) -> None:
 def test_job_deleted_with_active_pods_takes_them_along(ground: Ground) -> None:
     ground.create("jobs", job(parallelism=2, completions=4))
     pods(ground, 2)
-    ground.kubectl("delete", "job", "j", "--timeout=20s")
-    ground.until(lambda: not ground.pods("app=job"), 30)
+    ground.kubectl("delete", "job", "j", "--timeout=60s")
+    ground.until(lambda: not ground.pods("app=job"))
 
 
 def per_index(**spec: Any) -> Json:
@@ -294,7 +294,7 @@ def test_job_success_policy(ground: Ground, rule: Json, good: list[int]) -> None
     assert (done["reason"], done["message"]) == ("SuccessPolicy", "Matched rules at index 0")
     status = ground.get("jobs", "j")["status"]
     assert status["succeeded"] == len(good) and not status.get("failed")
-    ground.until(lambda: len(ground.pods("app=job")) == len(good), 30)
+    ground.until(lambda: len(ground.pods("app=job")) == len(good))
 
 
 # -- PodDisruptionBudget ----------------------------------------------------------------------------------------------

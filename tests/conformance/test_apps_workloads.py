@@ -120,9 +120,9 @@ def test_deployment_rollover_abandons_an_unfinished_template(ground: Ground) -> 
 @conformance("Deployment", "lifecycle with watch and status")
 def test_deployment_lifecycle_and_rollback_with_kubectl(ground: Ground) -> None:
     ground.create("deployments", workload(replicas=2))
-    assert "successfully rolled out" in ground.kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    assert "successfully rolled out" in ground.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     ground.kubectl("set", "image", "deployment/web", "c=other")
-    ground.kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    ground.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
     assert "deployment.apps/web rolled back" in ground.kubectl("rollout", "undo", "deployment/web")
     ready(ground, 2)
     assert sorted(sets(ground)) == ["2", "3"]

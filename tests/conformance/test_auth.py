@@ -82,7 +82,7 @@ def test_a_signing_request_is_approved_signed_and_the_certificate_is_accepted(k:
     assert made["spec"]["username"] == "kubernetes-admin"
     assert "approved" in k("certificate", "approve", name)
     issued = lambda: (k.get("csr", name).get("status") or {}).get("certificate")  # noqa: E731
-    assert within(10, lambda: bool(issued()))
+    assert within(60, lambda: bool(issued()))
     certificate, secret = tmp_path / "c.pem", tmp_path / "k.pem"
     certificate.write_bytes(base64.b64decode(issued()))
     secret.write_bytes(
@@ -266,12 +266,12 @@ def test_a_requested_token_is_reviewed_as_its_account(k: Space) -> None:
 def test_the_root_authority_is_in_every_namespace_and_comes_back(k: Space) -> None:
     data = lambda: json.loads(k("get", "configmap", "kube-root-ca.crt", "-o", "json", check=False) or "{}").get("data")  # noqa: E731
     there = lambda: "kube-root-ca.crt" in k("get", "configmaps", "-o", "name")  # noqa: E731
-    assert within(10, there)
+    assert within(60, there)
     wanted = data()
     k("delete", "configmap", "kube-root-ca.crt")
-    assert within(10, there)
+    assert within(60, there)
     k("patch", "configmap", "kube-root-ca.crt", "--type=merge", "-p", '{"data":{"ca.crt":"","k":"v"}}')
-    assert within(10, lambda: data() == wanted)
+    assert within(60, lambda: data() == wanted)
 
 
 @conformance("Auth", "ServiceAccount lifecycle", "ServiceAccount update")

@@ -62,14 +62,14 @@ def _info(cluster: Cluster) -> dict[str, str]:
 def test_anybody_reads_the_cluster_info_and_the_tokens_owner_can_trust_it(simulated: Cluster, token: str) -> None:
     name, _, secret = token.partition(".")
     key = f"jws-kubeconfig-{name}"
-    assert within(10, lambda: key in _info(simulated))
+    assert within(60, lambda: key in _info(simulated))
     info = _info(simulated)
     header, nothing, signature = info[key].split(".")
     content = base64.urlsafe_b64encode(info["kubeconfig"].encode()).rstrip(b"=").decode()
     wanted = hmac.new(secret.encode(), f"{header}.{content}".encode(), hashlib.sha256).digest()
     assert nothing == "" and base64.urlsafe_b64decode(signature + "==") == wanted
     simulated.kubectl("-n", "kube-system", "delete", "secret", f"bootstrap-token-{name}")
-    assert within(10, lambda: key not in _info(simulated))
+    assert within(60, lambda: key not in _info(simulated))
 
 
 def test_a_joining_machine_gets_its_certificate_without_a_person(simulated: Cluster, token: str) -> None:
@@ -94,7 +94,7 @@ def test_a_joining_machine_gets_its_certificate_without_a_person(simulated: Clus
     groups = ("--as-group", "system:authenticated")
     simulated.kubectl("create", "-f", "-", *who, *groups, stdin=json.dumps(body))
     held = lambda: json.loads(simulated.kubectl("get", "csr", node, "-o", "json"))  # noqa: E731
-    assert within(10, lambda: "certificate" in held().get("status", {}))
+    assert within(60, lambda: "certificate" in held().get("status", {}))
     condition = held()["status"]["conditions"][0]
     said = "Auto approving kubelet client certificate after SubjectAccessReview."
     assert (condition["reason"], condition["message"]) == ("AutoApproved", said)

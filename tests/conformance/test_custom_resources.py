@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -86,7 +85,7 @@ class Crds:
         }
         self.k("create", "-f", "-", stdin=body)
         self.made.append(name)
-        self.k("wait", "--for=condition=Established", f"crd/{name}", "--timeout=10s")
+        self.k("wait", "--for=condition=Established", f"crd/{name}", "--timeout=60s")
         return name
 
     @staticmethod
@@ -180,10 +179,10 @@ def test_conversion_webhook_list_of_mixed_stored_versions(crds: Crds, hooks: Web
 @conformance("custom resources", "watch on custom resources: create, modify, delete")
 def test_watch_on_custom_resources_create_modify_delete(crds: Crds) -> None:
     crds.define("Noxu")
-    path = f"/apis/{crds.group}/v1/namespaces/default/noxus?watch=1&timeoutSeconds=6"
+    path = f"/apis/{crds.group}/v1/namespaces/default/noxus"
+    path += f"?watch=1&timeoutSeconds=100&resourceVersion={crds.raw(path)['metadata']['resourceVersion']}"
     command = [str(crds.cluster.tools / "kubectl"), "--kubeconfig", str(crds.cluster.kubeconfig), "get", "--raw", path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
-        time.sleep(0.3)
         crds.k("create", "-f", "-", stdin=crds.cr("Noxu", content={"key": "a"}))
         crds.k("patch", "noxus", "test-cr", "--type=merge", "-p", '{"content":{"key":"b"}}')
         crds.k("delete", "noxus", "test-cr")
@@ -198,7 +197,7 @@ def test_watch_on_custom_resources_create_modify_delete(crds: Crds) -> None:
 def test_crd_create_and_delete(crds: Crds) -> None:
     name = crds.define("Foo", schema=FOO)
     assert f"customresourcedefinition.apiextensions.k8s.io/{name}" in crds.k("get", "crd", "-o", "name")
-    crds.k("delete", "crd", name, "--timeout=10s")
+    crds.k("delete", "crd", name, "--timeout=60s")
     assert "NotFound" in crds.fails("get", "crd", name)
 
 
@@ -223,7 +222,7 @@ def test_crd_list_by_label_and_deletecollection(crds: Crds) -> None:
     for kind in ("Alpha", "Beta", "Gamma"):
         crds.define(kind, labels={"of": label})
     assert len(crds.k("get", "crd", "-l", f"of={label}", "-o", "name").split()) == 3
-    crds.k("delete", "crd", "-l", f"of={label}", "--timeout=10s")
+    crds.k("delete", "crd", "-l", f"of={label}", "--timeout=60s")
     assert crds.k("get", "crd", "-l", f"of={label}", "-o", "name") == ""
 
 

@@ -50,7 +50,7 @@ def k(simulated: Cluster) -> Iterator[Namespace]:
 @pytest.fixture
 def web(k: Namespace) -> Namespace:
     assert k("apply", "-f", "-", stdin=DEPLOYMENT) == "deployment.apps/web created\n"
-    k("rollout", "status", "deployment/web", "--timeout=30s")
+    k("rollout", "status", "deployment/web", "--timeout=60s")
     return k
 
 
@@ -84,16 +84,16 @@ def test_get_in_its_forms(web: Namespace) -> None:
 
 def test_scale_image_rollout_and_undo(web: Namespace) -> None:
     assert web("scale", "deployment/web", "--replicas=3") == "deployment.apps/web scaled\n"
-    web("rollout", "status", "deployment/web", "--timeout=30s")
+    web("rollout", "status", "deployment/web", "--timeout=60s")
     assert (
         web("set", "image", "deployment/web", "web=docker.io/portside/busybox:2")
         == "deployment.apps/web image updated\n"
     )
-    assert 'deployment "web" successfully rolled out' in web("rollout", "status", "deployment/web", "--timeout=30s")
+    assert 'deployment "web" successfully rolled out' in web("rollout", "status", "deployment/web", "--timeout=60s")
     history = web("rollout", "history", "deployment/web")
     assert re.search(r"^1 .*\n^2 ", history, re.M)
     assert web("rollout", "undo", "deployment/web") == "deployment.apps/web rolled back\n"
-    web("rollout", "status", "deployment/web", "--timeout=30s")
+    web("rollout", "status", "deployment/web", "--timeout=60s")
     assert web("get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[0].image}").endswith(":1")
 
 
@@ -122,7 +122,7 @@ def test_describe_explain_and_discovery(web: Namespace) -> None:
 
 def test_run_expose_and_wait(k: Namespace) -> None:
     assert k("run", "one", "--image=docker.io/portside/busybox:1", "--port=80") == "pod/one created\n"
-    assert k("wait", "pod/one", "--for=condition=Ready", "--timeout=30s") == "pod/one condition met\n"
+    assert k("wait", "pod/one", "--for=condition=Ready", "--timeout=60s") == "pod/one condition met\n"
     assert k("expose", "pod", "one", "--port=80") == "service/one exposed\n"
     slices = k(
         "get",
@@ -140,7 +140,7 @@ def test_run_expose_and_wait(k: Namespace) -> None:
 @pytest.mark.parametrize("cascade", ["background", "foreground"])
 def test_deleting_an_owner_deletes_what_it_owns(web: Namespace, cascade: str) -> None:
     web("delete", "deployment", "web", f"--cascade={cascade}")
-    web("wait", "--for=delete", "replicaset,pod", "-l", "app=web", "--timeout=30s")
+    web("wait", "--for=delete", "replicaset,pod", "-l", "app=web", "--timeout=60s")
 
 
 def test_orphans_stay(web: Namespace) -> None:

@@ -36,9 +36,9 @@ def test_top_shows_what_pods_use_once_metrics_are_served(metrics: Cluster) -> No
         "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]},
     }
     metrics.kubectl("-n", space, "create", "-f", "-", stdin=json.dumps(pod))
-    metrics.kubectl("-n", space, "wait", "--for=condition=Ready", "pod/busy", "--timeout=20s")
+    metrics.kubectl("-n", space, "wait", "--for=condition=Ready", "pod/busy", "--timeout=60s")
     top = lambda: metrics.kubectl("-n", space, "top", "pod", "--no-headers", check=False)  # noqa: E731
-    assert within(20, lambda: top().startswith("busy")), top()
+    assert within(60, lambda: top().startswith("busy")), top()
     cores = int(top().split()[1].removesuffix("m"))
     assert 300 <= cores <= 1000
     assert len(metrics.kubectl("top", "node", "--no-headers").splitlines()) >= 3

@@ -36,7 +36,7 @@ class Namespace:
     def make(self, body: Json) -> None:
         self("create", "-f", "-", stdin=json.dumps(body))
 
-    def until(self, what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    def until(self, what: Callable[[], Any], seconds: float = 60.0) -> Any:
         """The first true answer. Fails when it takes longer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -73,7 +73,7 @@ def node(k: Namespace) -> Iterator[str]:
         "status": {"allocatable": amounts, "capacity": amounts},
     }
     k.make(body)
-    k("wait", "--for=condition=Ready", f"node/{name}", "--timeout=20s")
+    k("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s")
     k.until(lambda: not (k.get("node", name)["spec"].get("taints")))
     yield name
     k("delete", "node", name)
@@ -90,7 +90,7 @@ def pod(name: str, node: str = "", amount: int = 0, **spec: Any) -> Json:
 
 
 def ready(k: Namespace, *names: str) -> None:
-    k("wait", "--for=condition=Ready", *(f"pod/{n}" for n in names), "--timeout=20s")
+    k("wait", "--for=condition=Ready", *(f"pod/{n}" for n in names), "--timeout=60s")
 
 
 def why(k: Namespace, name: str) -> str:

@@ -45,7 +45,7 @@ def test_a_statefulset_with_claims_runs_out_of_the_box_and_leaves_nothing_behind
     again = ground.status("statefulsets", "db", availableReplicas=2)
     assert again and ground.get("pods", "db-0")["spec"]["nodeName"] == pods["db-0"], "the pod comes back to its data"
     ground.delete("statefulsets", "db", propagationPolicy="Background")
-    ground.until(lambda: not ground.all("persistentvolumeclaims"), 30)
+    ground.until(lambda: not ground.all("persistentvolumeclaims"))
     ground.until(
         lambda: not [v for v in ground.all("persistentvolumes") if v["spec"].get("storageClassName") == local], 30
     )
@@ -59,7 +59,7 @@ def test_a_pod_with_an_ephemeral_claim_gets_a_folder_for_as_long_as_it_lives(gro
     ground.status("pods", "p", phase="Running", seconds=30)
     assert ground.get("persistentvolumeclaims", "p-scratch")["status"]["phase"] == "Bound"
     ground.delete("pods", "p")
-    ground.until(lambda: ground.gone("persistentvolumeclaims", "p-scratch"), 30)
+    ground.until(lambda: ground.gone("persistentvolumeclaims", "p-scratch"))
 
 
 def test_a_claim_that_a_folder_can_not_serve_says_why(ground: Ground, local: str) -> None:
@@ -69,5 +69,5 @@ def test_a_claim_that_a_folder_can_not_serve_says_why(ground: Ground, local: str
     containers = [{"name": "c", "image": "i"}]
     ground.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": containers, "volumes": volumes}})
     events = ground.path("events", fieldSelector="involvedObject.name=c,reason=ProvisioningFailed")
-    (event,) = ground.until(lambda: ground.api.send("GET", events)["items"], 30)
+    (event,) = ground.until(lambda: ground.api.send("GET", events)["items"])
     assert "access mode ReadWriteMany can't be given" in event["message"]
