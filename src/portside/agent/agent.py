@@ -75,6 +75,7 @@ class Agent:
             cgroups,
             self._pods_here,
             self.keeper.labels,
+            look=self.keeper.look,
         )
         self.workers: dict[str, PodWorker] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}

@@ -86,6 +86,8 @@ class NodeContext:
     apparmor: bool = False
     # Makes the network's rules hold for a pod's addresses before its containers start.
     guard: Callable[[Json, tuple[str, ...]], Awaitable[None]] | None = None
+    # Reads the node's labels again.
+    look: Callable[[], Awaitable[None]] | None = None
 
     def offer(self) -> Offer:
         """What the node has for a pod at this moment."""

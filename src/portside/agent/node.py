@@ -239,11 +239,21 @@ class NodeKeeper:
             "features": {"supplementalGroupsPolicy": features.strict_groups},
         }
 
+    def _see(self, node: Json) -> None:
+        self.labels.clear()
+        self.labels.update(node["metadata"].get("labels") or {})
+
+    async def look(self) -> None:
+        """Read the labels again; what was seen last stays when the API does not answer."""
+        try:
+            self._see(await self._client.get(NODES, self.settings.node_name))
+        except (ApiError, OSError, TimeoutError) as problem:
+            log.warning("labels of the node: %s", problem)
+
     async def report(self, node: Json, *, heartbeat: bool = False) -> None:
         """Write the status when it changed or a heartbeat is due."""
         due = heartbeat or self._clock.monotonic() - self._reported >= REPORT_EVERY
-        self.labels.clear()
-        self.labels.update(node["metadata"].get("labels") or {})
+        self._see(node)
         old = node.get("status") or {}
         status = await self._status(old, heartbeat=due)
         self._tell_turns(old.get("conditions") or (), status["conditions"])

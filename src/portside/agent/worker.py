@@ -164,7 +164,7 @@ class PodWorker:
             return None
         if not self.admitted:
             self.admitted = True
-            if self._refused(pod):
+            if await self._refused(pod):
                 return 0.0
         if self._fresh:
             self._fresh = False
@@ -308,14 +308,21 @@ class PodWorker:
         self.record.disruption = message
         self.end("Evicted", message, kind="Warning")
 
-    def _refused(self, pod: Json) -> bool:
+    async def _refused(self, pod: Json) -> bool:
         """Whether the node does not take a pod that is new to it; the pod then ends here and now."""
         self._resizing.admitted()
         if not self._fresh or (pod.get("status") or {}).get("containerStatuses"):
             return False
         context = self.context
-        others = [p for p in context.neighbours() if p["metadata"]["uid"] != self.uid and active(p)]
-        found = refusal(pod, others, context.offer())
+
+        def judged() -> tuple[str, str] | None:
+            others = [p for p in context.neighbours() if p["metadata"]["uid"] != self.uid and active(p)]
+            return refusal(pod, others, context.offer())
+
+        found = judged()
+        if found is not None and found[0] == "NodeAffinity" and context.look is not None:
+            await context.look()  # a label that was given a moment ago may be why the pod is here
+            found = judged()
         if found is None:
             return False
         self.record.rejected = True

@@ -237,3 +237,12 @@ async def test_an_exchanged_image_does_not_wait_for_the_old_ones_failures(node: 
     found["metadata"]["generation"] += 1
     node.api._emit("MODIFIED", "pods", found)
     await eventually(lambda: "running" in node.container("p")["state"], 3)
+
+
+async def test_a_label_that_the_node_was_given_a_moment_ago_counts(node: Node) -> None:
+    await eventually(lambda: bool(node.agent.keeper.labels))
+    node.api.objects["nodes", "", "n1"]["metadata"]["labels"]["disk"] = "ssd"
+    node.api.add("pods", pod("here", {"command": ["sleep", "100000"]}, nodeSelector={"disk": "ssd"}))
+    node.api.add("pods", pod("lost", {"command": ["sleep", "100000"]}, nodeSelector={"disk": "hdd"}))
+    await node.until("here", "Running")
+    assert (await node.until("lost", "Failed"))["reason"] == "NodeAffinity"
