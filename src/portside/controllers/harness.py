@@ -55,7 +55,8 @@ class Controller:
 
     ``name`` is upstream's event source and names the writer of fields. ``primary``: the resource whose keys are planned;
     ``watches`` maps objects of other resources to such keys. ``relevant`` extracts what matters of a watched object: an
-    update that leaves it equal is no news. ``settle`` seconds gather changes of watched objects into one plan.
+    update that leaves it equal is no news. ``settle`` seconds gather changes of watched objects into one plan; a function
+    of view and key says how many where a plan's cost grows with its object.
     ``always`` are keys that are planned at the start even if no object has them.
     """
 
@@ -70,7 +71,7 @@ class Controller:
     resync: float = RESYNC_SECONDS
     ignores: Callable[[Json | None, Json | None], bool] | None = None
     relevant: Mapping[Resource, Callable[[Json], Any]] = field(default_factory=dict)
-    settle: float = 0.0
+    settle: float | Callable[[View, str], float] = 0.0
     always: tuple[str, ...] = ()
 
 
@@ -127,7 +128,7 @@ class Runner:
             if old is not None:
                 keys.update(mapper(view, old))
             for key in keys:
-                self.queue.add_after(key, settle)
+                self.queue.add_after(key, settle(view, key) if callable(settle) else settle)
 
         return handler
 

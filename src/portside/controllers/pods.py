@@ -40,8 +40,10 @@ def is_active(pod: Json) -> bool:
 
 
 def is_ready(pod: Json) -> bool:
-    found = condition(pod, "Ready")
-    return found is not None and found.get("status") == "True"
+    for found in (pod.get("status") or {}).get("conditions") or ():  # asked of thousands: no copies
+        if found.get("type") == "Ready":
+            return bool(found.get("status") == "True")
+    return False
 
 
 def ready_since(pod: Json) -> float | None:

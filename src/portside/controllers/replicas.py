@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from portside.api.selector import LabelSelector
@@ -26,6 +26,8 @@ from portside.controllers.pods import (
 )
 
 BURST = 500  # pods one plan may create or delete (upstream's burstReplicas)
+GATHER_PER_POD = 0.0005  # seconds: a plan looks at every pod, and must not do so for each one's news
+GATHER_MOST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,18 @@ class Flavour:
     def selector(self, obj: Json) -> LabelSelector:
         raw = obj["spec"].get("selector") or {}
         return selector_of({"matchLabels": raw} if self.plain_selector else raw)
+
+
+def gather(resource: Resource) -> Callable[[View, str], float]:
+    """How long the news of pods is gathered into one plan: the longer, the more pods a plan looks at."""
+
+    def seconds(view: View, key: str) -> float:
+        owner = view.key(resource, key)
+        wanted = int(owner["spec"].get("replicas", 1)) if owner else 0
+        held = int((owner.get("status") or {}).get("replicas", 0)) if owner else 0
+        return min(max(wanted, held) * GATHER_PER_POD, GATHER_MOST)
+
+    return seconds
 
 
 def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:

@@ -7,7 +7,7 @@ from portside.controllers.claim import matching_owners
 from portside.controllers.harness import Controller
 from portside.controllers.plan import Plan
 from portside.controllers.pods import PODS
-from portside.controllers.replicas import Flavour, plan_replicas
+from portside.controllers.replicas import Flavour, gather, plan_replicas
 
 REPLICASETS = ("apps", "v1", "replicasets")
 FLAVOUR = Flavour(REPLICASETS, "apps/v1", "ReplicaSet", plain_selector=False)
@@ -23,4 +23,5 @@ CONTROLLER = Controller(
     REPLICASETS,
     plan,
     watches={PODS: matching_owners(REPLICASETS, "ReplicaSet", "apps")},
+    settle=gather(REPLICASETS),
 )

@@ -7,7 +7,7 @@ from portside.controllers.claim import matching_owners
 from portside.controllers.harness import Controller
 from portside.controllers.plan import Plan
 from portside.controllers.pods import PODS
-from portside.controllers.replicas import Flavour, plan_replicas
+from portside.controllers.replicas import Flavour, gather, plan_replicas
 
 CONTROLLERS = ("", "v1", "replicationcontrollers")
 FLAVOUR = Flavour(CONTROLLERS, "v1", "ReplicationController", plain_selector=True)
@@ -23,4 +23,5 @@ CONTROLLER = Controller(
     CONTROLLERS,
     plan,
     watches={PODS: matching_owners(CONTROLLERS, "ReplicationController", "", "labels")},
+    settle=gather(CONTROLLERS),
 )

@@ -26,13 +26,26 @@ class Domains:
     ``eligible``: only these rows count and make a domain exist (None: all that have the label).
     """
 
-    __slots__ = ("_has", "codes", "eligible", "known", "present", "safe", "sums", "total", "version")
+    __slots__ = (
+        "_has",
+        "anywhere",
+        "codes",
+        "eligible",
+        "everywhere",
+        "known",
+        "present",
+        "safe",
+        "sums",
+        "total",
+        "version",
+    )
 
     def __init__(self, codes: Ints, count: int, version: int, eligible: Mask | None = None) -> None:
         self.codes = codes
         self.version = version
         self.eligible = eligible
         self.known: Mask = codes >= 0
+        self.anywhere, self.everywhere = bool(self.known.any()), bool(self.known.all())
         self.safe: Ints = np.maximum(codes, 0)
         self.sums: Ints = np.zeros(max(count, 1), np.int64)
         counted = self.known if eligible is None else self.known & eligible

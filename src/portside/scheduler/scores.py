@@ -189,31 +189,36 @@ def topology_spread(
     """Fewer matching pods in the node's domain are better. ``all_keys``: nodes without one of the keys get nothing."""
     if not constraints:
         return None
-    raw = np.zeros(snapshot.size, np.float64)
-    ignored = np.zeros(snapshot.size, bool)
-    for constraint in constraints:
-        domains = spread_domains(pod, constraint, snapshot)
-        if all_keys:
-            ignored |= ~domains.known
-    counted = feasible & ~ignored
+    found = [(c, spread_domains(pod, c, snapshot)) for c in constraints]
+    counted = feasible
+    if all_keys:
+        for _, domains in found:
+            counted = counted & domains.known
     if not counted.any():
         return None
-    for constraint in constraints:
-        domains = spread_domains(pod, constraint, snapshot)
-        mine = counted & domains.known
+    raw = np.zeros(snapshot.size, np.float64)
+    for constraint, domains in found:
+        if not domains.anywhere:
+            continue
         if constraint.topology == "kubernetes.io/hostname":
-            number = int(counted.sum())
+            number = int(np.count_nonzero(counted))
         else:
+            mine = counted & domains.known
             number = int(np.count_nonzero(np.bincount(domains.codes[mine]))) if mine.any() else 0
-        part = domains.sums[domains.safe] * np.log(number + 2) + (constraint.skew - 1)
-        raw += np.where(domains.known, part, 0.0)
-    whole = np.floor(raw + 0.5).astype(np.int64)
-    low, high = int(whole[counted].min()), int(whole[counted].max())
-    if high == low and not ignored.any():
+        by_domain = domains.sums * np.log(number + 2) + (constraint.skew - 1)
+        part = by_domain[domains.safe]
+        raw += part if domains.everywhere else np.where(domains.known, part, 0.0)
+    raw += 0.5
+    whole = raw.astype(np.int64)  # no term is negative: this rounds half up
+    chosen = whole[counted]
+    low, high = int(chosen.min()), int(chosen.max())
+    ignored = None if counted is feasible else feasible & ~counted
+    if high == low and (ignored is None or not ignored.any()):
         return None
-    if high == 0:
-        return np.where(ignored, 0, 100)
-    return np.where(ignored, 0, 100 * (high + low - whole) // high)
+    score: Ints = np.full(snapshot.size, 100) if high == 0 else 100 * (high + low - whole) // high
+    if ignored is not None:
+        score[ignored] = 0
+    return score
 
 
 def pod_affinity(pod: PodInfo, snapshot: Snapshot, feasible: Mask, profile: Profile) -> Ints | None:

@@ -58,6 +58,7 @@ class Simulation:
         self.began: dict[str, float] = {}  # when pods with a life of their own were first seen on their node
         self.latest: dict[str, Json] = {}
         self.timers: dict[str, asyncio.TimerHandle] = {}
+        self.ending: set[str] = set()  # pods whose end is under way: what is said of them meanwhile changes nothing
         self.next_address = FIRST_POD_ADDRESS
         self.next_host = FIRST_NODE_ADDRESS
         self.slots = asyncio.Semaphore(AT_ONCE)
@@ -140,6 +141,9 @@ class Simulation:
         meta = pod["metadata"]
         life = life_of(pod)
         if meta.get("deletionTimestamp"):
+            if meta["uid"] in self.ending:
+                return
+            self.ending.add(meta["uid"])
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
             grace = float(meta.get("deletionGracePeriodSeconds") or 0)
             self._start(self._delete(meta["name"], meta["namespace"], options, min(life.stop, grace)))
@@ -195,7 +199,10 @@ class Simulation:
                 await asyncio.sleep(after)
             finally:
                 await self.slots.acquire()
-        await self.client.delete(PODS, name, namespace=namespace, options=options)
+        try:
+            await self.client.delete(PODS, name, namespace=namespace, options=options)
+        finally:
+            self.ending.discard(options["preconditions"]["uid"])
 
     async def _heartbeats(self) -> None:
         """Renew every node's lease once per interval, spread evenly over it."""
