@@ -137,32 +137,37 @@ class EventRecorder:
         self._client = client
         self._clock = clock
         self._correlator = EventCorrelator()
-        self._queue: asyncio.Queue[tuple[Json, str, str, str, str, str, float]] = asyncio.Queue(QUEUE)
+        self._queue: asyncio.Queue[tuple[str, Json, tuple[str, ...]]] = asyncio.Queue(QUEUE)
         self._last = 0.0
+        self.dropped = 0
 
     def emit(self, obj: Json, kind: str, reason: str, message: str, component: str, host: str = "") -> None:
-        """``kind`` is Normal or Warning; ``obj`` the object, or an ObjectReference-like object."""
+        """``kind`` is Normal or Warning; ``obj`` the object, or an ObjectReference-like object. Floods are cut here, so
+        that they fill no queue."""
+        now = self._last = max(self._clock.now(), self._last + 1e-6)  # names are made from the time: keep them distinct
+        placed = self._correlator.place(reference(obj), kind, reason, message, component, host, now)
+        if placed is None:
+            return
+        action, event, key = placed
         try:
-            now = self._clock.now()
-            self._queue.put_nowait((reference(obj), kind, reason, message, component, host, now))
+            self._queue.put_nowait((action, {**event}, key))
         except asyncio.QueueFull:
-            log.warning("event dropped: %s %s", reason, message)
+            self._correlator.forget(key)
+            self.dropped += 1
+            if self.dropped % 1000 == 1:
+                log.warning("%d events dropped so far: more than %d wait to be written", self.dropped, QUEUE)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            involved, kind, reason, message, component, host, now = await self._queue.get()
-            now = self._last = max(now, self._last + 1e-6)  # names are made from the time: keep them distinct
-            placed = self._correlator.place(involved, kind, reason, message, component, host, now)
-            if placed is None:
-                continue
+            action, event, key = await self._queue.get()
             try:
-                await self._write(*placed)
+                await self._write(action, event)
             except (ApiError, OSError, TimeoutError) as error:
-                self._correlator.forget(placed[2])
-                log.debug("event %s not recorded: %s", reason, error)
+                self._correlator.forget(key)
+                log.debug("event %s not recorded: %s", event["reason"], error)
 
-    async def _write(self, action: str, event: Json, key: tuple[str, ...]) -> None:
+    async def _write(self, action: str, event: Json) -> None:
         namespace = event["metadata"]["namespace"]
         if action == "patch":
             body = {f: event[f] for f in ("count", "lastTimestamp", "message")}

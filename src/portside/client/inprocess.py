@@ -3,6 +3,8 @@ watched objects may be shared read-only (``shared.py``)."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -14,6 +16,45 @@ Handler = Callable[[Any], Awaitable[Any]]
 RequestFactory = Callable[..., Any]
 
 
+AT_ONCE = 16  # calls that begin or end in one turn of the event loop; between its pauses a call takes up to a millisecond
+
+
+class Turns:
+    """Lets the calls of this process begin, and their callers go on, a few at a time: a burst of thousands, or the answers
+    to all writes of one commit, would hold up everybody else's requests for as long as all of them take together.
+    First come, first served."""
+
+    def __init__(self, size: int = AT_ONCE) -> None:
+        self._size = size
+        self._left = size
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._renewing = False
+
+    async def take(self) -> None:
+        """Returns when it is the caller's turn: at once, unless many begin at the same time."""
+        loop = asyncio.get_running_loop()
+        if not self._renewing:
+            self._renewing = True
+            loop.call_soon(self._renew, loop)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _renew(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._left = self._size
+        while self._left and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._left -= 1
+        self._renewing = self._left < self._size
+        if self._renewing:
+            loop.call_soon(self._renew, loop)
+
+
 class InprocessTransport:
     """``make_request(method=, path=, query=, headers=, body=, raw_path=)`` builds what ``handler`` takes.
 
@@ -21,9 +62,10 @@ class InprocessTransport:
     and ``stream`` (an asynchronous iterator of bytes, or None).
     """
 
-    def __init__(self, handler: Handler, make_request: RequestFactory) -> None:
+    def __init__(self, handler: Handler, make_request: RequestFactory, turns: Turns | None = None) -> None:
         self._handler = handler
         self._make_request = make_request
+        self._turns = turns or Turns()
 
     async def _answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Any:
         plain = unquote(path) if "%" in path else path
@@ -33,7 +75,9 @@ class InprocessTransport:
     async def exchange(
         self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
+        await self._turns.take()
         answer = await self._answer(method, path, query, headers, body)
+        await self._turns.take()
         data = answer.body
         if answer.stream is not None:
             data = b"".join([piece async for piece in answer.stream])
@@ -72,7 +116,9 @@ def inprocess_client(
     *,
     user_agent: str = "portside",
     shared: SharedObjects | None = None,
+    turns: Turns | None = None,
 ) -> RestClient:
-    """A client of the server in this process. Clients given the same ``shared`` hold the same watched objects."""
-    transport = InprocessTransport(handler, make_request)
+    """A client of the server in this process. Clients given the same ``shared`` hold the same watched objects; those given
+    the same ``turns`` begin their calls together a few at a time."""
+    transport = InprocessTransport(handler, make_request, turns)
     return RestClient(transport, user_agent=user_agent, decode=shared.event if shared else parsed)

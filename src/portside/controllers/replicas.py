@@ -76,9 +76,10 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
         elif difference < 0:
             doomed = _doomed(view, flavour, owner, pods, min(-difference, BURST), now)
             draft.add(*doomed)
-    waits = [w for w in (available_in(p, _min_ready(owner), now) for p in pods) if w]
-    if waits:
-        draft.look_again(min(waits) + 0.01)
+    if wait := _min_ready(owner):
+        waits = [w for w in (available_in(p, wait, now) for p in pods) if w]
+        if waits:
+            draft.look_again(min(waits) + 0.01)
 
     def then(failures: list[Failure]) -> Sequence[Step]:
         return _status(flavour, owner, pods, leaving, difference, failures, now)
@@ -157,12 +158,12 @@ def _status(
     now: float,
 ) -> list[Step]:
     labels = ((owner["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {}
+    ready = [p for p in pods if is_ready(p)]
+    wait = _min_ready(owner)
     counts = {
-        "fullyLabeledReplicas": sum(
-            1 for p in pods if all((p["metadata"].get("labels") or {}).get(k) == v for k, v in labels.items())
-        ),
-        "readyReplicas": sum(1 for p in pods if is_ready(p)),
-        "availableReplicas": sum(1 for p in pods if available_in(p, _min_ready(owner), now) == 0),
+        "fullyLabeledReplicas": sum(1 for p in pods if labels.items() <= (p["metadata"].get("labels") or {}).items()),
+        "readyReplicas": len(ready),
+        "availableReplicas": sum(1 for p in ready if available_in(p, wait, now) == 0) if wait else len(ready),
     }
     old = owner.get("status") or {}
     status: Json = {"replicas": len(pods), **{k: v for k, v in counts.items() if v}}

@@ -83,14 +83,14 @@ def write_admin(settings: Settings, pki: Pki, port: int) -> None:
 
 def _clients(server: ApiServer) -> Callable[[str, str], Any]:
     """Makes clients by (user, agent) that parse what they watch once for all of them."""
-    from portside.client.inprocess import inprocess_client
+    from portside.client.inprocess import Turns, inprocess_client
     from portside.client.shared import SharedObjects
 
-    shared = SharedObjects()
+    shared, turns = SharedObjects(), Turns()
 
     def make(user: str, agent: str) -> Any:
         who = server.make_request(User(user, groups=MASTER))
-        return inprocess_client(server.handler, who, user_agent=agent, shared=shared)
+        return inprocess_client(server.handler, who, user_agent=agent, shared=shared, turns=turns)
 
     return make
 
