@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
-import gc
 import pstats
 import shutil
 import statistics
@@ -26,6 +25,7 @@ from typing import Any
 import uvloop
 
 from portside.base.clock import SYSTEM
+from portside.base.memory import collect_rarely
 from portside.base.pki import ensure_pki
 from portside.client.inprocess import inprocess_client
 from portside.scheduler.cycle import Cycle, Placed
@@ -183,9 +183,7 @@ async def through_api(make: Callable[[int], Json], nodes: int, pods: int, option
         server.handler, server.make_request(User("system:kube-scheduler", groups=("system:masters",)))
     )
     tasks: list[asyncio.Task[None]] = []
-    gc.collect()  # as run/control_plane.py does
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collect_rarely()  # as run/control_plane.py does
     try:
         names = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}]
         names += [

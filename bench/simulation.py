@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import re
@@ -60,6 +61,16 @@ class LoopWatch(threading.Thread):
         self.longest = 0.0
         self.blocked = 0
         self.places: Counter[str] = Counter()
+        self.collecting, self.collected = 0.0, [0.0, 0.0, 0.0]
+        gc.callbacks.append(self.collection)
+
+    def collection(self, phase: str, info: Json) -> None:
+        """Notes the longest run of the garbage collector per generation, in CPU seconds."""
+        if phase == "start":
+            self.collecting = time.thread_time()
+        else:
+            held, took = self.collected, time.thread_time() - self.collecting
+            held[info["generation"]] = max(held[info["generation"]], took)
 
     async def tick(self) -> None:
         """Runs in the loop until cancelled."""
@@ -79,8 +90,9 @@ class LoopWatch(threading.Thread):
 
     def report(self) -> Json:
         """The figures so far, and starts anew."""
-        found = {"longest": self.longest, "blocked": self.blocked, "places": self.places.most_common(8)}
-        self.longest, self.blocked, self.places = 0.0, 0, Counter()
+        places = self.places.most_common(8)
+        found = {"longest": self.longest, "blocked": self.blocked, "places": places, "collections": self.collected}
+        self.longest, self.blocked, self.places, self.collected = 0.0, 0, Counter(), [0.0, 0.0, 0.0]
         return found
 
 
@@ -251,6 +263,8 @@ def deployment(name: str, replicas: int) -> Json:
 def note_loop(plane: ControlPlane, figures: Figures, what: str) -> None:
     found = plane.loop()
     figures.add(f"{what}: longest turn of the loop, CPU ms", found["longest"] * 1000)
+    figures.add(f"{what}: turns above {BLOCKED * 1000:.0f} ms", found["blocked"])
+    figures.add(f"{what}: longest garbage collection, CPU ms", max(found["collections"]) * 1000)
     for place, times in found["places"]:
         print(f"--- {what}: seen {times} times in a long turn\n{place}", file=plane.log, flush=True)
 

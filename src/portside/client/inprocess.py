@@ -16,7 +16,9 @@ Handler = Callable[[Any], Awaitable[Any]]
 RequestFactory = Callable[..., Any]
 
 
-AT_ONCE = 16  # calls that begin or end in one turn of the event loop; between its pauses a call takes up to a millisecond
+AT_ONCE = (
+    16  # calls that begin or end in one turn of the event loop; between its pauses a call takes up to a millisecond
+)
 
 
 class Turns:

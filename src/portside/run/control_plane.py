@@ -9,7 +9,6 @@ asked, 1 could not start (the reason is on stderr), 2 wrong arguments.
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import ipaddress
 import logging
@@ -22,7 +21,7 @@ from typing import Any, cast
 from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
-from portside.base.memory import few_arenas, keep_small
+from portside.base.memory import collect_rarely, few_arenas, keep_small
 from portside.base.pki import Pki, ensure_pki
 from portside.base.signing import Authority
 from portside.run.authentication import FollowedAuthentication
@@ -238,10 +237,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     plane = ControlPlane(settings)
     await plane.start()
-    # What is loaded stays: the collector need not look at it again, and looks rarely at the many long-lived objects.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collect_rarely()
     plane.server.loop_watch.start()
     memory = asyncio.create_task(_kept("memory", lambda: keep_small(SYSTEM)), name="memory")
     try:
