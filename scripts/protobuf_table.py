@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from portside.api.kinds import KINDS
+from portside.api.kinds import GATED, KINDS
 
 VERSION = "v0.37.2"
 MODULES = ("k8s.io/api", "k8s.io/apimachinery", "k8s.io/apiextensions-apiserver", "k8s.io/kube-aggregator")
@@ -93,7 +93,7 @@ def main() -> None:
     for module in MODULES:
         for path in sorted(module_folder(module).rglob("generated.proto")):
             table.update(messages(path))
-    served = {f"{(k.group.partition('.')[0] or 'core')}.{k.version}" for k in KINDS} | {
+    served = {f"{(k.group.partition('.')[0] or 'core')}.{k.version}" for k in (*KINDS, *sum(GATED.values(), ()))} | {
         "autoscaling.v1",
         "policy.v1",
         "authentication.v1",

@@ -1,4 +1,5 @@
-"""The table of built-in kinds: names, scope, verbs and subresources of every resource of Kubernetes 1.37's stable groups.
+"""The table of built-in kinds: names, scope, verbs and subresources of every resource of Kubernetes 1.37's stable groups,
+and of features that were switched on (``GATED``).
 
 Routes, discovery, OpenAPI, RBAC and tests derive from it. Order is upstream's discovery order.
 """
@@ -6,6 +7,8 @@ Routes, discovery, OpenAPI, RBAC and tests derive from it. Order is upstream's d
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from portside.base import gates
 
 ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 GPU = ("get", "patch", "update")
@@ -57,7 +60,7 @@ class Kind:
         return next((s for s in self.subs if s.name == name), None)
 
 
-KINDS: tuple[Kind, ...] = (
+_ALWAYS: tuple[Kind, ...] = (
     Kind("", "v1", "Binding", "bindings", True, verbs=("create",)),
     Kind("", "v1", "ComponentStatus", "componentstatuses", False, short=("cs",), verbs=("get", "list")),
     Kind("", "v1", "ConfigMap", "configmaps", True, short=("cm",)),
@@ -404,5 +407,24 @@ KINDS: tuple[Kind, ...] = (
     ),
 )
 
+# Kinds of features that are off by default, by their gate. They follow their group's stable kinds.
+GATED: dict[str, tuple[Kind, ...]] = {
+    gates.WORKLOADS: (
+        Kind("scheduling.k8s.io", "v1beta1", "PodGroup", "podgroups", True, subs=(Sub("status", "PodGroup", GPU),)),
+        Kind("scheduling.k8s.io", "v1beta1", "Workload", "workloads", True),
+    )
+}
+
+
+def _table() -> tuple[Kind, ...]:
+    """The kinds that this process serves."""
+    found = list(_ALWAYS)
+    for kind in (k for gate, kinds in GATED.items() if gates.enabled(gate) for k in kinds):
+        last = max(i for i, k in enumerate(found) if k.group == kind.group)
+        found.insert(last + 1, kind)
+    return tuple(found)
+
+
+KINDS: tuple[Kind, ...] = _table()
 BY_RESOURCE: dict[tuple[str, str, str], Kind] = {(k.group, k.version, k.plural): k for k in KINDS}
 BY_KIND: dict[tuple[str, str, str], Kind] = {(k.group, k.version, k.kind): k for k in KINDS}

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from portside.base import gates
 from portside.cli import ingress, login, storage
 from portside.cli.api import Api, Refused
 from portside.cli.history import seconds
@@ -53,6 +54,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         metavar="TIME",
         help="how long every version of every object is kept, such as 24h (chosen once and kept; default 1h)",
+    )
+    parser.add_argument(
+        "--feature-gates",
+        metavar="NAME=true",
+        help="parts of the API that are off by default, such as GenericWorkload=true (chosen once and kept)",
     )
     parser.add_argument(
         "--no-storage", action="store_true", help="a new cluster gets no storage class of its own (folders on the node)"
@@ -145,7 +151,12 @@ def _decide(home: Home, options: argparse.Namespace) -> dict[str, Any]:
             todo="run as root, or run the same cluster with simulated nodes: portside up --simulate 3",
             code=3,
         )
-    for choice in ("port", "listen", "advertise", "history"):
+    if options.feature_gates is not None:
+        try:
+            gates.parse(options.feature_gates)
+        except gates.GateError as error:
+            raise CliError("--feature-gates can't be understood", why=str(error), code=2) from error
+    for choice in ("port", "listen", "advertise", "history", "feature_gates"):
         if (given := getattr(options, choice, None)) and facts.get(choice) != given:
             _not_while_running(home, choice)
             facts[choice] = given
@@ -157,7 +168,9 @@ def _not_while_running(home: Home, choice: str) -> None:
     record = home.record("control-plane")
     if record is not None and record.alive:
         raise CliError(
-            f"--{choice} can't change while the control plane runs", todo="stop it first: portside down", code=2
+            f"--{choice.replace('_', '-')} can't change while the control plane runs",
+            todo="stop it first: portside down",
+            code=2,
         )
 
 
@@ -214,7 +227,8 @@ def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
                 words += ["--history", str(facts["history"])]
             if facts.get("port"):
                 words += ["--port", str(facts["port"])]
-            record = start(home, "control-plane", "portside.run.control_plane", words)
+            switched = {gates.VARIABLE: facts["feature_gates"]} if facts.get("feature_gates") else {}
+            record = start(home, "control-plane", "portside.run.control_plane", words, **switched)
         api = _wait_api(home, record.pid, lambda: record.alive, note)
         facts["api"] = api.server
         home.save_cluster(facts)

@@ -12,8 +12,9 @@ from portside.run.home import Home, ProcessRecord
 LOG_LIMIT = 20 * 1024 * 1024  # bytes; a larger log is set aside as NAME.log.1 when its component starts
 
 
-def start(home: Home, name: str, module: str, arguments: list[str]) -> ProcessRecord:
-    """Run ``python -m MODULE`` detached, its output appended to the component's log. Raises OSError."""
+def start(home: Home, name: str, module: str, arguments: list[str], **environment: str) -> ProcessRecord:
+    """Run ``python -m MODULE`` detached, its output appended to the component's log; ``environment`` is added to ours.
+    Raises OSError."""
     path = home.log(name)
     if path.exists() and path.stat().st_size > LOG_LIMIT:
         path.replace(path.with_suffix(".log.1"))
@@ -26,7 +27,7 @@ def start(home: Home, name: str, module: str, arguments: list[str]) -> ProcessRe
             stderr=descriptor,
             cwd="/",
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
         )
     finally:
         os.close(descriptor)

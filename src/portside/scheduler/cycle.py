@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 
 from portside.scheduler import scores
-from portside.scheduler.filters import FILTERS, Refusal
+from portside.scheduler.filters import ENFORCED, FILTERS, Refusal, filters_of
 from portside.scheduler.fit import Fit
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import DEFAULT, Profile
@@ -57,7 +57,7 @@ class Cycle:
         self.rng = rng
         self.profile = profile
         self.extra = tuple((n, f) for n, f in extra if n not in profile.without)
-        self._filters = tuple((n, f) for n, f in FILTERS if n not in profile.without)
+        self._filters = filters_of(profile.without, profile.required_nodes)
         self._per_pod = tuple(f for n, f in self._filters if n in ("PodTopologySpread", "InterPodAffinity"))
         self._fits: OrderedDict[Shape, Fit] = OrderedDict()
 
@@ -191,7 +191,7 @@ class Cycle:
         for group in refusals:
             hit = np.zeros(self.snapshot.size, bool)
             hopeless = np.zeros(self.snapshot.size, bool)
-            first = group[0].reason.startswith(("node(s) didn't match pod", "node(s) didn't satisfy"))
+            first = group[0].reason.startswith((ENFORCED, "node(s) didn't match pod", "node(s) didn't satisfy"))
             for refusal in group:
                 mine = refusal.rows & left & ~(hit if first else np.zeros(1, bool))
                 if count := int(mine.sum()):

@@ -26,6 +26,7 @@ class Refusal:
 
 
 Filter = Callable[[PodInfo, Snapshot], list[Refusal]]
+ENFORCED = "node(s) didn't match scheduler-enforced node affinity"
 NO_EXECUTION = ("NoSchedule", "NoExecute")
 
 
@@ -101,6 +102,18 @@ def node_affinity(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
     if not pod.shape.limits_nodes:
         return []
     return [Refusal("node(s) didn't match Pod's node affinity/selector", ~selected(pod.shape, snapshot), False)]
+
+
+def enforcing(enforced: tuple[NodeTerm, ...]) -> Filter:
+    """Node affinity with terms that a profile asks of every pod (NodeAffinityArgs.addedAffinity), before the pod's own."""
+
+    def run(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
+        allowed = np.zeros(snapshot.size, bool)
+        for term in enforced:
+            allowed |= matches_term(term, snapshot)
+        return [Refusal(ENFORCED, ~allowed, False), *node_affinity(pod, snapshot)]
+
+    return run
 
 
 def ports_clash(a: tuple[str, str, int], b: tuple[str, str, int]) -> bool:
@@ -232,6 +245,13 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
     ("PodTopologySpread", topology_spread),
     ("InterPodAffinity", pod_affinity),
 )
+
+
+def filters_of(without: frozenset[str], enforced: tuple[NodeTerm, ...] | None) -> tuple[tuple[str, Filter], ...]:
+    """The filters of a profile: those that are on, in order."""
+    added = {} if enforced is None else {"NodeAffinity": enforcing(enforced)}
+    return tuple((name, added.get(name, run)) for name, run in FILTERS if name not in without)
+
 
 STATIC = frozenset(("NodeUnschedulable", "TaintToleration", "NodeAffinity"))  # depend on nodes alone: cached by shape
 FITTING = frozenset(("NodePorts", "NodeResourcesFit"))  # depend on the shape and on what is on the node: cached by row

@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 
 from portside.scheduler import scores
-from portside.scheduler.filters import FILTERS, STATIC, Refusal, ports_taken
+from portside.scheduler.filters import STATIC, Refusal, filters_of, ports_taken
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.snapshot import PODS, Ints, Mask, Snapshot
@@ -30,6 +30,7 @@ class Fit:
         self.rng = rng
         self.noise = np.random.default_rng(rng.getrandbits(64))
         self.plain = _plain(profile)
+        self.filters = filters_of(profile.without, profile.required_nodes)
         self.version = -1
         self.static: Mapping[str, list[Refusal]] = {}
         self.allowed: Mask = snapshot.live
@@ -71,7 +72,7 @@ class Fit:
     def _read_nodes(self, pod: PodInfo) -> None:
         snapshot, shape, profile = self.snapshot, self.shape, self.profile
         self.version = snapshot.node_version
-        self.static = {n: run(pod, snapshot) for n, run in FILTERS if n in STATIC and n not in profile.without}
+        self.static = {n: run(pod, snapshot) for n, run in self.filters if n in STATIC}
         self.allowed = snapshot.live.copy()
         for found in self.static.values():
             for refusal in found:
@@ -79,7 +80,7 @@ class Fit:
         self.raw = []
         for name, raw, reverse in (
             ("TaintToleration", scores.soft_taints(shape, snapshot), True),
-            ("NodeAffinity", scores.preferred_nodes(shape, snapshot), False),
+            ("NodeAffinity", scores.preferred_nodes(shape, snapshot, profile.preferred_nodes), False),
         ):
             weight = profile.weight(name)
             if weight and raw is not None and self.allowed.any() and np.ptp(raw[self.allowed]):

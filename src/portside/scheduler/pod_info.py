@@ -66,6 +66,7 @@ class PodInfo:
     scheduler: str
     object: Json
     default_spread: tuple[Spread, ...] = ()
+    group: str = ""  # the key of its PodGroup
 
     @property
     def key(self) -> str:
@@ -285,4 +286,5 @@ def read_pod(pod: Json) -> PodInfo:
         nominated=status.get("nominatedNodeName") or "",
         scheduler=spec.get("schedulerName") or "default-scheduler",
         object=pod,
+        group=f"{namespace}/{spec['schedulingGroup'].get('podGroupName', '')}" if "schedulingGroup" in spec else "",
     )

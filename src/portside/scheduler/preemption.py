@@ -7,7 +7,7 @@ the more important ones; among nodes the one with the fewest broken budgets, the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ MIN_CANDIDATES = 100  # nodes looked at, at least, before the best of those foun
 CANDIDATE_SHARE = 0.1  # of all nodes, when that is more
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
+Companions = Callable[[PodInfo], list[PodInfo]]
 OFFSET = 1 << 31  # makes every priority positive, so that fewer victims have a smaller sum
 
 
@@ -73,6 +74,18 @@ def _preempted(pod: PodInfo) -> bool:
     )
 
 
+def covers(budget: Budget, pod: PodInfo) -> bool:
+    """Whether an eviction of the pod counts against the budget."""
+    if budget.namespace != pod.namespace or not pod.labels or budget.selector in ("null", "{}"):
+        return False
+    return pod.name not in budget.disrupted and label_selector(budget.selector)(pod.labels)
+
+
+def alone(pod: PodInfo) -> list[PodInfo]:
+    """Nobody goes with this pod."""
+    return []
+
+
 def split_by_budget(pods: Sequence[PodInfo], budgets: Sequence[Budget]) -> tuple[list[PodInfo], list[PodInfo]]:
     """(those that break a budget, those that don't), when evicted in this order."""
     left = [b.allowed for b in budgets]
@@ -81,9 +94,7 @@ def split_by_budget(pods: Sequence[PodInfo], budgets: Sequence[Budget]) -> tuple
     for pod in pods:
         breaks = False
         for i, budget in enumerate(budgets):
-            if budget.namespace != pod.namespace or not pod.labels or budget.selector in ("null", "{}"):
-                continue
-            if pod.name in budget.disrupted or not label_selector(budget.selector)(pod.labels):
+            if not covers(budget, pod):
                 continue
             left[i] -= 1
             breaks = breaks or left[i] < 0
@@ -91,10 +102,14 @@ def split_by_budget(pods: Sequence[PodInfo], budgets: Sequence[Budget]) -> tuple
     return breaking, fine
 
 
-def victims_on(cycle: Cycle, pod: PodInfo, row: int, budgets: Sequence[Budget]) -> Victims | str:
-    """The fewest pods to evict from one node, or why that would not help."""
+def victims_on(
+    cycle: Cycle, pod: PodInfo, row: int, budgets: Sequence[Budget], companions: Companions = alone
+) -> Victims | str:
+    """The fewest pods to evict from one node, or why that would not help. Those whose ``companions`` on other nodes would
+    have to go with them are spared before others of their priority."""
     snapshot = cycle.snapshot
-    lower = sorted((p for p in snapshot.on_row[row].values() if p.priority < pod.priority), key=importance)
+    lower = [p for p in snapshot.on_row[row].values() if p.priority < pod.priority]
+    lower.sort(key=lambda p: (-p.priority, not companions(p), importance(p)))
     if not lower:
         return NO_VICTIMS
     try:
@@ -112,7 +127,10 @@ def victims_on(cycle: Cycle, pod: PodInfo, row: int, budgets: Sequence[Budget]) 
                     snapshot.remove_pod(candidate.uid)
                     chosen.append(candidate)
                     broken += group is breaking
-        return Victims(snapshot.names[row], tuple(sorted(chosen, key=importance)), broken)
+        evicted = {p.uid: p for p in chosen}
+        more = {c.uid: c for p in chosen for c in companions(p) if c.uid not in evicted}
+        broken += len(split_by_budget(tuple(more.values()), budgets)[0])
+        return Victims(snapshot.names[row], tuple(sorted((evicted | more).values(), key=importance)), broken)
     finally:
         for victim in lower:
             if victim.uid not in snapshot.pods:
@@ -130,7 +148,9 @@ def harm(victims: Victims) -> tuple[Any, ...]:
     return victims.broken, top, sum(p.priority + OFFSET for p in pods), len(pods), newest_first
 
 
-def find(cycle: Cycle, pod: PodInfo, failed: Unplaced, budgets: Sequence[Budget]) -> Victims | str:
+def find(
+    cycle: Cycle, pod: PodInfo, failed: Unplaced, budgets: Sequence[Budget], companions: Companions = alone
+) -> Victims | str:
     """The best victims, or the words for the message when there are none."""
     snapshot = cycle.snapshot
     total = len(snapshot.row_of)
@@ -148,7 +168,7 @@ def find(cycle: Cycle, pod: PodInfo, failed: Unplaced, budgets: Sequence[Budget]
     best: Victims | None = None
     found = 0
     for row in rows:
-        answer = victims_on(cycle, pod, row, budgets)
+        answer = victims_on(cycle, pod, row, budgets, companions)
         if isinstance(answer, str):
             tries[answer] += 1
             continue

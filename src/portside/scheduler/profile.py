@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from portside.scheduler.terms import Spread, canonical
+from portside.scheduler.terms import NodeTerm, Spread, canonical
 
 Json = dict[str, Any]
 API_VERSION = "kubescheduler.config.k8s.io/v1"
@@ -51,7 +51,8 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one scheduler name stands for. ``spread_by``: default constraints for pods of services and controllers."""
+    """What one scheduler name stands for. ``spread_by``: default constraints for pods of services and controllers;
+    ``required_nodes``, ``preferred_nodes``: node affinity of every pod beside its own."""
 
     name: str = NAME
     weights: Mapping[str, int] = field(default_factory=lambda: WEIGHTS)
@@ -66,7 +67,8 @@ class Profile:
     spread_needs_all_keys: bool = False
     ignored_resources: frozenset[str] = frozenset()
     ignored_groups: frozenset[str] = frozenset()
-    added_affinity: Json | None = None
+    required_nodes: tuple[NodeTerm, ...] | None = None
+    preferred_nodes: tuple[tuple[int, NodeTerm], ...] = ()
 
     def weight(self, score: str) -> int:
         """0 when the score is off."""
@@ -189,7 +191,20 @@ def _spread_args(args: Json, where: str) -> Json:
 
 
 def _node_affinity_args(args: Json, where: str) -> Json:
-    return {"added_affinity": args.get("addedAffinity")}
+    added = args.get("addedAffinity") or {}
+    required = added.get("requiredDuringSchedulingIgnoredDuringExecution")
+    preferred = added.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    if required is not None and not required.get("nodeSelectorTerms"):
+        place = f"{where}.addedAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
+        raise ConfigError(f"{place}: at least one term is needed")
+    for i, entry in enumerate(preferred):
+        if not 1 <= int(entry.get("weight") or 0) <= 100:
+            place = f"{where}.addedAffinity.preferredDuringSchedulingIgnoredDuringExecution[{i}].weight"
+            raise ConfigError(f"{place}: {entry.get('weight')} is not between 1 and 100")
+    return {
+        "required_nodes": None if required is None else tuple(NodeTerm.of(t) for t in required["nodeSelectorTerms"]),
+        "preferred_nodes": tuple((int(p["weight"]), NodeTerm.of(p["preference"])) for p in preferred),
+    }
 
 
 ARGUMENTS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 10.0  # seconds, upstream's defaults
@@ -47,6 +47,11 @@ class Queue:
                 self._parked.discard(key)
                 self._resume(known, now)
 
+    def in_order(self, keys: Iterable[str]) -> list[str]:
+        """Keys by how long they have waited."""
+        known = [self._pods[k] for k in keys if k in self._pods]
+        return [w.key for w in sorted(known, key=lambda w: (w.since, w.key))]
+
     def remove(self, key: str) -> None:
         """The pod has a node or is gone."""
         self._pods.pop(key, None)
@@ -86,6 +91,7 @@ class Queue:
         waiting.attempts += 1
         waiting.ready_at = now + min(INITIAL_BACKOFF * 2 ** (waiting.attempts - 1), MAX_BACKOFF)
         waiting.parked_at = now
+        self._queued.discard(key)  # one decision for a gang is an attempt of all its pods
         if park:
             self._parked.add(key)
         else:

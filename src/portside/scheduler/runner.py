@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from random import Random
 from typing import Any
 
+from portside.base import gates
 from portside.base.clock import Clock
 from portside.client.informer import InformerSet
 from portside.client.protocol import Client, Json, Resource
@@ -15,13 +16,14 @@ from portside.scheduler import preemption
 from portside.scheduler.cycle import Cycle, Placed, Unplaced, tried
 from portside.scheduler.devices import CANNOT, Allocation, Devices
 from portside.scheduler.events import Recorder
+from portside.scheduler.gangs import Gangs
 from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
 from portside.scheduler.volumes import Binding, Volumes
-from portside.scheduler.writer import Writer
+from portside.scheduler.writer import POD_GROUPS, Writer
 
 log = logging.getLogger("portside.scheduler")
 
@@ -97,15 +99,21 @@ class Scheduler:
     """Places pods one after the other; what follows from a decision is written concurrently."""
 
     def __init__(
-        self, client: Client, clock: Clock, rng: Random | None = None, profiles: tuple[Profile, ...] = (DEFAULT,)
+        self,
+        client: Client,
+        clock: Clock,
+        rng: Random | None = None,
+        profiles: tuple[Profile, ...] = (DEFAULT,),
+        *,
+        gangs: bool = gates.enabled(gates.WORKLOADS),
     ) -> None:
         self.client = client
         self.clock = clock
         rng = rng or Random()
         self.snapshot = Snapshot()
         self.informers = InformerSet(client)
-        self.volumes = Volumes(self._read)
-        self.devices = Devices(self._read)
+        self.volumes = Volumes(self.read)
+        self.devices = Devices(self.read)
         extra = (
             ("VolumeRestrictions", self.volumes.restrictions),
             ("NodeVolumeLimits", self.volumes.limits),
@@ -114,10 +122,12 @@ class Scheduler:
             ("DynamicResources", self.devices.filter),
         )
         self.cycles = {p.name: Cycle(self.snapshot, rng, p, extra=extra) for p in profiles}
-        self.owners = Owners(self._read, lambda n: self.informers.caches[SERVICES].by("namespace", n))
+        self.owners = Owners(self.read, lambda n: self.informers.caches[SERVICES].by("namespace", n))
         self.queue = Queue()
         self.events = Recorder(client, clock, "portside")
         self.writer = Writer(client, clock, self.events)
+        self.gangs = Gangs(self)
+        self.groups: tuple[Resource, ...] = (POD_GROUPS,) if gangs else ()
         self.pending: dict[str, PodInfo] = {}
         self.assumed: dict[str, str] = {}
         self.nominated: dict[str, PodInfo] = {}
@@ -129,7 +139,7 @@ class Scheduler:
             set()
         )  # bindings that wait for volumes: minutes, and nobody waits for them
 
-    def _read(self, plural: str) -> Mapping[str, Json]:
+    def read(self, plural: str) -> Mapping[str, Json]:
         cache = self.informers.caches.get(BY_PLURAL[plural])
         return {} if cache is None else cache.objects
 
@@ -141,6 +151,7 @@ class Scheduler:
             *((r, self._other) for r in (*STORAGE, *DEVICES)),
             (BUDGETS, None),
             *((r, None) for r in OWNERS),
+            *((r, self.gangs.changed) for r in self.groups),
             (PODS, self._pod),
         ]
         for resource, handler in handlers:
@@ -169,17 +180,17 @@ class Scheduler:
             return
         if old is None or relevant(old) != relevant(new):
             self.snapshot.set_node(new)
-            self._changed()
+            self.changed()
 
     def _namespace(self, old: Json | None, new: Json | None) -> None:
         meta = (new or old or {})["metadata"]
         self.snapshot.set_namespace(meta["name"], None if new is None else meta.get("labels") or {})
-        self._changed()
+        self.changed()
 
     def _other(self, old: Json | None, new: Json | None) -> None:
         if new is not None:
             self.writer.news()
-            self._changed()
+            self.changed()
 
     def _pod(self, old: Json | None, new: Json | None) -> None:
         pod = new or old
@@ -189,7 +200,7 @@ class Scheduler:
         if new is None:
             self._drop(uid, key)
             if self.snapshot.remove_pod(uid) is not None:
-                self._changed()
+                self.changed()
             return
         if waits(new, self.cycles):
             self._waiting(old, new, uid, key)
@@ -198,7 +209,7 @@ class Scheduler:
         self._drop(uid, key)
         if not counts(new):
             if self.snapshot.remove_pod(uid) is not None:
-                self._changed()
+                self.changed()
             return
         if bound_by_us and uid in self.snapshot.pods and old is not None and not meta.get("deletionTimestamp"):
             held = self.snapshot.pods[uid][0]
@@ -211,7 +222,7 @@ class Scheduler:
             self._joined()
         elif changed(old, new):
             self.snapshot.set_pod(read_pod(new))
-            self._changed()
+            self.changed()
         elif uid in self.snapshot.pods:
             self.snapshot.pods[uid][0].object = new
 
@@ -230,7 +241,8 @@ class Scheduler:
         ):
             info = read_pod(new)
             self.pending[key] = info
-            self._nominate(info, info.nominated)
+            self.nominate(info, info.nominated)
+            self.gangs.waits(info)
             self.queue.add(key, info.priority, self.clock.monotonic())
             self.wake.set()
         else:
@@ -238,7 +250,7 @@ class Scheduler:
             said = (new.get("status") or {}).get("nominatedNodeName") or ""
             if said != known.nominated:
                 known.nominated = said
-                self._nominate(known, said)
+                self.nominate(known, said)
 
     def _drop(self, uid: str, key: str) -> None:
         self.assumed.pop(uid, None)
@@ -247,7 +259,7 @@ class Scheduler:
             self.snapshot.remove_pod(uid)
         self.queue.remove(key)
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
         self.moved = True
         self.wake.set()
 
@@ -304,27 +316,33 @@ class Scheduler:
         if info.devices and self.devices.unmade(info):
             self.queue.failed(info.key, self.clock.monotonic(), park=True)
             return  # its claims are still being made: nothing to tell
+        if info.group and self.gangs.attempt(info):
+            return
         cycle = self.cycles[info.scheduler]
         aside = self._set_aside(info)
         try:
-            decision = self._decide(info, cycle)
+            decision = self.decide(info, cycle)
             if isinstance(decision, Unplaced):
-                self._refused(info, cycle, decision)
+                self.refuse(info, cycle, decision)
                 return
         finally:
             for ghost in aside:
                 if ghost.uid in self.nominated:
                     self.snapshot.set_pod(ghost)
         info.node_name = decision.node
-        self.assumed[info.uid] = decision.node
-        self.nominated.pop(info.uid, None)
-        self.pending.pop(info.key, None)
+        self.assume(info)
         bindings = self.volumes.plan(info, self.snapshot, decision.node) if info.claims else []
         allocations = self.devices.plan(info, self.snapshot, decision.node) if info.devices else []
         self.snapshot.set_pod(info)
-        self._write(self._bind(info, bindings, allocations), slow=bool(bindings))
+        self.write(self._bind(info, bindings, allocations), slow=bool(bindings))
 
-    def _decide(self, info: PodInfo, cycle: Cycle) -> Placed | Unplaced:
+    def assume(self, info: PodInfo) -> None:
+        """The pod is to be bound to ``info.node_name``: it counts as placed from now on."""
+        self.assumed[info.uid] = info.node_name
+        self.nominated.pop(info.uid, None)
+        self.pending.pop(info.key, None)
+
+    def decide(self, info: PodInfo, cycle: Cycle) -> Placed | Unplaced:
         if not info.default_spread and not info.shape.spread:
             info.default_spread = self.owners.spread(info, cycle.profile)
         if info.claims and (why := self.volumes.problem(info)):
@@ -349,7 +367,7 @@ class Scheduler:
             self.snapshot.remove_pod(ghost.uid)
         return aside
 
-    def _nominate(self, info: PodInfo, node: str) -> None:
+    def nominate(self, info: PodInfo, node: str) -> None:
         """Keep room for a pod on the node its victims leave; "" gives it back."""
         if self.nominated.pop(info.uid, None) is not None:
             self.snapshot.remove_pod(info.uid)
@@ -360,7 +378,7 @@ class Scheduler:
             self.nominated[ghost.uid] = ghost
             self.snapshot.set_pod(ghost)
 
-    def _refused(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> None:
+    def refuse(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> None:
         now = self.clock.monotonic()
         message, victims = decision.message, None
         if not decision.final and "DefaultPreemption" not in cycle.profile.without:
@@ -374,14 +392,14 @@ class Scheduler:
         node = info.nominated if victims is None else victims.node
         if victims is not None:
             for ghost in [g for g in self.nominated.values() if g.node_name == node and g.priority < info.priority]:
-                self._nominate(self.pending.get(ghost.key) or ghost, "")
-                self._write(self.writer.unnominate(ghost))
-            self._nominate(info, node)
-            self._write(self.writer.evict(info, victims))
+                self.nominate(self.pending.get(ghost.key) or ghost, "")
+                self.write(self.writer.unnominate(ghost))
+            self.nominate(info, node)
+            self.write(self.writer.evict(info, victims))
         elif node and not decision.final and self._hopeless(info, decision):
-            self._nominate(info, "")
+            self.nominate(info, "")
             node = ""
-        self._write(self.writer.explain(info, message, node))
+        self.write(self.writer.explain(info, message, node))
 
     def _hopeless(self, info: PodInfo, decision: Unplaced) -> bool:
         """Whether the nominated node can't be won any more."""
@@ -393,30 +411,34 @@ class Scheduler:
         there = list(self.snapshot.on_row[row].values()) if row >= 0 and row in decision.rows else []
         if why := preemption.ineligible(info, there):
             return why
-        budgets = [preemption.Budget.of(b) for b in self._read("poddisruptionbudgets").values()]
-        return preemption.find(cycle, info, decision, budgets)
+        budgets = [preemption.Budget.of(b) for b in self.read("poddisruptionbudgets").values()]
+        return preemption.find(cycle, info, decision, budgets, self.gangs.companions)
 
     # Writing
 
-    def _write(self, work: Coroutine[Any, Any, None], *, slow: bool = False) -> None:
+    def write(self, work: Coroutine[Any, Any, None], *, slow: bool = False) -> None:
         task = asyncio.ensure_future(work)
-        held = self.waits if slow else self.writes
+        held = self.waits if slow else self.writes  # what is slow holds up no decisions
         held.add(task)
         task.add_done_callback(held.discard)
 
     async def _bind(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> None:
+        problem = await self.prepare(info, bindings, allocations) or await self.writer.bind(info)
+        if problem:
+            self.unbound(info, problem)
+
+    async def prepare(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> str:
+        """All that comes before a binding. Returns why it failed, "" when the pod may be bound."""
         problem = ""
         if bindings:
-            problem = await self.writer.bind_volumes(bindings, self._read)
+            problem = await self.writer.bind_volumes(bindings, self.read)
             self.volumes.forget(bindings)
         if allocations and not problem:
-            problem = await self.writer.allocate(info, allocations, self._read)
+            problem = await self.writer.allocate(info, allocations, self.read)
             self.devices.forget(allocations)
-        problem = problem or await self.writer.bind(info)
-        if problem:
-            self._unbound(info, problem)
+        return problem
 
-    def _unbound(self, info: PodInfo, problem: str) -> None:
+    def unbound(self, info: PodInfo, problem: str) -> None:
         """The binding did not stand: forget it; a pod that is still there is tried again."""
         self.snapshot.remove_pod(info.uid)
         self.assumed.pop(info.uid, None)
@@ -427,10 +449,11 @@ class Scheduler:
         log.info("binding %s to %s failed: %s", info.key, info.node_name, problem)
         fresh = read_pod(current)
         self.pending[info.key] = fresh
+        self.gangs.waits(fresh)
         now = self.clock.monotonic()
         self.queue.add(info.key, fresh.priority, now)
         self.queue.failed(info.key, now, park=False)
-        self._changed()
+        self.changed()
 
     async def _retry_old(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from portside.scheduler.filters import matches_term, spread_domains
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import Profile
 from portside.scheduler.snapshot import CPU, MEMORY, Ints, Mask, Snapshot
-from portside.scheduler.terms import Spread
+from portside.scheduler.terms import NodeTerm, Spread
 
 Floats = npt.NDArray[np.float64]
 Rows = Ints | slice
@@ -164,12 +164,12 @@ def soft_taints(shape: Shape, snapshot: Snapshot) -> Ints | None:
     return raw
 
 
-def preferred_nodes(shape: Shape, snapshot: Snapshot) -> Ints | None:
-    """Per row, the sum of the weights of the preferences it meets."""
-    if not shape.node_preferred:
+def preferred_nodes(shape: Shape, snapshot: Snapshot, added: tuple[tuple[int, NodeTerm], ...] = ()) -> Ints | None:
+    """Per row, the sum of the weights of the preferences it meets: the pod's, and those the profile ``added``."""
+    if not shape.node_preferred and not added:
         return None
     raw = np.zeros(snapshot.size, np.int64)
-    for weight, term in shape.node_preferred:
+    for weight, term in (*shape.node_preferred, *added):
         raw += weight * matches_term(term, snapshot)
     return raw
 

@@ -70,6 +70,7 @@ class Snapshot:
         self.touched: list[int] = []  # rows whose pods changed, in order: readers remember how far they have read
         self.epoch = 0  # rises when ``touched`` starts anew
         self.priorities: dict[int, int] = {}  # placed pods by priority
+        self.groups: dict[str, set[str]] = {}  # uids of placed pods by their PodGroup
 
     # Nodes
 
@@ -199,6 +200,10 @@ class Snapshot:
         if entry is None:
             return None
         self.on_row[entry[1]].pop(uid, None)
+        if group := entry[0].group:
+            self.groups[group].discard(uid)
+            if not self.groups[group]:
+                del self.groups[group]
         priority = entry[0].priority
         if self.priorities[priority] == 1:
             del self.priorities[priority]
@@ -210,6 +215,8 @@ class Snapshot:
     def _place(self, info: PodInfo, row: int) -> None:
         self.pods[info.uid] = (info, row)
         self.on_row[row][info.uid] = info
+        if info.group:
+            self.groups.setdefault(info.group, set()).add(info.uid)
         self.priorities[info.priority] = self.priorities.get(info.priority, 0) + 1
         self._count(info, row, 1)
 

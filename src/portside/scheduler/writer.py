@@ -20,6 +20,8 @@ PODS: Resource = ("", "v1", "pods")
 CLAIMS: Resource = ("", "v1", "persistentvolumeclaims")
 VOLUMES: Resource = ("", "v1", "persistentvolumes")
 DEVICE_CLAIMS: Resource = ("resource.k8s.io", "v1", "resourceclaims")
+POD_GROUPS: Resource = ("scheduling.k8s.io", "v1beta1", "podgroups")
+INITIALLY = "PodGroupInitiallyScheduled"
 CLAIM_FINALIZER = "resource.kubernetes.io/delete-protection"
 AT_ONCE = 256  # bindings under way; they share commits
 OTHERS_AT_ONCE = 4  # refusals told at a time: in a burst of pods the API has better things to do
@@ -83,6 +85,34 @@ class Writer:
         if (status.get("nominatedNodeName") or "") != nominated:
             patch["status"]["nominatedNodeName"] = nominated or None
         await self._patch_status(info, patch)
+
+    async def group_condition(self, group: Json, status: str, reason: str, message: str) -> None:
+        """What became of a PodGroup. One that was scheduled once stays so, whatever becomes of later pods."""
+        meta = group["metadata"]
+        held = (group.get("status") or {}).get("conditions") or []
+        have: Json = next((c for c in held if c["type"] == INITIALLY), {})
+        same = have.get("status") == status
+        if have.get("status") == "True" or (same and have.get("message") == message and have.get("reason") == reason):
+            return
+        condition = {
+            "type": INITIALLY,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": have["lastTransitionTime"] if same else rfc3339(self.clock.now()),
+            "observedGeneration": meta.get("generation", 0),
+        }
+        patch: Json = {
+            "metadata": {"uid": meta["uid"]},
+            "status": {"conditions": [*(c for c in held if c["type"] != INITIALLY), condition]},
+        }
+        async with self.others:
+            try:
+                await self.client.patch(
+                    POD_GROUPS, meta["name"], patch, namespace=meta["namespace"], subresource="status"
+                )
+            except (ApiError, OSError, TimeoutError) as error:
+                log.debug("status of pod group %s not written: %s", meta["name"], error)
 
     async def unnominate(self, info: PodInfo) -> None:
         """Its room went to a more important pod."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.scheduler.test_cycle import node, pod
 
-from portside.scheduler.cycle import Cycle, Placed
+from portside.scheduler.cycle import Cycle, Placed, Unplaced
 from portside.scheduler.pod_info import read_pod
 from portside.scheduler.profile import API_VERSION, ConfigError, Profile, read
 from portside.scheduler.snapshot import Snapshot
@@ -64,6 +64,33 @@ def test_a_filter_that_is_off_refuses_nothing() -> None:
     assert place(made, snapshot, "p", "1") == "a"
 
 
+def added(**affinity: Any) -> Json:
+    return {"pluginConfig": [{"name": "NodeAffinity", "args": {"addedAffinity": affinity}}]}
+
+
+GPU = {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
+
+
+def test_affinity_that_a_profile_adds_is_asked_of_every_pod_before_its_own() -> None:
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [GPU]}}
+    (profile,) = read(config(added(**required)))
+    made, snapshot = cycle(profile, node("a"), node("b", labels={"gpu": "x"}))
+    assert place(made, snapshot, "p", "1") == "b"
+    refused = made.decide(read_pod(pod("q", nodeSelector={"other": "y"})))
+    assert isinstance(refused, Unplaced)
+    assert refused.reasons == {
+        "node(s) didn't match scheduler-enforced node affinity": 1,
+        "node(s) didn't match Pod's node affinity/selector": 1,
+    }
+
+
+def test_preferences_that_a_profile_adds_count_as_the_pods_own() -> None:
+    preferred = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": GPU}]}
+    (profile,) = read(config(added(**preferred)))
+    made, snapshot = cycle(profile, node("a"), node("b", labels={"gpu": "x"}), node("c"))
+    assert [place(made, snapshot, f"p{i}", "100m") for i in range(3)] == ["b"] * 3
+
+
 def test_several_profiles_have_names_of_their_own() -> None:
     assert [p.name for p in read(config({}, {"schedulerName": "packing"}))] == ["default-scheduler", "packing"]
     with pytest.raises(ConfigError, match=r"profiles\[1\]\.schedulerName: \"default-scheduler\" is used twice"):
@@ -80,6 +107,10 @@ def test_several_profiles_have_names_of_their_own() -> None:
         ),
         (config({"plugins": {"scoring": {}}}), r"profiles\[0\]\.plugins\.scoring: no such extension point"),
         (config(fit(scoringStrategy={"type": "Best"})), r'scoringStrategy\.type: "Best" is none of'),
+        (
+            config(added(requiredDuringSchedulingIgnoredDuringExecution={"nodeSelectorTerms": []})),
+            r"nodeSelectorTerms: at least one term is needed",
+        ),
         (
             config({"pluginConfig": [{"name": "InterPodAffinity", "args": {"hardPodAffinityWeight": 101}}]}),
             "hardPodAffinityWeight: 101 is not between 0 and 100",

@@ -6,6 +6,7 @@ from typing import Any
 
 from portside.api import quantity
 from portside.api.rules.pod_shape import tidy
+from portside.base import gates
 
 Json = dict[str, Any]
 
@@ -24,7 +25,11 @@ _VOLUME: dict[str, Json] = {
     "hostPath": {"type": ""},
 }
 # Fields of features that are off in 1.37's default configuration: a write drops them, its managedFields still tell.
-_OFF_SPEC = ("schedulingGroup", "evictionResponders", "workloadRef")
+_OFF_SPEC = tuple(
+    field
+    for field in ("schedulingGroup", "evictionResponders", "workloadRef")
+    if field != "schedulingGroup" or not gates.enabled(gates.WORKLOADS)
+)
 
 
 def image_tag(image: str) -> str:

@@ -194,6 +194,14 @@ def _hostname_override(spec: Json, path: str) -> Errors:
     return errors + [invalid_value(where, value, p) for p in names.is_subdomain(value)]
 
 
+def _scheduling_group(group: Json, path: str) -> Errors:
+    """A pod is in one PodGroup of its namespace."""
+    name = group.get("podGroupName")
+    if name is None:
+        return [invalid_value(path, None, "must specify one of: `podGroupName`")]
+    return [invalid_value(path, name, why) for why in names.is_subdomain(name)]
+
+
 def validate_pod_spec(spec: Json, path: str, *, is_pod: bool = False, pod_name: str = "") -> Errors:
     """Everything wrong with a defaulted spec. ``is_pod``: a pod's own, where some rules are stricter than a template's."""
     errors: Errors = []
@@ -223,6 +231,8 @@ def validate_pod_spec(spec: Json, path: str, *, is_pod: bool = False, pod_name: 
     errors += _host_network(spec, path)
     if len(spec.get("securityContext") or ()) or "hostPID" in spec:
         errors += validate_pod_context(spec, path)
+    if "schedulingGroup" in spec:
+        errors += _scheduling_group(spec["schedulingGroup"], f"{path}.schedulingGroup.podGroupName")
     if spec.get("affinity"):
         errors += validate_affinity(spec["affinity"], f"{path}.affinity")
     if policy == "None" or "dnsConfig" in spec:

@@ -170,6 +170,8 @@ _BY_KIND: dict[tuple[str, str], str] = {
     ("apps", "ControllerRevision"): "controllerrevision",
     ("batch", "Job"): "job",
     ("batch", "CronJob"): "cronjob",
+    ("scheduling.k8s.io", "PodGroup"): "podgroup",
+    ("scheduling.k8s.io", "Workload"): "podgroup",
 }
 _BY_GROUP: dict[str, str] = {
     "": "core",

@@ -1,0 +1,162 @@
+"""No gang is half placed: whatever the cluster, a decision for a gang gives it all that it needs, or changes nothing."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from portside.scheduler import gang
+from portside.scheduler.cycle import Cycle, Placed, Unplaced
+from portside.scheduler.pod_info import PodInfo, read_pod
+from portside.scheduler.preemption import alone
+from portside.scheduler.snapshot import Snapshot
+from tests.props.test_scheduler import NAMESPACES, nodes, pods
+from tests.unit.scheduler import oracle
+
+Json = dict[str, Any]
+FEW = settings(max_examples=60, deadline=None)
+
+
+class World:
+    """A snapshot with what is on it, and the oracle's view of the same."""
+
+    def __init__(self, made: list[Json]) -> None:
+        self.nodes = made
+        self.snapshot = Snapshot(2)
+        for name, labels in NAMESPACES.items():
+            self.snapshot.set_namespace(name, labels)
+        for node in made:
+            self.snapshot.set_node(node)
+        self.cycle = Cycle(self.snapshot, Random(1))
+        self.hands = gang.Hands(self.cycle.decide, self.put, self.take)
+
+    def put(self, pod: PodInfo, node: str) -> None:
+        pod.node_name = node
+        self.snapshot.set_pod(pod)
+
+    def take(self, pod: PodInfo) -> None:
+        self.snapshot.remove_pod(pod.uid)
+        pod.node_name = ""
+
+    def state(self) -> tuple[Any, ...]:
+        places = sorted((uid, info.node_name) for uid, (info, _) in self.snapshot.pods.items())
+        return self.snapshot.used.tolist(), self.snapshot.nonzero.tolist(), places, dict(self.snapshot.groups)
+
+    def oracle(self) -> oracle.Cluster:
+        placed = []
+        for info, _ in self.snapshot.pods.values():
+            body = {**info.object, "spec": {**info.object["spec"], "nodeName": info.node_name}}
+            placed.append(body)
+        return oracle.Cluster(self.nodes, placed, NAMESPACES)
+
+
+def member(body: Json, number: int, group: str, priority: int) -> PodInfo:
+    meta = {**body["metadata"], "namespace": "d", "name": f"{group}{number}", "uid": f"{group}{number}"}
+    spec = {**body["spec"], "priority": priority, "schedulingGroup": {"podGroupName": group}}
+    return read_pod({"metadata": meta, "spec": spec})
+
+
+def group(name: str, least: int, *, whole: bool = False) -> gang.Group:
+    return gang.Group(f"d/{name}", least, whole, 0, {})
+
+
+def fill(world: World, bodies: list[Json]) -> None:
+    for i, body in enumerate(bodies):
+        info = read_pod({**body, "metadata": {**body["metadata"], "name": f"o{i}", "uid": f"o{i}"}})
+        found = world.cycle.decide(info)
+        if isinstance(found, Placed):
+            world.put(info, found.node)
+
+
+@FEW
+@given(nodes(), st.lists(pods(), max_size=4), st.lists(pods(), min_size=1, max_size=6), st.integers(1, 7))
+def test_no_gang_is_half_placed(made: list[Json], others: list[Json], wanted: list[Json], least: int) -> None:
+    world = World(made)
+    fill(world, others)
+    before = world.state()
+    members = [member(b, i, "g", 0) for i, b in enumerate(wanted)]
+    found = gang.attempt(group("g", least), members, 0, world.hands)
+    if found.message:
+        assert world.state() == before
+        assert not found.placed
+        assert all(not m.node_name for m in members)
+    else:
+        assert len(found.placed) >= least
+        assert {m.uid for m in found.placed} == world.snapshot.groups["d/g"]
+        cluster = world.oracle()
+        for node in made:
+            room, taken = oracle.allocatable(node), oracle.used(node, cluster)
+            assert all(amount <= room.get(name, 0) for name, amount in taken.items() if amount)
+
+
+@FEW
+@given(nodes(), st.lists(pods(), max_size=4), st.integers(1, 8), st.integers(1, 8))
+def test_equal_pods_that_ask_for_room_alone_are_placed_exactly_when_the_oracle_counts_room_for_enough(
+    made: list[Json], others: list[Json], count: int, least: int
+) -> None:
+    world = World(made)
+    fill(world, others)
+    body = {
+        "metadata": {"labels": {}},
+        "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}}}]},
+    }
+    room, cluster = 0, world.oracle()
+    for node in made:
+        while room < count and oracle.fits(one := _on(body, node, room), node, cluster):
+            cluster.pods.append(one)
+            room += 1
+    members = [member(body, i, "g", 0) for i in range(count)]
+    found = gang.attempt(group("g", least), members, 0, world.hands)
+    assert (not found.message) == (min(room, count) >= least)
+
+
+def _on(body: Json, node: Json, number: int) -> Json:
+    meta = {"namespace": "d", "name": f"x{number}", "uid": f"x{number}", "labels": {}}
+    return {"metadata": meta, "spec": {**body["spec"], "nodeName": node["metadata"]["name"]}}
+
+
+@FEW
+@given(nodes(), st.lists(pods(), max_size=8), st.lists(pods(), min_size=1, max_size=4), st.integers(1, 4))
+def test_nobody_is_evicted_for_a_gang_that_would_still_be_short(
+    made: list[Json], others: list[Json], wanted: list[Json], least: int
+) -> None:
+    world = World(made)
+    fill(world, others)
+    members = [member(b, i, "g", 10) for i, b in enumerate(wanted)]
+    if not gang.attempt(group("g", least), members, 0, world.hands).message:
+        return
+    before = world.state()
+    found = gang.preempt(world.cycle, group("g", least), members, 0, [], world.hands, alone)
+    assert world.state() == before
+    if not found:
+        return
+    assert len(found) >= least
+    gone = {v.uid for _, victims in found for v in victims.pods}
+    for uid in gone:
+        world.snapshot.remove_pod(uid)
+    for pod, victims in found:
+        row = world.snapshot.row_of[victims.node]
+        assert world.cycle.fits_on(pod, row)
+        world.put(pod, victims.node)
+
+
+@FEW
+@given(nodes(), st.lists(pods(), min_size=2, max_size=6), pods())
+def test_a_gang_that_is_disrupted_as_a_whole_is_never_evicted_in_part(
+    made: list[Json], wanted: list[Json], urgent: Json
+) -> None:
+    world = World(made)
+    groups = {"d/g": group("g", 1, whole=True)}
+    placed = gang.attempt(groups["d/g"], [member(b, i, "g", 0) for i, b in enumerate(wanted)], 0, world.hands).placed
+    companions = gang.companions_in(world.snapshot, groups)
+    above = {**urgent["spec"], "priority": 10}
+    info = read_pod({"metadata": {**urgent["metadata"], "name": "u", "uid": "u"}, "spec": above})
+    decision = world.cycle.decide(info)
+    if not isinstance(decision, Unplaced):
+        return
+    found = gang.preemption.find(world.cycle, info, decision, [], companions)
+    if not isinstance(found, str):
+        assert {p.uid for p in found.pods} == {p.uid for p in placed}
