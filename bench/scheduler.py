@@ -1,10 +1,15 @@
 """Figures of the scheduler on this machine: the core alone, and through the API with a durable store, in one process.
 
-    python bench/scheduler.py [--only core,api] [--work plain,spread,…] [--nodes N] [--pods N] [--rounds N] [--profile]
-                              [--controllers]
+    python bench/scheduler.py [--only core,api,large,preemption] [--work plain,spread,…] [--nodes N] [--pods N] [--rounds N]
+                              [--profile] [--controllers]
 
-``api`` makes nodes and pods first, then starts the scheduler: the figure is pods per second from the first to the last
-binding, as seen in the watch cache. ``core`` places read pods on a snapshot, without any API.
+core        places pods on a snapshot, without any API
+api         makes nodes and pods first, then starts the scheduler: pods per second from the first to the last binding, as
+            seen in the watch cache
+preemption  the same for half as many pods, each of which has to evict one of as many
+large       100,000 pods on 1,000 nodes and 1,000,000 on 10,000, without any API: seconds
+
+One round of everything takes some ten minutes of two cores.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -41,6 +46,8 @@ Json = dict[str, Any]
 ZONES = 3
 ZONE, HOST = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
 NODES, PODS = ("", "v1", "nodes"), ("", "v1", "pods")
+PRIORITIES = ("scheduling.k8s.io", "v1", "priorityclasses")
+PATIENCE = 300.0
 NAMESPACES = ("", "v1", "namespaces")
 
 
@@ -117,6 +124,21 @@ def mixed(i: int) -> Json:
     return made
 
 
+def filling(i: int) -> Json:
+    """Takes so much of a node that no other pod fits beside it, and goes at once."""
+    made = pod(i, nodeName=f"n{i}", terminationGracePeriodSeconds=0)
+    made["metadata"]["name"] = f"filling{i}"
+    made["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "12"
+    return made
+
+
+def urgent(i: int) -> Json:
+    made = pod(i, priorityClassName="urgent")
+    made["metadata"]["labels"]["app"] = "urgent"
+    made["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "12"
+    return made
+
+
 WORK: dict[str, Callable[[int], Json]] = {
     "plain": plain,
     "mixed": mixed,
@@ -173,8 +195,10 @@ async def _fill(client: Any, resource: Any, bodies: list[Json]) -> None:
     await asyncio.gather(*(one(b) for b in bodies))
 
 
-async def through_api(make: Callable[[int], Json], nodes: int, pods: int, options: argparse.Namespace) -> float:
-    """Pods per second from the first to the last binding."""
+async def through_api(
+    make: Callable[[int], Json], nodes: int, pods: int, options: argparse.Namespace, there: Sequence[Json] = ()
+) -> float:
+    """Pods per second from the first to the last binding. ``there``: pods that have their node before."""
     home = Path(tempfile.mkdtemp(prefix="bench-scheduler-", dir=options.folder))
     server = ApiServer(SqliteBackend(home / "store.db"), ensure_pki(home, ["127.0.0.1"]))
     await server.start()
@@ -202,6 +226,8 @@ async def through_api(make: Callable[[int], Json], nodes: int, pods: int, option
         await _fill(client, NODES, [node(i) for i in range(nodes)])
         for i in range(nodes):  # admission taints new nodes; without controllers nobody else takes the taint away
             await client.patch(NODES, f"n{i}", {"spec": {"taints": None}})
+        await client.create(PRIORITIES, {"metadata": {"name": "urgent"}, "value": 1000})
+        await _fill(client, PODS, list(there))
         began = time.perf_counter()
         await _fill(client, PODS, [make(i) for i in range(pods)])
         made = pods / (time.perf_counter() - began)
@@ -214,7 +240,8 @@ async def through_api(make: Callable[[int], Json], nodes: int, pods: int, option
         profile = cProfile.Profile() if options.profile else None
         times: list[float] = []
 
-        bound = asyncio.create_task(_count_bound(server, pods, times))
+        app = str(make(0)["metadata"]["labels"]["app"]) if there else ""
+        bound = asyncio.create_task(_count_bound(server, pods, times, f'"app":"{app}'.encode()))
         if profile:
             profile.enable()
         tasks.append(asyncio.create_task(scheduler.run()))
@@ -232,28 +259,30 @@ async def through_api(make: Callable[[int], Json], nodes: int, pods: int, option
         shutil.rmtree(home)
 
 
-async def _count_bound(server: ApiServer, pods: int, times: list[float]) -> None:
-    """Notes when the first and the last pod got its node; asks the watch cache ten times a second."""
+async def _count_bound(server: ApiServer, pods: int, times: list[float], label: bytes) -> None:
+    """Notes when the first and the last pod with a label got its node; asks the watch cache ten times a second."""
     from portside.api.kinds import BY_KIND
 
     cache = server.resource(BY_KIND[("", "v1", "Pod")]).cache
     start = cache.revision
-    deadline = time.perf_counter() + 120
+    deadline = time.perf_counter() + PATIENCE
+    looked = 0
     while time.perf_counter() < deadline:
         await asyncio.sleep(0.02)
         if not times and cache.revision > start:
             times.append(time.perf_counter())
-        if times and cache.revision - start >= pods:
-            count = sum(1 for o in cache.list().objects if b'"nodeName":"' in o.full)
+        if times and cache.revision - start >= pods and cache.revision != looked:
+            looked = cache.revision
+            count = sum(1 for o in cache.list().objects if b'"nodeName":"' in o.full and label in o.full)
             if count >= pods:
                 times.append(time.perf_counter())
                 return
-    raise SystemExit("not all pods were bound within 120 s")
+    raise SystemExit(f"not all pods were bound within {PATIENCE:.0f} s")
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--only", default="core,api")
+    options.add_argument("--only", default="core,api,preemption,large")
     options.add_argument("--work", default=",".join(WORK))
     options.add_argument("--nodes", type=int, default=5000)
     options.add_argument("--pods", type=int, default=10_000)
@@ -261,9 +290,9 @@ def main() -> None:
     options.add_argument("--folder", default=None)
     options.add_argument("--profile", action="store_true")
     options.add_argument("--controllers", action="store_true")
-    options.add_argument("--large", action="store_true", help="100,000 tasks on 1,000 nodes; 1,000,000 on 10,000")
     chosen = options.parse_args()
-    for part in chosen.only.split(","):
+    parts = chosen.only.split(",")
+    for part in [p for p in parts if p in ("core", "api")]:
         for name in chosen.work.split(","):
             found = []
             for _ in range(chosen.rounds):
@@ -271,14 +300,22 @@ def main() -> None:
                     found.append(chosen.pods / core(WORK[name], chosen.nodes, chosen.pods))
                 else:
                     found.append(uvloop.run(through_api(WORK[name], chosen.nodes, chosen.pods, chosen)))
-            low, high = min(found), max(found)
-            print(
-                f"{part:<5} {name:<18} {statistics.median(found):>10,.0f} pods/s   ({low:,.0f} .. {high:,.0f})",
-                flush=True,
-            )
-    if chosen.large:
-        print(f"100,000 tasks on 1,000 nodes: {core(plain, 1000, 100_000, 110):.2f} s")
-        print(f"1,000,000 pods on 10,000 nodes: {core(plain, 10_000, 1_000_000, 110):.1f} s")
+            show(f"{part:<5} {name}", found, "pods/s")
+    if "preemption" in parts:
+        count = min(chosen.pods // 2, chosen.nodes)
+        there = [filling(i) for i in range(count)]
+        runs = [uvloop.run(through_api(urgent, count, count, chosen, there)) for _ in range(chosen.rounds)]
+        show(f"api   preemption of {count} by {count}", runs, "pods/s")
+    if "large" in parts:
+        for nodes, pods in ((1000, 100_000), (10_000, 1_000_000)):
+            runs = [core(plain, nodes, pods, 110) for _ in range(chosen.rounds)]
+            show(f"core  {pods:,} pods on {nodes:,} nodes", runs, "s")
+
+
+def show(what: str, found: list[float], unit: str) -> None:
+    low, high, places = min(found), max(found), 0 if unit == "pods/s" else 2
+    text = f"{statistics.median(found):>10,.{places}f} {unit:<6}   ({low:,.{places}f} .. {high:,.{places}f})"
+    print(f"{what:<42} {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,9 @@ class Cycle:
         self._filters = filters_of(profile.without, profile.required_nodes)
         self._per_pod = tuple(f for n, f in self._filters if n in ("PodTopologySpread", "InterPodAffinity"))
         self._fits: OrderedDict[Shape, Fit] = OrderedDict()
+        self.evictions: dict[
+            object, dict[int, tuple[int, Any, Any]]
+        ] = {}  # preemption's memory (preemption.Remembered)
 
     def decide(self, pod: PodInfo) -> Placed | Unplaced:
         early = self._named_nowhere(pod)

@@ -18,6 +18,7 @@ from portside.scheduler.terms import canonical, label_selector
 Json = dict[str, Any]
 MIN_CANDIDATES = 100  # nodes looked at, at least, before the best of those found is taken
 CANDIDATE_SHARE = 0.1  # of all nodes, when that is more
+MOST_REMEMBERED = 16  # kinds of pods whose possible victims are remembered
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 Companions = Callable[[PodInfo], list[PodInfo]]
@@ -108,6 +109,7 @@ def victims_on(
     """The fewest pods to evict from one node, or why that would not help. Those whose ``companions`` on other nodes would
     have to go with them are spared before others of their priority."""
     snapshot = cycle.snapshot
+    version = snapshot.versions[row]
     lower = [p for p in snapshot.on_row[row].values() if p.priority < pod.priority]
     lower.sort(key=lambda p: (-p.priority, not companions(p), importance(p)))
     if not lower:
@@ -135,6 +137,7 @@ def victims_on(
         for victim in lower:
             if victim.uid not in snapshot.pods:
                 snapshot.set_pod(victim)
+        snapshot.versions[row] = version  # all is as it was
 
 
 def harm(victims: Victims) -> tuple[Any, ...]:
@@ -146,6 +149,37 @@ def harm(victims: Victims) -> tuple[Any, ...]:
     earliest = min((p.started or "9" for p in pods if p.priority == top), default="")
     newest_first = tuple(-ord(c) for c in earliest)
     return victims.broken, top, sum(p.priority + OFFSET for p in pods), len(pods), newest_first
+
+
+class Remembered:
+    """The answers of ``victims_on`` for one kind of pod, each good while its node stays as it is. Many equal pods that
+    push out others then cost a look at the nodes that changed, not at all of them."""
+
+    def __init__(self, cycle: Cycle, pod: PodInfo, budgets: Sequence[Budget], companions: Companions) -> None:
+        self.cycle, self.pod, self.budgets, self.companions = cycle, pod, budgets, companions
+        self._held: dict[int, tuple[int, Victims | str, tuple[Any, ...]]] = {}
+        if self._alone():
+            key = pod.shape, pod.priority, cycle.snapshot.node_version, tuple(budgets)
+            if key not in cycle.evictions and len(cycle.evictions) >= MOST_REMEMBERED:
+                cycle.evictions.clear()
+            self._held = cycle.evictions.setdefault(key, self._held)
+
+    def _alone(self) -> bool:
+        """Whether the answer for a node depends on that node alone."""
+        shape, snapshot = self.pod.shape, self.cycle.snapshot
+        others = (
+            shape.affinity or shape.anti_affinity or shape.spread or any(c.required for c in self.pod.default_spread)
+        )
+        return not (others or self.pod.claims or self.pod.devices or snapshot.anti_terms or snapshot.groups)
+
+    def on(self, row: int) -> tuple[Victims | str, tuple[Any, ...]]:
+        """The victims and their harm, or why there are none."""
+        version = self.cycle.snapshot.versions[row]
+        held = self._held.get(row)
+        if held is None or held[0] != version:
+            answer = victims_on(self.cycle, self.pod, row, self.budgets, self.companions)
+            held = self._held[row] = version, answer, () if isinstance(answer, str) else harm(answer)
+        return held[1], held[2]
 
 
 def find(
@@ -165,19 +199,20 @@ def find(
     if rows:
         offset = cycle.rng.randrange(len(rows))
         rows = rows[offset:] + rows[:offset]
-    best: Victims | None = None
+    best: tuple[Victims, tuple[Any, ...]] | None = None
     found = 0
+    remembered = Remembered(cycle, pod, budgets, companions)
     for row in rows:
-        answer = victims_on(cycle, pod, row, budgets, companions)
+        answer, damage = remembered.on(row)
         if isinstance(answer, str):
             tries[answer] += 1
             continue
         found += 1
-        if best is None or harm(answer) < harm(best):
-            best = answer
+        if best is None or damage < best[1]:
+            best = answer, damage
         if found >= enough:
             break
-    return best if best is not None else words(total, tries)
+    return best[0] if best is not None else words(total, tries)
 
 
 def words(total: int, tries: Counter[str]) -> str:

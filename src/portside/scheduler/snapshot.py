@@ -68,6 +68,7 @@ class Snapshot:
         self.preferred_terms = TermTable()
         self.node_version = 0  # rises when nodes change but for their pods: what is computed from nodes is cached by it
         self.touched: list[int] = []  # rows whose pods changed, in order: readers remember how far they have read
+        self.versions: list[int] = [0] * capacity  # per row: rises with every change of what is on it
         self.epoch = 0  # rises when ``touched`` starts anew
         self.priorities: dict[int, int] = {}  # placed pods by priority
         self.groups: dict[str, set[str]] = {}  # uids of placed pods by their PodGroup
@@ -145,6 +146,7 @@ class Snapshot:
         return row
 
     def _touch(self, row: int) -> None:
+        self.versions[row] += 1
         self.touched.append(row)
         if len(self.touched) > MAX_TOUCHED:
             self.touched.clear()
@@ -177,6 +179,7 @@ class Snapshot:
         self.node_version += 1
         self.on_row += [{} for _ in range(pad)]
         self.names += [""] * pad
+        self.versions += [0] * pad
         self.node_labels += [{} for _ in range(pad)]
         self.taints += [()] * pad
         self.images += [{} for _ in range(pad)]

@@ -118,8 +118,8 @@ class Writer:
         """Its room went to a more important pod."""
         await self._patch_status(info, {"metadata": {"uid": info.uid}, "status": {"nominatedNodeName": None}})
 
-    async def _patch_status(self, info: PodInfo, patch: Json) -> bool:
-        async with self.others:
+    async def _patch_status(self, info: PodInfo, patch: Json, slots: asyncio.Semaphore | None = None) -> bool:
+        async with slots or self.others:
             try:
                 await self.client.patch(
                     PODS, info.name, patch, patch_type="strategic", namespace=info.namespace, subresource="status"
@@ -145,8 +145,9 @@ class Writer:
         if generation := victim.object["metadata"].get("generation"):
             condition["observedGeneration"] = generation
         if not victim.terminating:
-            await self._patch_status(victim, {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}})
-        async with self.others:
+            patch: Json = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
+            await self._patch_status(victim, patch, self.slots)
+        async with self.slots:
             try:
                 options = {"preconditions": {"uid": victim.uid}}
                 await self.client.delete(PODS, victim.name, namespace=victim.namespace, options=options)
