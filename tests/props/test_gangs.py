@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portside.scheduler import gang
@@ -17,7 +17,7 @@ from tests.props.test_scheduler import NAMESPACES, nodes, pods
 from tests.unit.scheduler import oracle
 
 Json = dict[str, Any]
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class World:
