@@ -27,6 +27,7 @@ def storage_class(path: str, *, default: bool) -> dict[str, Any]:
         "parameters": {"path": path},
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": True,
     }
 
 

@@ -224,7 +224,11 @@ INDEXES: Mapping[Resource, Mapping[str, Index]] = {
 }
 
 
-READ_CONFIGMAPS = ("kube-root-ca.crt", "cluster-info")
+READ_CONFIGMAPS = (
+    "kube-root-ca.crt",
+    "cluster-info",
+    "kube-apiserver-legacy-service-account-token-tracking",
+)
 READ_SECRETS = ("bootstrap.kubernetes.io/token", "kubernetes.io/service-account-token")
 
 

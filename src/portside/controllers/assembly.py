@@ -25,7 +25,9 @@ from portside.controllers import (
     flowschema,
     garbage,
     horizontalpodautoscaler,
+    ipaddress,
     job,
+    legacytoken,
     loadbalancer,
     localpath,
     namespace,
@@ -50,6 +52,7 @@ from portside.controllers import (
     trustbundle,
     ttlafterfinished,
     untracked,
+    volumeexpand,
     volumeprotection,
 )
 from portside.controllers.harness import Controller
@@ -73,11 +76,13 @@ ALWAYS: tuple[Controller, ...] = (
     persistentvolumeclaim.CONTROLLER,
     persistentvolume.CONTROLLER,
     volumeprotection.CONTROLLER,
+    volumeexpand.CONTROLLER,
     attachdetach.CONTROLLER,
     attributesclassprotection.CONTROLLER,
     ephemeralvolume.CONTROLLER,
     *localpath.CONTROLLERS,
     servicecidr.CONTROLLER,
+    *ipaddress.CONTROLLERS,
     *resourceclaim.CONTROLLERS,
     podgc.THINNING,
     resourcequota.CONTROLLER,
@@ -91,6 +96,7 @@ ALWAYS: tuple[Controller, ...] = (
     servingapproval.CONTROLLER,
     *csrcleaner.CONTROLLERS,
     *bootstraptoken.CONTROLLERS,
+    *legacytoken.CONTROLLERS,
 )
 REMEMBERING = (  # made anew for each run, as they remember what they saw
     endpointslice.controller,

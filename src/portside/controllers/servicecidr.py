@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from portside.base.clock import parse_time
 from portside.client.cache import View
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
@@ -14,6 +15,7 @@ from portside.controllers.pods import condition, is_terminating
 
 CIDRS: Resource = ("networking.k8s.io", "v1", "servicecidrs")
 ADDRESSES: Resource = ("networking.k8s.io", "v1", "ipaddresses")
+LAST_ADDRESSES = 10.0  # seconds in which an address given out before the deletion may still get its record
 FINALIZER = "networking.k8s.io/service-cidr-finalizer"
 READY = ("True", "", "Kubernetes Service CIDR is ready")
 IN_USE = (
@@ -68,6 +70,9 @@ def plan(view: View, key: str, now: float) -> Plan:
         return NOTHING
     if in_use(view, cidr):
         return _condition(cidr, IN_USE, now)
+    left = (parse_time(cidr["metadata"]["deletionTimestamp"]) or now) + LAST_ADDRESSES - now
+    if left > 0:
+        return Plan(again=left + 0.01)
     return _finalizers(cidr, [f for f in finalizers if f != FINALIZER])
 
 

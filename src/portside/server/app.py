@@ -23,6 +23,7 @@ from portside.server.aggregation.aggregator import Aggregator
 from portside.server.attributes import Attributes, User
 from portside.server.auth.authenticate import unauthorized
 from portside.server.auth.issuer_keys import KeysWanted
+from portside.server.auth.tokenuse import TokenUse
 from portside.server.custom import routes
 from portside.server.custom.keeper import Keeper
 from portside.server.custom.table import CustomTable, Key
@@ -76,6 +77,8 @@ class ApiServer(Hosting):
         self.aggregator = Aggregator(self, pki)
         self.custom = CustomTable(self)
         self.keeper = Keeper(self)
+        self.token_use = TokenUse(self._label_secret)
+        self.authenticator.on_use = self.token_use.note
 
     async def start(self) -> None:
         """Load the state and begin to follow the store. Raises StoreError."""
@@ -89,9 +92,20 @@ class ApiServer(Hosting):
     async def stop(self) -> None:
         self.authenticator.close()
         await self.keeper.stop()
+        await self.token_use.stop()
         await self.webhooks.close()
         await self.caches.close()
         await self.backend.close()
+
+    async def _label_secret(self, namespace: str, name: str, patch: dict[str, Any]) -> bool:
+        """A merge patch of a Secret in the server's own name; whether it was written."""
+        path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
+        headers = {"content-type": "application/merge-patch+json", "user-agent": "kube-apiserver"}
+        make = self.make_request(User("system:apiserver", groups=("system:masters", "system:authenticated")))
+        answer = await self.handler(
+            make(method="PATCH", path=path, query="", headers=headers, body=orjson.dumps(patch))
+        )
+        return answer.code < 300
 
     def now(self) -> str:
         """The wall clock as the API writes it."""
@@ -226,7 +240,7 @@ class ApiServer(Hosting):
                     request.headers = with_token(request.headers)
                 except ValueError:
                     raise unauthorized() from None
-            found = self.authenticator.authenticate(request.peer_cert, request.headers)
+            found = self.authenticator.authenticate(request.peer_cert, request.headers, request.warnings)
             request.user = found or self.authenticator.anonymous(request.path)
             request.authenticated = True
 

@@ -18,7 +18,7 @@ from portside.server.admission import chain
 from portside.server.admission.dynamic import Dynamic
 from portside.server.admission.review import Review
 from portside.server.admission.subject import Gvr
-from portside.server.allocate import Allocator
+from portside.server.allocate import Allocator, Records
 from portside.server.attributes import Attributes
 from portside.server.auth.authenticate import Authenticator
 from portside.server.auth.authorize import Authorizer
@@ -56,7 +56,8 @@ class Hosting:
         self.authenticator = Authenticator(pki, self.live, clock)
         self.authorizer = Authorizer(self.live)
         self.gate = Gate(self.authorizer)
-        self.allocator = Allocator(service_cidr)
+        ranges, addresses = (self.live.of(n, "networking.k8s.io") for n in ("servicecidrs", "ipaddresses"))
+        self.allocator = Allocator(service_cidr, records=Records(ranges.items, addresses.get))
         self.webhooks = WebhookClient(self.caches)
         self.ready = False
         self._prefixes = {prefix_of(*key): key for key in LIVE}

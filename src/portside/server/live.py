@@ -36,6 +36,8 @@ LIVE: tuple[tuple[str, str], ...] = (
     ("storage.k8s.io", "storageclasses"),
     ("storage.k8s.io", "volumeattachments"),
     ("networking.k8s.io", "ingressclasses"),
+    ("networking.k8s.io", "servicecidrs"),
+    ("networking.k8s.io", "ipaddresses"),
     ("resource.k8s.io", "resourceclaims"),
     ("flowcontrol.apiserver.k8s.io", "flowschemas"),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),

@@ -80,6 +80,14 @@ def test_every_controller_of_the_process_has_a_story() -> None:
     assert told_of - there == set(), "stories name controllers that exist"
 
 
+def test_every_controller_is_in_the_reference() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "controllers.md").read_text()
+    for controller in every_controller():
+        work: Any = controller.plan or controller.reconcile or controller.service
+        module = work.__module__.rpartition(".")[2]
+        assert f"`{module}.py`" in page, f"{module}.py is missing in docs/reference/controllers.md"
+
+
 def test_a_story_is_told_under_one_name() -> None:
     names = [s.name for area in (workloads, storage, network, nodes, cluster) for s in area.SCENARIOS]
     assert len(names) == len(set(names))

@@ -73,6 +73,32 @@ def test_a_token_in_a_secret_holds_while_the_secret_holds_it(home: Path) -> None
         host.authenticator.authenticate(None, headers)
 
 
+def test_the_use_of_a_secrets_token_is_noted_daily_and_a_marked_one_is_refused(home: Path) -> None:
+    host = account_host(home)
+    host.add("serviceaccounts", {"metadata": {"name": "u", "namespace": "a"}, "secrets": [{"name": "tok"}]})
+    made = host.authenticator.signer.sign_for_secret("a", "u", "uid-serviceaccounts-u", "tok")
+    headers = {"authorization": f"Bearer {made}"}
+    meta: Json = {"name": "tok", "namespace": "a"}
+    data = {"token": base64.b64encode(made.encode()).decode()}
+    host.add("secrets", {"metadata": dict(meta), "data": data})
+    used: list[str] = []
+    host.authenticator.on_use = lambda secret, now: used.append(secret["metadata"]["name"])
+    told: list[str] = []
+    for _ in range(3):
+        assert host.authenticator.authenticate(None, headers, told) is not None
+    assert used == ["tok"]
+    assert len(told) == 3 and told[0].startswith("Use tokens from the TokenRequest API")
+    host.clock.time += 86400
+    assert host.authenticator.authenticate(None, headers) is not None
+    assert used == ["tok", "tok"]
+    marked = {**meta, "labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}
+    host.add("secrets", {"metadata": marked, "data": data})
+    with pytest.raises(ApiError) as refused:
+        host.authenticator.authenticate(None, headers)
+    assert refused.value.code == 401
+    assert used == ["tok"] * 3, "the refused use is noted as well"
+
+
 async def test_a_bound_token_says_who_and_dies_with_its_pod(home: Path) -> None:
     host = account_host(home)
     made = await token(host, boundObjectRef={"kind": "Pod", "apiVersion": "v1", "name": "p"})

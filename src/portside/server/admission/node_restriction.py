@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from portside.api.podrefs import claim_names, config_map_names, secret_names
 from portside.api.status import not_found
 from portside.server.admission.review import Review
 from portside.server.attributes import Attributes
 from portside.server.auth.nodes import node_name
-from portside.server.auth.podrefs import claim_names, config_map_names, secret_names
 
 Json = dict[str, Any]
 MIRROR = "kubernetes.io/config.mirror"

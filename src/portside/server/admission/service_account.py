@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from portside.api.podrefs import secret_names
 from portside.server.admission.review import Review
-from portside.server.auth.podrefs import secret_names
 
 Json = dict[str, Any]
 MIRROR = "kubernetes.io/config.mirror"

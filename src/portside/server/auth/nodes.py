@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from portside.api.podrefs import references
 from portside.server.attributes import Attributes, User
-from portside.server.auth.podrefs import references
 from portside.server.auth.rbac import Decision
 from portside.server.auth.rules import Rule, compile_rules
 from portside.server.live import Live

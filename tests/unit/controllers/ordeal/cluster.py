@@ -24,6 +24,8 @@ LEVELS: Resource = ("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigur
 REQUESTS: Resource = ("certificates.k8s.io", "v1", "certificatesigningrequests")
 POD_REQUESTS: Resource = ("certificates.k8s.io", "v1", "podcertificaterequests")
 MIGRATIONS: Resource = ("storagemigration.k8s.io", "v1", "storageversionmigrations")
+TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
+INVALID = "kubernetes.io/legacy-token-invalid-since"
 AUTOSCALERS: Resource = ("autoscaling", "v2", "horizontalpodautoscalers")
 
 
@@ -197,6 +199,27 @@ async def _account_token(world: World) -> None:
     await world.until(lambda: [bool((s.get("data") or {}).get("token")) for s in world.of_kind("Secret")] == [True])
 
 
+async def _unused_tokens(world: World) -> None:
+    """Of tokens made for an account, the unused is marked, the long marked goes, the mounted one stays."""
+    await world.until(lambda: _there(world, "ConfigMap", TRACKING, "kube-system"))
+    names = ("fresh", "marked", "mounted")
+    await world.create(ACCOUNTS, named("robot", secrets=[{"name": n} for n in names]))
+    for name in names:
+        labels = {INVALID: "2020-01-01"} if name == "marked" else {}
+        meta = {"name": name, "labels": labels, "annotations": {"kubernetes.io/service-account.name": "robot"}}
+        await world.create(SECRETS, {"metadata": meta, "type": "kubernetes.io/service-account-token"})
+    await world.create(PODS, pod(volumes=[{"name": "v", "secret": {"secretName": "mounted"}}]))
+    await world.patch(CONFIGMAPS, TRACKING, {"data": {"since": "2020-01-01"}}, namespace="kube-system")
+    await world.until(lambda: not _there(world, "Secret", "marked", "default"))
+
+    def marked() -> set[str]:
+        return {
+            s["metadata"]["name"] for s in world.of_kind("Secret") if INVALID in (s["metadata"].get("labels") or {})
+        }
+
+    await world.until(lambda: marked() == {"fresh"})
+
+
 async def _migration(world: World) -> None:
     for i in range(3):
         await world.create(CONFIGMAPS, named(f"c{i}"))
@@ -237,6 +260,7 @@ SIGNING = (
     "node-serving-approver of certificatesigningrequests",
 )
 BOOTSTRAP = ("bootstrap-signer-controller of configmaps", "token-cleaner-controller of secrets")
+UNUSED = ("legacy-token-tracking-controller of configmaps", "legacy-service-account-token-cleaner of secrets")
 FLOW = (
     "priority-and-fairness-config-consumer of flowschemas",
     "priority-and-fairness-config-producer of prioritylevelconfigurations",
@@ -255,6 +279,7 @@ SCENARIOS = (
     ),
     Scenario("bootstrap tokens", BOOTSTRAP, _tokens),
     Scenario("an account's token", ("serviceaccount-token-controller of secrets",), _account_token),
+    Scenario("tokens that nobody uses", UNUSED, _unused_tokens, ahead=400 * 86400.0),
     Scenario("a migration", ("storage-version-migrator-controller of storageversionmigrations",), _migration),
     Scenario("sizes", (*DEPLOYING, "horizontal-pod-autoscaler of horizontalpodautoscalers"), _size),
 )

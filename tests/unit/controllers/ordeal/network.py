@@ -73,7 +73,8 @@ async def _names(world: World) -> None:
 
 
 async def _ranges(world: World) -> None:
-    await world.create(CIDRS, {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.97.0.0/24"]}}, namespace="")
+    """A further range is used when its address is asked for, and goes after its last Service."""
+    await world.create(CIDRS, {"metadata": {"name": "more"}, "spec": {"cidrs": ["10.200.0.0/24"]}}, namespace="")
 
     def ready() -> bool:
         found: Json = next(
@@ -82,9 +83,16 @@ async def _ranges(world: World) -> None:
         conditions = (found.get("status") or {}).get("conditions")
         return bool(conditions and found["metadata"].get("finalizers"))
 
+    def recorded(address: str) -> bool:
+        return address in {a["metadata"]["name"] for a in world.of_kind("IPAddress")}
+
     await world.until(ready)
+    await world.create(SERVICES, service(clusterIP="10.200.0.9"))
+    await world.until(lambda: recorded("10.200.0.9"))
     await world.delete(CIDRS, "more", namespace="")
-    await world.until(lambda: len(world.of_kind("ServiceCIDR")) == 1)
+    await world.until(lambda: "There are still IPAddresses" in str(world.of_kind("ServiceCIDR")))
+    await world.delete(SERVICES, "web")
+    await world.until(lambda: not recorded("10.200.0.9") and len(world.of_kind("ServiceCIDR")) == 1)
 
 
 async def _parts(world: World) -> None:
@@ -102,6 +110,11 @@ def _apart(nodes: Any) -> str | None:
 
 
 SERVING = ("endpoint-slice-controller of services", "endpoint-controller of services")
+RANGING = (
+    "service-cidr-controller of servicecidrs",
+    "ipallocator-repair-controller of services",
+    "ipallocator-repair-controller of ipaddresses",
+)
 REPLICATING = "replication-controller of replicationcontrollers"
 
 SCENARIOS = (
@@ -109,6 +122,6 @@ SCENARIOS = (
     Scenario("endpoints made by hand", ("endpoint-slice-mirroring-controller of endpoints",), _mirror),
     Scenario("load balancers", ("service-controller of services",), _balance),
     Scenario("the name server", ("cluster-dns-controller of services",), _names),
-    Scenario("a range of service addresses", ("service-cidr-controller of servicecidrs",), _ranges),
+    Scenario("a range of service addresses", RANGING, _ranges),
     Scenario("ranges of nodes", ("node-ipam-controller of nodes",), _parts, laws=(Law(NODES, _apart),)),
 )

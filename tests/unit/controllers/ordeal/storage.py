@@ -60,12 +60,18 @@ async def _bind(world: World) -> None:
 
 
 async def _folder(world: World) -> None:
+    """It is made, grows, and is emptied."""
     given = {"provisioner": LOCAL, "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Delete"}
-    await world.create(CLASSES, {"metadata": {"name": "local"}, **given}, namespace="")
+    body = {"metadata": {"name": "local"}, **given, "allowVolumeExpansion": True}
+    await world.create(CLASSES, body, namespace="")
     await world.create(CLAIMS, claim(storageClassName="local"))
     chosen = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}}
     await world.patch(CLAIMS, "data", chosen)
     await world.until(lambda: _phase(world, "PersistentVolumeClaim") == "Bound")
+    await world.patch(CLAIMS, "data", {"spec": {"resources": {"requests": {"storage": "2Gi"}}}})
+    two = {"storage": "2Gi"}
+    await world.until(lambda: world.of_kind("PersistentVolumeClaim")[0]["status"]["capacity"] == two)
+    assert world.of_kind("PersistentVolume")[0]["spec"]["capacity"] == two
     await world.delete(CLAIMS, "data")
     await world.until(lambda: not world.of_kind("PersistentVolume"))
     await world.until(lambda: not world.of_kind("Pod"))
@@ -132,11 +138,17 @@ BINDING = (
     "pv-protection-controller of persistentvolumes",
 )
 
+FOLDERS = (
+    f"{LOCAL} of persistentvolumeclaims",
+    f"{LOCAL} of persistentvolumes",
+    "volume_expand of persistentvolumeclaims",
+)
+
 SCENARIOS = (
     Scenario("a claim and its volume", BINDING, _bind),
     Scenario(
         "a folder on a node",
-        (*BINDING, f"{LOCAL} of persistentvolumeclaims", f"{LOCAL} of persistentvolumes"),
+        (*BINDING, *FOLDERS),
         _folder,
         ended,
     ),

@@ -14,7 +14,7 @@ from tests.unit.controllers.ordeal.faults import Fate, Faults, Life
 from tests.unit.controllers.ordeal.outcome import drawn, outcome
 
 from portside.api.status import ApiError
-from portside.base.clock import rfc3339
+from portside.base.clock import Clock, rfc3339
 from portside.base.pki import ensure_pki
 from portside.base.signing import Authority
 from portside.client.inprocess import inprocess_client
@@ -55,13 +55,15 @@ class Law:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A story that needs these controllers, by ``identity``, and how pods fare in it."""
+    """A story that needs these controllers, by ``identity``, and how pods fare in it. The controllers' clock is ``ahead``
+    of the server's by so many seconds, where a story is about years."""
 
     name: str
     controllers: tuple[str, ...]
     play: Play
     fares: Callable[[Json, int], Json] | None = None
     laws: tuple[Law, ...] = ()
+    ahead: float = 0.0
 
 
 def identity(controller: Controller) -> str:
@@ -75,6 +77,23 @@ def running(pod: Json, number: int) -> Json:
     address = "10.244.0.9"
     status = {"phase": "Running", "startTime": STAMP, "conditions": [ready]}
     return {**status, "podIP": address, "podIPs": [{"ip": address}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A clock that is ahead of another."""
+
+    clock: Clock
+    seconds: float
+
+    def now(self) -> float:
+        return self.clock.now() + self.seconds
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self.clock.sleep(seconds)
 
 
 @dataclass(slots=True)
@@ -168,7 +187,8 @@ class World:
         while True:
             self.lives += 1
             life: Any = Life(self.as_user("kube-controller-manager"), self.fate, self._metrics)
-            harness = Harness(life, self.clock, self._controllers())
+            clock = Ahead(self.clock, self.scenario.ahead)
+            harness = Harness(life, clock, self._controllers())
             work = asyncio.create_task(harness.run())
             death = asyncio.create_task(life.died.wait())
             try:
