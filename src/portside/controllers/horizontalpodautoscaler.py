@@ -26,6 +26,11 @@ AUTOSCALERS: Resource = ("autoscaling", "v2", "horizontalpodautoscalers")
 PERIOD = 15.0  # seconds between looks
 
 
+CONFLICTS = 5  # attempts to write a size that others write as well
+ASLEEP = ("True", "ScaledToZero", "the HPA controller scaled the workload to zero")
+AWAKE = ("False", "NotScaledToZero", "the HPA controller did not scale the workload to zero")
+
+
 class Invalid(Exception):
     """The metrics give no size; the condition says why."""
 
@@ -60,6 +65,16 @@ class Look:
 
     def event(self, kind: str, reason: str, message: str) -> None:
         self.context.emit(Emit(self.hpa, kind, reason, message))
+
+    @property
+    def at_zero(self) -> bool:
+        """It was we who took the last pod away."""
+        return any(c["type"] == "ScaledToZero" and c.get("status") == "True" for c in self.conditions)
+
+    @property
+    def sees_nothing(self) -> bool:
+        """A metric that has a value without any pod of the target."""
+        return any(m["type"] in ("Object", "External") for m in self.hpa["spec"].get("metrics") or ())
 
     @property
     def namespace(self) -> str:
@@ -204,25 +219,27 @@ class Autoscaling:
         """(size, why)."""
         spec = look.hpa["spec"]
         low, high = int(spec.get("minReplicas", 1)), int(spec["maxReplicas"])
-        if current == 0 and low != 0:
+        back = current == 0 and low != 0 and look.at_zero  # the least was raised while nothing ran
+        if current == 0 and not (look.at_zero and (low != 0 or look.sees_nothing)):
             text = "scaling is disabled since the replica count of the target is zero"
             look.condition("ScalingActive", "False", "ScalingDisabled", text)
             return 0, ""
         if current > high:
             return high, "Current number of replicas above Spec.MaxReplicas"
-        if current < low:
+        if current < low and not back:
             return low, "Current number of replicas below Spec.MinReplicas"
         desired, name = await look.propose(scale, self.selectors, key)
         reason = f"{name} above target" if desired > current else "All metrics below target"
         found = normalize(look.memory, spec, current, desired, look.now)
         look.condition("AbleToScale", "True", *found.able)
         look.condition("ScalingLimited", "True" if found.limited else "False", *found.limit)
+        if back and found.size < low:
+            return low, reason if desired > current else "Current number of replicas below Spec.MinReplicas"
         return found.size, reason
 
     async def _scale(self, look: Look, target: Resource, scale: Json, current: int, desired: int, reason: str) -> bool:
-        body: dict[str, Any] = {**scale, "spec": {**(scale.get("spec") or {}), "replicas": desired}}
         try:
-            await look.context.client.update(target, body, namespace=look.namespace, subresource="scale")
+            await self._update_scale(look, target, scale, desired)
         except ApiError as error:
             text = f"New size: {desired}; reason: {reason}; error: {error.message}"
             look.event("Warning", "FailedRescale", text)
@@ -234,7 +251,22 @@ class Autoscaling:
         look.condition("AbleToScale", "True", "SucceededRescale", text)
         look.event("Normal", "SuccessfulRescale", f"New size: {desired}; reason: {reason}")
         look.memory.record(look.now, current, desired)
+        asleep = current > 0 and desired == 0 and look.sees_nothing
+        look.condition("ScaledToZero", *(ASLEEP if asleep else AWAKE))
         return True
+
+    async def _update_scale(self, look: Look, target: Resource, scale: Json, desired: int) -> None:
+        """Conflicts are tried again with what is there now: the size alone is ours. Raises ApiError."""
+        for left in reversed(range(CONFLICTS)):
+            body: dict[str, Any] = {**scale, "spec": {**(scale.get("spec") or {}), "replicas": desired}}
+            try:
+                await look.context.client.update(target, body, namespace=look.namespace, subresource="scale")
+                return
+            except ApiError as error:
+                if error.code != 409 or not left:
+                    raise
+            name = look.hpa["spec"]["scaleTargetRef"]["name"]
+            scale = await look.context.client.get(target, name, namespace=look.namespace, subresource="scale")
 
 
 def _unchanged(old: Json | None, new: Json | None) -> bool:

@@ -9,12 +9,16 @@ from typing import Any
 
 import orjson
 
+from portside.api.status import conflict
 from portside.base.clock import SYSTEM, rfc3339
+from portside.client.events import EventRecorder
 from portside.client.fake import FakeClient
-from portside.controllers.harness import Harness
-from portside.controllers.horizontalpodautoscaler import AUTOSCALERS, controller
+from portside.client.informer import InformerSet
+from portside.controllers.harness import Context, Harness
+from portside.controllers.horizontalpodautoscaler import AUTOSCALERS, Autoscaling, controller
 from portside.controllers.hpabehavior import Memory, normalize
 from portside.controllers.hpareplicas import Sample, Tolerances, by_average, by_share, by_utilization, by_value
+from portside.controllers.served import CRDS
 
 DEPLOYMENTS = ("apps", "v1", "deployments")
 PODS = ("", "v1", "pods")
@@ -116,6 +120,8 @@ class Metrics(FakeClient):
     def __init__(self) -> None:
         super().__init__()
         self.usage: dict[str, str] | None = None
+        self.waiting = "0"  # the external metric
+        self.conflicts = 0  # writes of a size that are refused
 
     async def get(
         self, resource: tuple[str, str, str], name: str, *, namespace: str = "", subresource: str = ""
@@ -136,6 +142,9 @@ class Metrics(FakeClient):
         self, resource: tuple[str, str, str], body: dict[str, Any], *, namespace: str = "", subresource: str = ""
     ) -> dict[str, Any]:
         if subresource == "scale":
+            if self.conflicts:
+                self.conflicts -= 1
+                raise conflict("deployments", body["metadata"]["name"], "the object has been modified", "apps")
             size = {"spec": {"replicas": body["spec"]["replicas"]}}
             return await self.patch(resource, body["metadata"]["name"], size, namespace=namespace)
         return await super().update(resource, body, namespace=namespace, subresource=subresource)
@@ -143,6 +152,8 @@ class Metrics(FakeClient):
     async def request(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
+        if "external.metrics" in path:
+            return 200, {}, orjson.dumps({"items": [{"value": self.waiting}]})
         if self.usage is None:
             return 404, {}, b"404 page not found"
         stamp = rfc3339(SYSTEM.now())
@@ -241,3 +252,60 @@ async def test_load_scales_the_target_up_with_an_event_and_status() -> None:
     assert status["currentMetrics"] == [{"type": "Resource", "resource": {"name": "cpu", "current": current}}]
     (event,) = client.objects[("", "v1", "events")].values()
     assert event["message"] == "New size: 4; reason: cpu resource utilization (percentage of request) above target"
+
+
+EXTERNAL = {
+    "type": "External",
+    "external": {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "10"}},
+}
+
+
+async def looked(client: Metrics, autoscaling: Autoscaling) -> dict[str, tuple[str, str]]:
+    """One look at the autoscaler, and its conditions after it."""
+    informers = InformerSet(client)
+    for resource in (AUTOSCALERS, PODS, CRDS):
+        informers.informer(resource)
+    informers.start()
+    await informers.wait_synced()
+    try:
+        context = Context(client, informers, EventRecorder(client, SYSTEM), SYSTEM, "horizontal-pod-autoscaler")
+        await autoscaling.reconcile(context, "ns/h")
+    finally:
+        await informers.stop()
+    return await conditions(client)
+
+
+def size(client: Metrics) -> int:
+    return int(client.objects[DEPLOYMENTS]["ns/web"]["spec"]["replicas"])
+
+
+async def test_a_target_without_work_goes_to_zero_and_comes_back_with_it() -> None:
+    at_once = {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}]}
+    behavior = {"scaleDown": at_once, "scaleUp": at_once}
+    client = await prepared(2, minReplicas=0, metrics=[EXTERNAL], behavior=behavior)
+    autoscaling = Autoscaling()
+    found = await looked(client, autoscaling)
+    assert size(client) == 0
+    assert found["ScaledToZero"] == ("True", "ScaledToZero")
+    found = await looked(client, autoscaling)
+    assert found["ScalingActive"] == ("True", "ValidMetricFound"), "it still looks"
+    client.waiting = "25"
+    found = await looked(client, autoscaling)
+    assert size(client) == 3
+    assert found["ScaledToZero"] == ("False", "NotScaledToZero")
+
+
+async def test_a_target_that_somebody_else_took_to_zero_is_left_there() -> None:
+    client = await prepared(0, minReplicas=0, metrics=[EXTERNAL])
+    client.waiting = "25"
+    found = await looked(client, Autoscaling())
+    assert size(client) == 0
+    assert found["ScalingActive"] == ("False", "ScalingDisabled")
+
+
+async def test_a_size_that_others_write_as_well_is_written_again() -> None:
+    client = await prepared(1, metrics=[EXTERNAL])
+    client.waiting, client.conflicts = "20", 3
+    found = await looked(client, Autoscaling())
+    assert size(client) == 2
+    assert found["AbleToScale"] == ("True", "SucceededRescale")

@@ -202,6 +202,9 @@ def _rules(rules: Json | None, path: str) -> Errors:
     return errors
 
 
+NO_METRIC_AT_ZERO = "must specify at least one Object or External metric to support scaling to zero replicas"
+
+
 def validate_v2(obj: Json, ctx: Context) -> Errors:
     spec = obj.get("spec") or {}
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas") or 0
@@ -210,13 +213,16 @@ def validate_v2(obj: Json, ctx: Context) -> Errors:
         text = "must be greater than or equal to `minReplicas`"
         errors.append(invalid_value("spec.maxReplicas", most, text))
     errors += _reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
-    for i, metric in enumerate(spec.get("metrics") or ()):
+    metrics = spec.get("metrics") or ()
+    for i, metric in enumerate(metrics):
         errors += _metric(metric, f"spec.metrics[{i}]")
+    if least == 0 and not any(m.get("type") in ("Object", "External") for m in metrics):
+        errors.append(forbidden_field("spec.metrics", NO_METRIC_AT_ZERO))
     behavior = spec.get("behavior") or {}
     for name in ("scaleUp", "scaleDown"):
         errors += _rules(behavior.get(name), f"spec.behavior.{name}")
-    if least is not None and least < 1:
-        errors.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 1"))
+    if least is not None and least < 0:
+        errors.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 0"))
     if most < 1:
         errors.append(invalid_value("spec.maxReplicas", most, "must be greater than or equal to 1"))
     return errors
