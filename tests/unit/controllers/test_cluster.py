@@ -65,7 +65,7 @@ class Cluster:
             name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
             await self.client.patch(PODS, name, {"status": status}, namespace=namespace, subresource="status")
 
-    async def until(self, test: Callable[[], Any], seconds: float = 8.0) -> None:
+    async def until(self, test: Callable[[], Any], seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             while not test():
                 await asyncio.sleep(0.01)
