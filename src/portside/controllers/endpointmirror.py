@@ -10,7 +10,7 @@ from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers.endpoint import SERVICES, family
 from portside.controllers.harness import Controller
-from portside.controllers.plan import NOTHING, Draft, Plan, delete
+from portside.controllers.plan import NOTHING, Draft, Emit, Plan, delete
 from portside.controllers.pods import is_terminating
 from portside.controllers.slices import MANAGED_BY, SERVICE_NAME, SLICES, Group, labels_for, reconcile
 
@@ -22,6 +22,7 @@ DROPPED = frozenset(
     {"kubectl.kubernetes.io/last-applied-configuration", "endpoints.kubernetes.io/last-change-trigger-time"}
 )
 MOST = 1000  # addresses mirrored per subset
+TOO_MANY = "A max of {} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped"
 
 
 def _wanted(view: View, endpoints: Json | None, namespace: str, name: str) -> bool:
@@ -34,14 +35,18 @@ def _wanted(view: View, endpoints: Json | None, namespace: str, name: str) -> bo
     return not service["spec"].get("selector")
 
 
+def _entries(subset: Json) -> list[tuple[Json, bool]]:
+    """Addresses, and whether they are ready."""
+    ready, waiting = subset.get("addresses") or (), subset.get("notReadyAddresses") or ()
+    return [*((a, True) for a in ready), *((a, False) for a in waiting)]
+
+
 def _desired(endpoints: Json) -> dict[Group, list[Json]]:
     found: dict[Group, list[Json]] = {}
     for subset in endpoints.get("subsets") or ():
         ports = [{"name": "", "protocol": "TCP", **p} for p in subset.get("ports") or ()]
         raw = orjson.dumps(ports, option=orjson.OPT_SORT_KEYS)
-        entries = [(a, True) for a in subset.get("addresses") or ()]
-        entries += [(a, False) for a in subset.get("notReadyAddresses") or ()]
-        for address, ready in entries[:MOST]:
+        for address, ready in _entries(subset)[:MOST]:
             made: Json = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
             for field in ("hostname", "nodeName", "targetRef"):
                 if address.get(field):
@@ -65,6 +70,9 @@ def plan(view: View, key: str, now: float) -> Plan:
         return Plan([delete(SLICES, p) for p in mirrored]) if mirrored else NOTHING
     draft = Draft()
     annotations = {k: v for k, v in (endpoints["metadata"].get("annotations") or {}).items() if k not in DROPPED}
+    left_out = sum(max(len(_entries(s)) - MOST, 0) for s in endpoints.get("subsets") or ())
+    if left_out:
+        draft.add(Emit(endpoints, "Warning", "TooManyAddressesToMirror", TOO_MANY.format(MOST, left_out)))
     labels = labels_for(endpoints, name, MANAGER, headless=False)
     reconcile(draft, endpoints, "Endpoints", mirrored, _desired(endpoints), labels, annotations)
     return draft.plan()

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from portside.base.clock import SYSTEM, Clock, rfc3339
-from portside.client.cache import View
+from portside.client.cache import View, trimmed
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.harness import Controller
+from portside.controllers.nodezones import LOOK, Zones
 from portside.controllers.plan import NOTHING, Draft, Emit, Plan, patch
 from portside.controllers.pods import PODS, condition, is_ready
 from portside.controllers.taints import NOT_READY, UNREACHABLE, UNSCHEDULABLE
@@ -41,14 +42,20 @@ class NodeLifecycle:
     def __init__(self, monotonic: Callable[[], float] = SYSTEM.monotonic) -> None:
         self._monotonic = monotonic
         self._heard: dict[str, tuple[object, float]] = {}
+        self._known: dict[str, Json] = {}
+        self._zones = Zones()
 
     def plan(self, view: View, key: str, now: float) -> Plan:
         """Key: a node's name."""
         node = view.get(NODES, "", key)
         if node is None:
             self._heard.pop(key, None)
-            return NOTHING
+            gone = self._known.pop(key, None)
+            return NOTHING if gone is None else Plan([_told(gone, "RemovingNode", "Removing Node {} from Controller")])
         draft = Draft()
+        if key not in self._known:
+            draft.add(_told(node, "RegisteredNode", "Registered Node {} in Controller"))
+        self._known[key] = trimmed(node)
         silent = self._silent(view, node, draft)
         if silent:
             changed = _unknown(node, now)
@@ -62,7 +69,7 @@ class NodeLifecycle:
                 draft.add(Emit(node, "Normal", "NodeNotReady", text))
                 return draft.plan()  # the answer brings us back for the taints
             self._pods(view, key, now, draft)
-        self._taints(node, now, draft)
+        self._taints(view, node, now, draft)
         return draft.plan()
 
     def _silent(self, view: View, node: Json, draft: Draft) -> bool:
@@ -97,10 +104,23 @@ class NodeLifecycle:
                     Emit(pod, "Warning", "NodeNotReady", "Node is not ready"),
                 )
 
-    def _taints(self, node: Json, now: float, draft: Draft) -> None:
+    def _paced(self, view: View, node: Json, wanted: list[Json], draft: Draft) -> list[Json]:
+        """The wanted taints without those that would take pods away before the zone's turn."""
+        if not any(_evicts(t) for t in wanted):
+            return wanted
+        steady = self._monotonic()
+        self._zones.look(view.all(NODES), steady)
+        old = (node.get("spec") or {}).get("taints") or ()
+        left = LOOK if self._zones.all_lost else 0.0
+        if not left and not any(_evicts(t) for t in old):
+            left = self._zones.wait(node, steady)
+        draft.look_again(left or LOOK)
+        return [t for t in wanted if not _evicts(t)] if left else wanted
+
+    def _taints(self, view: View, node: Json, now: float, draft: Draft) -> None:
         spec, meta = node.get("spec") or {}, node["metadata"]
         old = list(spec.get("taints") or ())
-        new = wanted_taints(node, now)
+        new = self._paced(view, node, wanted_taints(node, now), draft)
         body: Json = {}
         if _bare(new) != _bare(old):
             body["spec"] = {"taints": new or None}
@@ -113,6 +133,16 @@ class NodeLifecycle:
         if body:
             body.setdefault("metadata", {})["resourceVersion"] = meta["resourceVersion"]
             draft.add(patch(NODES, node, body))
+
+
+def _evicts(taint: Json) -> bool:
+    return taint.get("effect") == "NoExecute" and taint.get("key") in (NOT_READY, UNREACHABLE)
+
+
+def _told(node: Json, reason: str, text: str) -> Emit:
+    name = node["metadata"]["name"]
+    about = {**node, "metadata": {k: v for k, v in node["metadata"].items() if k != "resourceVersion"}}
+    return Emit(about, "Normal", reason, f"Node {name} event: {text.format(name)}")
 
 
 def _same(held: object, seen: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from portside.base.clock import parse_time
 from portside.client.cache import View
 from portside.controllers import servicecidr
 from portside.controllers.plan import Emit, Op, Plan
@@ -81,9 +82,10 @@ def cidr(name: str, text: str, **meta: Any) -> Json:
 
 
 def test_a_range_is_guarded_and_ready_and_goes_when_no_address_needs_it() -> None:
-    def steps(*cidrs: Json, addresses: tuple[str, ...] = ()) -> list[Op]:
+    def steps(*cidrs: Json, addresses: tuple[str, ...] = (), later: float = 11.0) -> list[Op]:
         held = [{"metadata": {"name": a}} for a in addresses]
-        return ops(servicecidr.plan(View.of({servicecidr.CIDRS: cidrs, servicecidr.ADDRESSES: held}), "a", 0.0))
+        now = (parse_time("2026-11-25T10:00:00Z") or 0.0) + later
+        return ops(servicecidr.plan(View.of({servicecidr.CIDRS: cidrs, servicecidr.ADDRESSES: held}), "a", now))
 
     (guard,) = steps(cidr("a", "10.0.0.0/24"))
     assert guard.body["metadata"]["finalizers"] == [servicecidr.FINALIZER]
@@ -93,6 +95,7 @@ def test_a_range_is_guarded_and_ready_and_goes_when_no_address_needs_it() -> Non
     leaving = cidr("a", "10.0.0.0/24", deletionTimestamp="2026-11-25T10:00:00Z", **held)
     (waits,) = steps(leaving, addresses=("10.0.0.7",))
     assert waits.body["status"]["conditions"][0]["reason"] == "Terminating"
+    assert steps(leaving, later=5.0) == [], "an address given out just before may still get its record"
     wider = cidr("b", "10.0.0.0/16", **held)
     for found in (steps(leaving, wider, addresses=("10.0.0.7",)), steps(leaving, addresses=("10.1.0.7",))):
         assert found[0].body["metadata"]["finalizers"] is None
