@@ -44,6 +44,7 @@ OURS = "kubernetes.io/job-controller"
 BURST = 500  # pods one plan may create
 BACKOFF, MAX_BACKOFF = 10.0, 600.0  # seconds before a failed pod is replaced; doubles with each failure in a row
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
+TOO_MANY = "Too many succeeded pods running after completion count reached"
 GATHER = 1.0  # seconds of changes to pods that make one plan (upstream's SyncJobBatchPeriod)
 MANY_UNCOUNTED = 500  # uids written down at a time
 
@@ -383,6 +384,8 @@ class Work:
             return
         self._condition("Complete" if success else "Failed", "True", reason, message)
         if success:
+            if self.completions is not None and self.succeeded > self.completions:
+                self.events.append(Emit(self.job, "Warning", "TooManySucceededPods", TOO_MANY))
             self.events.append(Emit(self.job, "Normal", "Completed", "Job completed"))
         else:
             self.events.append(Emit(self.job, "Warning", reason, message))

@@ -9,6 +9,7 @@ from portside.api.status import ApiError
 from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers.claim import candidates, claim, matching_owners, selector_of
+from portside.controllers.claimowners import CONTESTED, claim_refs
 from portside.controllers.harness import Controller
 from portside.controllers.plan import (
     NOTHING,
@@ -229,25 +230,28 @@ class Work:
 
     def claim_owners(self) -> None:
         """Claims belong to the set or the pod when the retention policy deletes them, to nobody otherwise."""
-        policy = self.spec.get("persistentVolumeClaimRetentionPolicy") or {}
         if not self.spec.get("volumeClaimTemplates"):
             return
-        reference = owner_reference(self.set, "apps/v1", "StatefulSet")
+        policy = self.spec.get("persistentVolumeClaimRetentionPolicy") or {}
         for number, pod in self.pods.items():
+            owner: Json | None = None
+            if policy.get("whenScaled") == "Delete" and number not in self.wanted:
+                owner = owner_reference(pod, "v1", "Pod")
+            elif policy.get("whenDeleted") == "Delete":
+                owner = owner_reference(self.set, "apps/v1", "StatefulSet")
             for _, body in self.claims(number):
-                held = self.view.get(CLAIMS, self.meta["namespace"], body["metadata"]["name"])
+                name = body["metadata"]["name"]
+                held = self.view.get(CLAIMS, self.meta["namespace"], name)
                 if held is None or is_terminating(held):
                     continue
                 refs = held["metadata"].get("ownerReferences") or []
-                ours = {self.meta["uid"], pod["metadata"]["uid"]}
-                kept = [r for r in refs if r.get("uid") not in ours]
-                if policy.get("whenScaled") == "Delete" and number not in self.wanted:
-                    kept.append(owner_reference(pod, "v1", "Pod"))
-                elif policy.get("whenDeleted") == "Delete":
-                    kept.append(reference)
-                if [r.get("uid") for r in kept] != [r.get("uid") for r in refs]:
+                deletes = "Delete" in (policy.get("whenScaled"), policy.get("whenDeleted"))
+                found = claim_refs(refs, self.set, pod, owner, deletes=deletes)
+                if found.contested:
+                    self.draft.add(Emit(self.set, "Warning", "ConflictingController", CONTESTED.format(name)))
+                if found.refs != refs:
                     meta = {
-                        "ownerReferences": kept or None,
+                        "ownerReferences": found.refs or None,
                         "uid": held["metadata"]["uid"],
                         "resourceVersion": held["metadata"]["resourceVersion"],
                     }
