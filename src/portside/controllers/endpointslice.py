@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import orjson
 
-from portside.client.cache import View, split_key
+from portside.client.cache import View, key_of, split_key
 from portside.client.protocol import Json
+from portside.controllers import topologyhints
 from portside.controllers.endpoint import (
     NODES,
     SERVICES,
@@ -23,7 +24,7 @@ from portside.controllers.endpoint import (
     services_of,
 )
 from portside.controllers.harness import Controller
-from portside.controllers.plan import NOTHING, Draft, Plan
+from portside.controllers.plan import NOTHING, Draft, Emit, Plan
 from portside.controllers.pods import PODS, is_ready, is_terminating
 from portside.controllers.slices import MANAGED_BY, SERVICE_NAME, SLICES, Group, labels_for, reconcile
 from portside.controllers.triggertime import TriggerTimes
@@ -57,6 +58,8 @@ def _endpoint(view: View, service: Json, pod: Json, address: str) -> Json:
 
 def _hints(service: Json, node: str, zone: str | None) -> Json:
     wish = service["spec"].get("trafficDistribution")
+    if topologyhints.wanted(service):
+        return {}  # the annotation counts instead
     hints: Json = {}
     if wish in ("PreferClose", "PreferSameZone", "PreferSameNode") and zone:
         hints["forZones"] = [{"name": zone}]
@@ -82,10 +85,32 @@ def _desired(view: View, service: Json) -> dict[Group, list[Json]]:
 
 
 class EndpointSlices:
-    """Remembers which changes the slices already tell the time of."""
+    """Remembers which changes the slices already tell the time of, and which services have topology hints."""
 
     def __init__(self) -> None:
         self._times = TriggerTimes()
+        self._hinted: set[tuple[str, str]] = set()
+
+    def _by_zone(self, view: View, service: Json, desired: dict[Group, list[Json]], draft: Draft) -> None:
+        """Hints by annotation, in place, for each address family; what becomes of them is told."""
+        zones = topologyhints.shares(view.all(NODES)) if topologyhints.wanted(service) else {}
+        for kind in sorted({group[0] for group in desired}):
+            key = (key_of(service), kind)
+            why = topologyhints.DISABLED if key in self._hinted else ""
+            if topologyhints.wanted(service):
+                groups = [g for g in desired if g[0] == kind]
+                found = topologyhints.hinted([e for g in groups for e in desired[g]], zones)
+                left = iter(found.endpoints)
+                for group in groups:
+                    desired[group] = [next(left) for _ in desired[group]]
+                why = found.why
+                if not why and key not in self._hinted:
+                    self._hinted.add(key)
+                    text = f"{topologyhints.ENABLED}, addressType: {kind}"
+                    draft.add(Emit(service, "Normal", "TopologyAwareHintsEnabled", text))
+            if why:
+                self._hinted.discard(key)
+                draft.add(Emit(service, "Warning", "TopologyAwareHintsDisabled", f"{why}, addressType: {kind}"))
 
     def plan(self, view: View, key: str, now: float) -> Plan:
         """The slices of one service; services without a selector have none of ours."""
@@ -93,6 +118,7 @@ class EndpointSlices:
         service = view.get(SERVICES, namespace, name)
         if service is None or is_terminating(service):
             self._times.forget(key)
+            self._hinted = {h for h in self._hinted if h[0] != key}
             return NOTHING  # garbage collection takes the slices along
         if service["spec"].get("type") == "ExternalName" or not service["spec"].get("selector"):
             return NOTHING
@@ -104,7 +130,9 @@ class EndpointSlices:
         draft = Draft()
         labels = labels_for(service, name, MANAGER, headless=is_headless(service))
         trigger = self._times.since(service, selected_pods(view, service))
-        reconcile(draft, service, "Service", existing, _desired(view, service), labels, trigger=trigger)
+        desired = _desired(view, service)
+        self._by_zone(view, service, desired, draft)
+        reconcile(draft, service, "Service", existing, desired, labels, trigger=trigger)
         return draft.plan()
 
 
@@ -114,14 +142,18 @@ def _slices(view: View, piece: Json) -> Iterable[str]:
         yield f"{piece['metadata']['namespace']}/{labels[SERVICE_NAME]}"
 
 
+def _by_annotation(view: View, node: Json) -> Iterable[str]:
+    """Services whose hints follow the nodes."""
+    return [key_of(s) for s in view.all(SERVICES) if topologyhints.wanted(s)]
+
+
 def controller() -> Controller:
     """A controller with a memory of its own."""
     return Controller(
         "endpoint-slice-controller",
         SERVICES,
         EndpointSlices().plan,
-        watches={PODS: services_of, SLICES: _slices},
-        reads=(NODES,),
-        relevant={PODS: relevant},
+        watches={PODS: services_of, SLICES: _slices, NODES: _by_annotation},
+        relevant={PODS: relevant, NODES: topologyhints.facts},
         settle=0.02,
     )
