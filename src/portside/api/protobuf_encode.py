@@ -79,6 +79,11 @@ def _raw(value: Any) -> bytes:
     return _block(b"\x0a", orjson.dumps(value))
 
 
+def _field_set(value: Any) -> bytes:
+    """Owned fields with their keys in order: Go clients compare these bytes, and theirs made from JSON are sorted."""
+    return _block(b"\x0a", orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
+
+
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
@@ -117,7 +122,7 @@ _WRITTEN: dict[str, Payload] = {
     "meta.v1.Time": _time,
     "meta.v1.MicroTime": _time,
     "meta.v1.Duration": _duration,
-    "meta.v1.FieldsV1": _raw,
+    "meta.v1.FieldsV1": _field_set,
     "api.resource.Quantity": _quantity,
     "api.resource.QuantityValue": _quantity,
     "util.intstr.IntOrString": _int_or_string,

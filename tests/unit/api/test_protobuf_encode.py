@@ -166,3 +166,11 @@ def test_a_watch_event_is_framed_by_its_length() -> None:
     frame = protobuf_encode.encode_event("ADDED", b"abc")
     assert int.from_bytes(frame[:4], "big") == len(frame) - 4
     assert set(_SPECIAL) == set(SPECIAL)
+
+
+def test_owned_fields_are_told_in_order() -> None:
+    """A Go client that reads an object as JSON and as protobuf holds both for equal only when their bytes are."""
+    fields = {"f:spec": {"f:b": {}, "f:a": {}, ".": {}}, "f:metadata": {}}
+    entry = {"manager": "m", "fieldsType": "FieldsV1", "fieldsV1": fields}
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "managedFields": [entry]}}
+    assert b'{"f:metadata":{},"f:spec":{".":{},"f:a":{},"f:b":{}}}' in protobuf_encode.encode(made)
