@@ -23,7 +23,10 @@ GROUPS = {
     "/apis/storage.k8s.io/v1": "storageclasses csidrivers csinodes csistoragecapacities volumeattachments "
     "volumeattributesclasses",
     "/apis/storagemigration.k8s.io/v1": "storageversionmigrations",
-    "/apis/networking.k8s.io/v1": "servicecidrs ipaddresses",
+    "/apis/networking.k8s.io/v1": "servicecidrs ipaddresses ingresses ingressclasses",
+    "/apis/discovery.k8s.io/v1": "endpointslices",
+    "/apis/coordination.k8s.io/v1": "leases",
+    "/apis/node.k8s.io/v1": "runtimeclasses",
 }
 PREFIX = {plural: prefix for prefix, plurals in GROUPS.items() for plural in plurals.split()}
 CLUSTER_WIDE = frozenset(
@@ -39,6 +42,8 @@ CLUSTER_WIDE = frozenset(
         "storageversionmigrations",
         "servicecidrs",
         "ipaddresses",
+        "ingressclasses",
+        "runtimeclasses",
     ]
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 
 Json = dict[str, Any]
@@ -28,6 +29,14 @@ KINDS: list[tuple[str, str, bool, Json, Json]] = [
 ]  # fmt: skip
 
 
+@conformance(
+    "dynamic resource allocation",
+    "DeviceClass CRUD",
+    "DeviceTaintRule CRUD",
+    "ResourceClaim CRUD",
+    "ResourceClaimTemplate CRUD",
+    "ResourceSlice CRUD",
+)
 @pytest.mark.parametrize(("kind", "plural", "namespaced", "spec", "change"), KINDS, ids=[k[0] for k in KINDS])
 def test_a_kind_lives_through_its_verbs(
     simulated: Cluster, kind: str, plural: str, namespaced: bool, spec: Json, change: Json

@@ -296,6 +296,7 @@ def test_disruption_target_condition_on_the_preempted_pod(
     ready(k, "preemptor")
 
 
+@conformance("nodes and taints", "NoExecute with tolerationSeconds evicts several pods")
 def test_no_execute_with_toleration_seconds_evicts_several_pods(k: Namespace, node: str) -> None:
     for name, seconds in (("soon", 1), ("later", 4)):
         toleration = {"key": "own", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
@@ -307,6 +308,7 @@ def test_no_execute_with_toleration_seconds_evicts_several_pods(k: Namespace, no
     k.until(lambda: k.gone("later"))
 
 
+@conformance("nodes and taints", "taint removed cancels the eviction")
 def test_taint_removed_cancels_the_eviction(k: Namespace, node: str) -> None:
     toleration = {"key": "own", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}
     k.make(pod("stays", node, tolerations=[toleration]))

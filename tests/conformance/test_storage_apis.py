@@ -8,6 +8,7 @@ import pytest
 
 from portside.cli.api import Refused
 from tests.conformance.ground import Ground, ground, pod
+from tests.conformance.names import conformance
 
 __all__ = ["ground"]
 Json = dict[str, Any]
@@ -27,6 +28,15 @@ def body(g: Ground, plural: str) -> Json:
     return made[plural] | {"metadata": {"name": g.name, "labels": {"test": g.name}}}
 
 
+@conformance(
+    "APIs",
+    "CSIDriver lifecycle",
+    "CSINode lifecycle",
+    "CSIStorageCapacity API",
+    "StorageClass lifecycle",
+    "VolumeAttachment lifecycle",
+    "VolumeAttributesClass lifecycle",
+)
 @pytest.mark.parametrize(
     "plural",
     [
@@ -54,6 +64,7 @@ def test_a_kind_is_made_read_listed_patched_replaced_deleted_and_collected(groun
     ground.until(lambda: ground.gone(plural, ground.name))
 
 
+@conformance("APIs", "VolumeAttachment status")
 def test_volumeattachment_status(ground: Ground) -> None:
     ground.create("volumeattachments", body(ground, "volumeattachments"))
     answer = ground.patch("volumeattachments", ground.name, {"status": {"attached": True}}, "status")
@@ -63,6 +74,7 @@ def test_volumeattachment_status(ground: Ground) -> None:
     ground.delete("volumeattachments", ground.name)
 
 
+@conformance("APIs", "pod with inline CSI volume, API only")
 def test_a_pod_with_an_inline_csi_volume(ground: Ground) -> None:
     volume = {"name": "v", "csi": {"driver": "inline.example.com", "volumeAttributes": {"a": "b"}}}
     ground.create("pods", pod("p", volumes=[volume]))
@@ -91,6 +103,7 @@ def claim(g: Ground, name: str = "c") -> Json:
     return {"metadata": {"name": name, "labels": {"test": g.name}}, "spec": spec}
 
 
+@conformance("APIs", "PV and PVC lifecycle")
 def test_volume_and_claim_lifecycle(ground: Ground) -> None:
     ground.create("persistentvolumes", volume(ground))
     ground.create("persistentvolumeclaims", claim(ground))
@@ -111,6 +124,7 @@ def test_volume_and_claim_lifecycle(ground: Ground) -> None:
     ground.until(lambda: ground.gone("persistentvolumes", ground.name))
 
 
+@conformance("APIs", "PV and PVC status")
 def test_volume_and_claim_status(ground: Ground) -> None:
     ground.create("persistentvolumes", volume(ground))
     ground.create("persistentvolumeclaims", claim(ground))

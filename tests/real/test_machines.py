@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.real.machines import Machine, Town, machines
 from tests.real.neighbourhood import SLEEP, names, pod, service, until, web
 
@@ -94,6 +96,7 @@ def test_each_node_has_its_own_part_of_the_addresses_and_certificates(three: lis
     assert "dev v-portside0" in routes
 
 
+@conformance("Network", "pod to pod http", "node to pod http")
 def test_a_deployment_spreads_and_pods_reach_each_other_everywhere(three: list[Machine], town: Town) -> None:
     assert {name: len(pods) for name, pods in placed(town).items()} == dict.fromkeys(workers(three), 2)
     every = {p for pods in placed(town).values() for p in pods}
@@ -124,6 +127,46 @@ def test_services_names_and_node_ports_answer_on_every_machine(three: list[Machi
         assert "GET /" in machine.fetch(spec["clusterIP"], 80)
         for other in three:
             assert "GET /" in machine.fetch(other.address, spec["ports"][0]["nodePort"])
+
+
+ECHO = (
+    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 5353))\n"
+    "while True: data, peer = s.recvfrom(99); s.sendto(data + peer[0].encode(), peer)"
+)
+ASK = (
+    "import socket, sys; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1)\n"
+    "for _ in range(30):\n"
+    "    s.sendto(b'from ', (sys.argv[1], 5353))\n"
+    "    try: print(s.recvfrom(99)[0].decode(), end=''); break\n"
+    "    except OSError: pass"
+)
+
+
+def network_of(machine: Machine, town: Town, name: str) -> str:
+    """The network namespace of a pod, as nsenter wants it on its machine."""
+    own = str(town.get("pod", name)["status"]["containerStatuses"][0]["containerID"]).partition("://")[2]
+    socket = str(machine.home / "run" / "containerd.sock")
+    tasks = machine.run("ctr", "--address", socket, "-n", "k8s.io", "tasks", "list").stdout
+    process = next(line.split()[1] for line in tasks.splitlines() if line.startswith(own))
+    return f"--net=/proc/{process}/ns/net"
+
+
+@conformance("Network", "pod to pod udp", "node to pod udp")
+def test_datagrams_go_between_pods_and_from_nodes_to_pods(three: list[Machine], town: Town) -> None:
+    """Each box answers with the address it was asked from: between pods that is the pod's own."""
+    within = [network_of(machine, town, f"box-{n}") for n, machine in enumerate(three)]
+    servers = [subprocess.Popen(["nsenter", network, sys.executable, "-c", ECHO]) for network in within]
+    try:
+        addresses = [town.address_of(f"box-{n}") for n in range(3)]
+        for number, machine in enumerate(three):
+            for target in addresses:
+                asked = machine.run("nsenter", within[number], sys.executable, "-c", ASK, target).stdout
+                assert asked == f"from {addresses[number]}"
+                assert machine.run(sys.executable, "-c", ASK, target).stdout.startswith("from ")
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
 
 
 def test_large_packets_pass_the_tunnel(town: Town) -> None:

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.real.neighbourhood import SLEEP, Neighbourhood, pod, service, until
 
 pytestmark = [
@@ -33,6 +34,7 @@ def test_the_name_server_is_a_service_at_the_tenth_address(town: Neighbourhood) 
     assert address in town.look_up("box", "kube-dns.kube-system.svc.cluster.local")
 
 
+@conformance("Network", "DNS: partially qualified names", "DNS: cluster names")
 def test_services_by_every_partial_name(town: Neighbourhood) -> None:
     address = str(town.get("service", "web")["spec"]["clusterIP"])
     full = f"web.{town.namespace}.svc.cluster.local"
@@ -46,6 +48,7 @@ def test_services_by_every_partial_name(town: Neighbourhood) -> None:
     assert "NXDOMAIN" in town.look_up("box", unknown, "")
 
 
+@conformance("Network", "DNS: services, headless and normal, A and SRV")
 def test_headless_services_name_their_pods_and_ports(town: Neighbourhood) -> None:
     port = {"name": "http", "port": 80, "targetPort": 8080}
     town.apply(service("front", {"app": "web"}, port, clusterIP="None"), service("named", {"app": "web"}, port))
@@ -63,6 +66,7 @@ def test_headless_services_name_their_pods_and_ports(town: Neighbourhood) -> Non
     town.remove("service", "front", "named")
 
 
+@conformance("Network", "DNS: pod hostname via headless service", "DNS: pod subdomain", "/etc/hosts entries in pods")
 def test_a_pods_own_name_by_hostname_and_subdomain(town: Neighbourhood) -> None:
     town.apply(service("sub", {"app": "host"}, clusterIP="None"))
     town.apply(pod("host", SLEEP, hostname="querier", subdomain="sub"))
@@ -76,6 +80,7 @@ def test_a_pods_own_name_by_hostname_and_subdomain(town: Neighbourhood) -> None:
     town.remove("pod", "host")
 
 
+@conformance("Network", "DNS: ExternalName changes, then ClusterIP")
 def test_external_names_change_and_become_addresses(town: Neighbourhood) -> None:
     town.apply(service("away", None, type="ExternalName", externalName="foo.example.com"))
     full = f"away.{town.namespace}.svc.cluster.local"
@@ -97,6 +102,7 @@ def test_external_names_change_and_become_addresses(town: Neighbourhood) -> None
     town.remove("service", "away")
 
 
+@conformance("Network", "DNS: dnsPolicy None with custom nameservers and searches")
 def test_dns_policies_and_own_settings(town: Neighbourhood) -> None:
     own = {
         "nameservers": ["192.0.2.1"],

@@ -74,6 +74,7 @@ def of(town: Neighbourhood, kind: str, name: str, path: str = "/") -> str:
     return f"/api/v1/namespaces/{town.namespace}/{kind}/{name}/proxy{path}"
 
 
+@conformance("Network", "API server proxy to pod and service, many HTTP methods", "API server proxy with path")
 def test_every_method_reaches_pod_and_service(town: Neighbourhood, door: Door) -> None:
     for kind, name in (("pods", "web-0:8080"), ("services", "web")):
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
@@ -96,6 +97,7 @@ def test_a_path_without_its_slash_is_moved_for_readers_only(town: Neighbourhood,
         assert door(of(town, kind, name, "?method=PUT"), "PUT")[1].split()[1:3] == ["PUT", "/?method=PUT"]
 
 
+@conformance("Network", "API server proxy through service and pod, ports and names")
 def test_ports_by_number_and_name_and_schemes(town: Neighbourhood, door: Door) -> None:
     ports = [{"name": "a", "port": 8081, "targetPort": 8080}, {"name": "b", "port": 8082, "targetPort": 160}]
     town.apply(service("doors", {"app": "web"}, *ports), pod("deaf", server(160), labels={"app": "deaf"}))

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from portside.api.quantity import parse
+from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.real.lab import IMAGE, Json, Lab, pod
 
@@ -80,6 +82,10 @@ CASES: dict[str, Case] = {
     "configmap envFrom": Case(
         "", "p_b.c=x\n", {"envFrom": [{"configMapRef": {"name": "env"}, "prefix": "p_"}], "command": printed("p_b.c")}
     ),
+    "configmap envFrom with odd prefixes": Case(
+        "", "1-a=one\n", {"envFrom": [{"configMapRef": {"name": "env"}, "prefix": "1-"}], "command": printed("1-a")}
+    ),
+    "secret envFrom": Case("echo $b", "two\n", {"envFrom": [{"secretRef": {"name": "env"}}]}),
     "secret envFrom with odd prefixes": Case(
         "", "1-b=two\n", {"envFrom": [{"secretRef": {"name": "env"}, "prefix": "1-"}], "command": printed("1-b")}
     ),
@@ -96,6 +102,30 @@ CASES: dict[str, Case] = {
         "echo $A $B $C $D",
         "250 33554432 500 67108864\n",
         SIZES | figures(A="requests.cpu", B="requests.memory", C="limits.cpu", D="limits.memory"),
+    ),
+    "downward: default limits from node allocatable": Case(
+        "echo $A $B", "NODE_CPU NODE_MEMORY\n", figures(A="limits.cpu", B="limits.memory")
+    ),
+    "env from a file": Case(
+        "echo $A $B",
+        "one\n",
+        {
+            "env": [
+                {"name": n, "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "env", "key": k, "optional": True}}}
+                for n, k in (("A", "FIRST"), ("B", "NONE"))
+            ]
+        },
+        VOLUME
+        | {
+            "initContainers": [
+                {
+                    "name": "i",
+                    "image": IMAGE,
+                    "command": ["sh", "-c", "echo \"FIRST='one'\" > /v/env"],
+                    "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+                }
+            ]
+        },
     ),
     "expansion: env from env": Case(
         "echo $C", "one-two$(X)\n", {"env": [{"name": "A", "value": "one"}, {"name": "C", "value": "$(A)-two$(X)"}]}
@@ -210,13 +240,54 @@ def started(lab: Lab) -> Lab:
     return lab
 
 
+@conformance(
+    "configmaps and secrets as environment",
+    "configmap envFrom with odd prefixes",
+    "configmap key as env variable",
+    "configmap envFrom",
+    "secret envFrom with odd prefixes",
+    "secret key as env variable",
+    "secret envFrom",
+)
+@conformance("containers, hooks, init containers", "init containers run, RestartNever")
+@conformance(
+    "downward API as environment",
+    "requests and limits",
+    "default limits from node allocatable",
+    "host IP",
+    "host IPs",
+    "pod UID",
+    "name, namespace, IP",
+)
+@conformance(
+    "kubelet",
+    "stdout and stderr reach the logs",
+    "read-only root file system",
+    "hostAliases",
+    "managed /etc/hosts (three cases)",
+    "sysctls: safe one applied",
+)
+@conformance("pods", "service environment variables")
+@conformance(
+    "security context",
+    "runAsUser 65534",
+    "privileged false",
+    "readOnlyRootFilesystem false",
+    "container runAsUser + runAsGroup",
+    "pod runAsUser + runAsGroup",
+    "allowPrivilegeEscalation false",
+)
+@conformance("variable expansion", "env from env", "args", "command", "volume subPathExpr", "subPathExpr writes")
 @pytest.mark.parametrize("name", CASES)
 def test_a_container_is_what_its_spec_says(started: Lab, name: str) -> None:
     """Environment, identity, files and confinement as the kubelet makes them."""
     lab, own = started, pod_name(name)
     found = lab.output(own)
     meta, status = lab.get("pods", own)["metadata"], lab.status(own)
+    room = json.loads(lab.call("GET", "/api/v1/nodes"))["items"][0]["status"]["allocatable"]
     expected = CASES[name].expected.replace("NAME", own).replace("NODE_IP", status["hostIP"])
+    expected = expected.replace("NODE_CPU", str(int(1000 * parse(room["cpu"]))))
+    expected = expected.replace("NODE_MEMORY", str(int(parse(room["memory"]))))
     expected = expected.replace("NS", lab.namespace).replace("UID", meta["uid"])
     assert found == expected
     lab.delete("pods", own)
@@ -225,6 +296,14 @@ def test_a_container_is_what_its_spec_says(started: Lab, name: str) -> None:
 # -- hooks ------------------------------------------------------------------------------------------------------------
 
 
+@conformance(
+    "containers, hooks, init containers",
+    "postStart exec",
+    "postStart http",
+    "preStop exec",
+    "preStop http",
+    "preStop called before a pod is killed",
+)
 def test_post_start_and_pre_stop_by_exec_and_http(lab: Lab) -> None:
     """postStart exec, preStop exec, postStart http, preStop http: each reaches its server or file."""
     lab.pod(
@@ -302,6 +381,13 @@ MESSAGES: dict[str, tuple[Json, str, str]] = {
 }
 
 
+@conformance(
+    "containers, hooks, init containers",
+    "termination message empty on success with FallbackToLogsOnError",
+    "termination message from file on success",
+    "termination message from log on failure",
+    "termination message at a custom path as non-root",
+)
 @pytest.mark.parametrize("name", MESSAGES)
 def test_termination_messages(lab: Lab, name: str) -> None:
     container, script, expected = MESSAGES[name]
@@ -314,6 +400,7 @@ def test_termination_messages(lab: Lab, name: str) -> None:
 # -- ends and restarts ------------------------------------------------------------------------------------------------
 
 
+@conformance("containers, hooks, init containers", "phases and restart counts for Always, OnFailure, Never")
 @pytest.mark.parametrize(
     ("policy", "phase", "restarts", "ready"),
     [("Always", "Running", 2, True), ("OnFailure", "Succeeded", 1, False), ("Never", "Failed", 0, False)],
@@ -326,6 +413,29 @@ def test_phases_and_restart_counts(started: Lab, policy: str, phase: str, restar
     lab.delete("pods", own)
 
 
+@conformance("containers, hooks, init containers", "init containers run, RestartAlways")
+def test_init_containers_run_before_a_container_that_stays(lab: Lab) -> None:
+    """Each once, one after the other; the pod is initialized and runs."""
+    mount = [{"name": "v", "mountPath": "/v"}]
+    init = [
+        {"name": f"i{n}", "image": IMAGE, "command": ["sh", "-c", f"echo {n} >> /v/log"], "volumeMounts": mount}
+        for n in (1, 2)
+    ]
+    spec = VOLUME | {"initContainers": init, "restartPolicy": "Always"}
+    lab.pod("init-stays", "cat /v/log; exec sleep 1000", volumeMounts=mount, spec=spec)
+    status = lab.running("init-stays")
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Initialized"] == "True"
+    assert [s["state"]["terminated"]["exitCode"] for s in status["initContainerStatuses"]] == [0, 0]
+    assert [s["restartCount"] for s in status["initContainerStatuses"]] == [0, 0]
+    lab.until(lambda: lab.log("init-stays") == "1\n2\n", "both have run")
+    lab.delete("pods", "init-stays")
+
+
+@conformance(
+    "containers, hooks, init containers",
+    "init failure fails the pod, RestartNever",
+    "init failure retried and app never starts, RestartAlways",
+)
 def test_a_failed_init_container_ends_or_repeats(started: Lab) -> None:
     """ "init failure fails the pod, RestartNever" and "init failure retried and app never starts, RestartAlways"."""
     lab = started
@@ -396,6 +506,9 @@ def test_sidecars_start_first_and_end_last(lab: Lab) -> None:
     )
 
 
+@conformance(
+    "containers, hooks, init containers", "ephemeral containers: add a second", "ephemeral containers: start one"
+)
 def test_ephemeral_containers_start_one_by_one(lab: Lab) -> None:
     """ "start one" and "add a second"; a target's processes are seen."""
     lab.pod("base", "exec sleep 1000")
@@ -415,6 +528,7 @@ def test_ephemeral_containers_start_one_by_one(lab: Lab) -> None:
 # -- what can't be -----------------------------------------------------------------------------------------------------
 
 
+@conformance("variable expansion", "subPathExpr absolute path fails", "subPathExpr backticks fails")
 @pytest.mark.parametrize(
     ("name", "expression", "words"),
     [
@@ -432,6 +546,7 @@ def test_sub_paths_that_lead_out_are_refused(lab: Lab, name: str, expression: st
     lab.delete("pods", own)
 
 
+@conformance("variable expansion", "failing subPathExpr mended while the pod waits")
 def test_a_failing_sub_path_is_mended_while_the_pod_waits(lab: Lab) -> None:
     """The variable comes from an annotation; when that is set the container starts."""
     container = sub_path("$(WHERE)")
@@ -492,6 +607,9 @@ def entry(real: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     return ENTRY
 
 
+@conformance(
+    "containers, hooks, init containers", "override args", "override command", "override both", "image defaults"
+)
 @pytest.mark.parametrize(
     ("container", "expected"),
     [

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
-import os
-import socket
+import queue
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
+import grpc
+import grpc.aio
 import pytest
 
-from portside.base import websocket
-from tests.real.lab import IMAGE, Json, Lab
+from tests.conformance.names import conformance
+from tests.real.lab import IMAGE, Json, Lab, Refused
+from tests.real.sockets import dialled
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SERVE = "mkdir -p /www; touch /www/ok; exec httpd -f -p 8080 -h /www"
@@ -48,6 +51,15 @@ def probed(lab: Lab) -> Lab:
     return lab
 
 
+@conformance(
+    "probes",
+    "http liveness ok: no restart",
+    "exec liveness ok: no restart",
+    "tcp liveness ok: no restart",
+    "http liveness fails: restart",
+    "gRPC liveness fails: restart",
+    "exec liveness fails: restart",
+)
 @pytest.mark.parametrize("name", PROBES)
 def test_liveness_probes(probed: Lab, name: str) -> None:
     own, restarts = f"probe-{list(PROBES).index(name)}", PROBES[name][1]
@@ -62,6 +74,49 @@ def test_liveness_probes(probed: Lab, name: str) -> None:
     probed.delete("pods", own)
 
 
+@contextlib.contextmanager
+def health_service(*, serving: bool) -> Iterator[int]:
+    """A gRPC server of this machine that answers health checks; its port."""
+
+    async def check(request: bytes, context: grpc.aio.ServicerContext) -> bytes:  # type: ignore[type-arg]
+        return b"\x08\x01" if serving else b"\x08\x02"
+
+    started: queue.Queue[int] = queue.Queue()
+    ended = threading.Event()
+
+    async def serve() -> None:
+        server = grpc.aio.server()
+        handler = grpc.unary_unary_rpc_method_handler(check)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler}),))  # fmt: skip
+        started.put(server.add_insecure_port("0.0.0.0:0"))
+        await server.start()
+        await asyncio.to_thread(ended.wait)
+        await server.stop(0)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        yield started.get(timeout=60)
+    finally:
+        ended.set()
+        thread.join()
+
+
+@conformance("probes", "gRPC liveness ok: no restart")
+def test_health_over_grpc_decides_about_life(lab: Lab) -> None:
+    """A server that serves is left alone; one that says it does not is restarted."""
+    spec = {"restartPolicy": "Always", "hostNetwork": True}
+    with health_service(serving=True) as good, health_service(serving=False) as bad:
+        for name, port in (("good", good), ("bad", bad)):
+            lab.pod(f"grpc-{name}", "exec sleep 1000", livenessProbe=FAST | {"grpc": {"port": port}}, spec=spec)
+        lab.until(lambda: lab.container("grpc-bad")["restartCount"] >= 2, "two restarts")
+        assert lab.container("grpc-good")["restartCount"] == 0
+        assert "running" in lab.container("grpc-good")["state"]
+        for name in ("good", "bad"):
+            lab.delete("pods", f"grpc-{name}")
+
+
+@conformance("probes", "readiness initial delay", "readiness failing: never ready, never restarted")
 def test_readiness_waits_and_startup_goes_first(lab: Lab) -> None:
     """ "readiness initial delay", "readiness failing: never ready, never restarted", and a startup probe in front."""
     delayed = {"exec": {"command": ["true"]}, "initialDelaySeconds": 3, "periodSeconds": 1}
@@ -90,6 +145,7 @@ def _seconds(stamp: str) -> float:
     return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
 
 
+@conformance("probes", "restart count grows monotonically")
 def test_restart_counts_only_grow(probed: Lab) -> None:
     """restart count grows monotonically"""
     lab = probed
@@ -107,6 +163,7 @@ def test_restart_counts_only_grow(probed: Lab) -> None:
 # -- life -------------------------------------------------------------------------------------------------------------
 
 
+@conformance("pods", "generation and graceful delete", "generation starts at 1, observedGeneration follows")
 def test_generation_and_observed_generation(lab: Lab) -> None:
     """ "generation starts at 1, observedGeneration follows", also in every condition, and graceful deletion raises it."""
     assert lab.pod("gen", "exec sleep 1000", spec={"terminationGracePeriodSeconds": 2})["metadata"]["generation"] == 1
@@ -123,6 +180,7 @@ def test_generation_and_observed_generation(lab: Lab) -> None:
     assert lab.get("pods", "gen")["metadata"]["generation"] == 3
 
 
+@conformance("pods", "generation over 500 updates converges")
 def test_five_hundred_generations_converge(lab: Lab) -> None:
     """ "generation over 500 updates converges"."""
     lab.pod("many", "exec sleep 1000", spec={"activeDeadlineSeconds": 10000})
@@ -134,6 +192,7 @@ def test_five_hundred_generations_converge(lab: Lab) -> None:
     lab.delete("pods", "many")
 
 
+@conformance("pods", "activeDeadlineSeconds updated")
 def test_active_deadline_can_be_shortened(lab: Lab) -> None:
     """ "activeDeadlineSeconds updated": the pod fails with DeadlineExceeded."""
     lab.pod("deadline", "exec sleep 1000")
@@ -147,6 +206,7 @@ def test_active_deadline_can_be_shortened(lab: Lab) -> None:
     lab.delete("pods", "deadline")
 
 
+@conformance("pods", "updated")
 def test_a_pods_image_can_be_replaced_while_it_runs(lab: Lab) -> None:
     """ "updated": the container is started anew with the other image."""
     lab.pod("image", "exec sleep 1000", spec={"restartPolicy": "Always"})
@@ -158,6 +218,7 @@ def test_a_pods_image_can_be_replaced_while_it_runs(lab: Lab) -> None:
     lab.delete("pods", "image")
 
 
+@conformance("pods", "QoS class", "host IP")
 def test_quality_classes_and_addresses(lab: Lab) -> None:
     """ "QoS class", "host IP", hostIPs and podIPs."""
     size = {"cpu": "10m", "memory": "16Mi"}
@@ -174,6 +235,8 @@ def test_quality_classes_and_addresses(lab: Lab) -> None:
         lab.delete("pods", name)
 
 
+@conformance("pods", "submitted, watched, removed with grace")
+@conformance("kubelet", "failing pod can be deleted", "failing container has a terminated reason")
 def test_a_pod_is_submitted_watched_and_removed_with_grace(lab: Lab) -> None:
     """The container sees TERM; the object goes when it has ended; a failing pod can be deleted too."""
     lab.pod(
@@ -191,6 +254,7 @@ def test_a_pod_is_submitted_watched_and_removed_with_grace(lab: Lab) -> None:
     assert time.monotonic() - begun < 15
 
 
+@conformance("pods", "status patch")
 def test_a_status_patch_is_not_fought_over(lab: Lab) -> None:
     """ "status patch": a foreign condition stays beside the kubelet's."""
     lab.pod("patched", "exec sleep 1000")
@@ -204,45 +268,44 @@ def test_a_status_patch_is_not_fought_over(lab: Lab) -> None:
     lab.delete("pods", "patched")
 
 
+@conformance("pods", "pod and status lifecycle", "deletecollection")
+def test_a_pod_is_patched_its_status_replaced_and_its_kind_collected(lab: Lab) -> None:
+    """An exchanged image leaves Ready true from one container to the next; a foreign status is taken as it is written."""
+    for number in range(3):
+        meta = {"labels": {"set": "cycle"}}
+        lab.pod(f"cycle-{number}", "exec sleep 1000", meta=meta, spec={"restartPolicy": "Always"})
+    for number in range(3):
+        lab.ready(f"cycle-{number}")
+    image = {"containers": [{"name": "main", "image": "portside/busybox:1"}]}
+    patched = lab.patch("pods", "cycle-0", {"metadata": {"labels": {"patched": "yes"}}, "spec": image})
+    assert patched["metadata"]["labels"]["patched"] == "yes"
+
+    def exchanged() -> bool:
+        status = lab.status("cycle-0")
+        assert [c["status"] for c in status["conditions"] if c["type"] == "Ready"] == ["True"]
+        return bool(status["containerStatuses"][0]["restartCount"])
+
+    lab.until(exchanged, "the other image")
+    while True:
+        held = json.loads(lab.call("GET", lab.path("pods", "cycle-0/status")))
+        for condition in held["status"]["conditions"]:
+            if condition["type"] in ("Ready", "ContainersReady"):
+                condition["status"] = "False"
+        try:
+            written = json.loads(lab.call("PUT", lab.path("pods", "cycle-0/status"), held))
+            break
+        except Refused as refused:
+            assert refused.status["reason"] == "Conflict"
+    told = {c["type"]: c["status"] for c in written["status"]["conditions"]}
+    assert told["Ready"] == told["ContainersReady"] == "False"
+    lab.call("DELETE", lab.path("pods") + "?labelSelector=set%3Dcycle", {"gracePeriodSeconds": 1})
+    lab.until(lambda: not [p for p in lab.get("pods")["items"] if p["metadata"]["name"].startswith("cycle-")], "gone")
+
+
 # -- WebSockets -------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def dialled(lab: Lab, path: str, protocol: str) -> Iterator[Iterator[websocket.Message]]:
-    """The messages of a WebSocket."""
-    host, port = lab.server.hostname or "", lab.server.port
-    key = base64.b64encode(os.urandom(16)).decode()
-    head = [
-        f"GET {path} HTTP/1.1",
-        f"Host: {host}",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        f"Sec-WebSocket-Key: {key}",
-        f"Sec-WebSocket-Protocol: {protocol}",
-    ]
-    with socket.create_connection((host, port), 20) as plain, lab.tls.wrap_socket(plain, server_hostname=host) as wire:
-        wire.sendall("\r\n".join([*head, "", ""]).encode())
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += wire.recv(4096)
-        answer, _, rest = data.partition(b"\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 101") and protocol.encode() in answer, answer
-        frames = websocket.Frames(client=True)
-
-        def messages(rest: bytes) -> Iterator[websocket.Message]:
-            while True:
-                for message in frames.receive(rest):
-                    if message.kind == websocket.CLOSE:
-                        return
-                    yield message
-                rest = wire.recv(4096)
-                if not rest:
-                    return
-
-        yield messages(rest)
-
-
+@conformance("pods", "exec over WebSocket")
 def test_exec_over_websocket(lab: Lab) -> None:
     """The oldest protocol carries channels 0 to 4, and an error as plain text."""
     lab.pod("socket", "echo alive; exec sleep 1000")
@@ -257,6 +320,7 @@ def test_exec_over_websocket(lab: Lab) -> None:
     assert b"".join(base64.b64decode(t[1:]) for t in texts if t[:1] == b"1") == b"hi\n"
 
 
+@conformance("pods", "logs over WebSocket")
 def test_logs_over_websocket(lab: Lab) -> None:
     """Each piece of the log is a message."""
     lab.until(lambda: lab.log("socket"), "a line")
@@ -265,99 +329,48 @@ def test_logs_over_websocket(lab: Lab) -> None:
     lab.delete("pods", "socket")
 
 
-# -- resize -----------------------------------------------------------------------------------------------------------
-
-
-def sizes(cpu: str, memory: str) -> Json:
-    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}}
-
-
-def test_six_containers_are_resized_at_once(lab: Lab) -> None:
-    """ "resize: six containers, many operations": up, down, with and without restart; files of the groups follow."""
-    restart = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
-    names = [f"c{i}" for i in range(6)]
-    containers = [
-        {
-            "name": name,
-            "image": IMAGE,
-            "command": ["sh", "-c", "trap exit TERM; while true; do sleep 0.2; done"],
-            "resources": sizes("20m", "32Mi"),
-            "resizePolicy": restart if i >= 4 else [],
-        }
-        for i, name in enumerate(names)
-    ]
-    lab.pod("six", spec={"containers": containers, "restartPolicy": "Always"})
-    lab.ready("six")
-    after = [("30m", "32Mi"), ("10m", "32Mi"), ("20m", "40Mi"), ("25m", "24Mi"), ("20m", "40Mi"), ("30m", "32Mi")]
-    patch = [{"name": n, "resources": sizes(*size)} for n, size in zip(names, after, strict=True)]
-    lab.patch("pods", "six", {"spec": {"containers": patch}}, "resize")
-
-    def done() -> bool:
-        status = lab.status("six")
-        shown = [s.get("resources") for s in status["containerStatuses"]]
-        open_ones = [c for c in status["conditions"] if c["type"].startswith("PodResize")]
-        return shown == [sizes(*size) for size in after] and not open_ones
-
-    lab.until(done, "resized")
-    assert [s["restartCount"] for s in lab.status("six")["containerStatuses"]] == [0, 0, 0, 0, 1, 0]
-    quota = lab.get("pods", "six/resize")["metadata"]["name"]
-    assert quota == "six"
-    lab.delete("pods", "six")
-
-
-def test_a_resize_that_does_not_fit_is_deferred(lab: Lab) -> None:
-    """The condition says how much is there; taken back, it goes."""
-    cores = len(os.sched_getaffinity(0))
-    lab.pod("asks", "exec sleep 1000", resources=sizes("100m", "32Mi"))
-    lab.pod("holds", "exec sleep 1000", resources=sizes(f"{cores * 1000 - 500}m", "32Mi"))
-    lab.running("asks")
-    lab.running("holds")
-
-    def resized(cpu: str) -> None:
-        body = {"spec": {"containers": [{"name": "main", "resources": sizes(cpu, "32Mi")}]}}
-        lab.patch("pods", "asks", body, "resize")
-
-    def pending() -> Json:
-        found = (c for c in lab.status("asks")["conditions"] if c["type"] == "PodResizePending")
-        return next(found, {})
-
-    resized("700m")
-    assert lab.until(pending)["reason"] == "Deferred"
-    assert "Node didn't have enough resource: cpu, requested: 700" in pending()["message"]
-    lab.delete("pods", "holds", gracePeriodSeconds=0)
-    lab.until(lambda: lab.container("asks").get("resources") == sizes("700m", "32Mi"), "granted later")
-    lab.until(lambda: not pending(), "no condition")
-    lab.delete("pods", "asks")
-
-
 # -- what the kubelet refuses, and other kinds -------------------------------------------------------------------------
 
 
+@conformance("kubelet", "sysctls: invalid refused")
 def test_unsafe_sysctls_are_refused(lab: Lab) -> None:
     lab.pod("sysctl", "true", spec={"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}})
     assert lab.phase("sysctl", "Failed")["reason"] == "SysctlForbidden"
     lab.event("sysctl", 'SysctlForbidden: Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted')
 
 
+@conformance(
+    "kubelet",
+    "RuntimeClass overhead set",
+    "RuntimeClass without overhead",
+    "RuntimeClass unknown: pod refused",
+    "RuntimeClass deleted: pod refused",
+)
 def test_runtime_classes(lab: Lab) -> None:
     """A known handler runs, with overhead in its group; an unknown one says so in an event."""
-    body: Json = {"metadata": {"name": f"{lab.namespace}-runc"}, "handler": "runc"}
-    body["overhead"] = {"podFixed": {"cpu": "10m", "memory": "8Mi"}}
-    lab.call("POST", "/apis/node.k8s.io/v1/runtimeclasses", body)
-    lab.call(
-        "POST", "/apis/node.k8s.io/v1/runtimeclasses", {"metadata": {"name": f"{lab.namespace}-odd"}, "handler": "odd"}
-    )
-    made = lab.pod("classed", "true", spec={"runtimeClassName": f"{lab.namespace}-runc"})
-    assert made["spec"]["overhead"] == {"cpu": "10m", "memory": "8Mi"}
-    lab.phase("classed", "Succeeded")
-    lab.pod("odd", "true", spec={"runtimeClassName": f"{lab.namespace}-odd"})
+    path = "/apis/node.k8s.io/v1/runtimeclasses"
+    overhead = {"podFixed": {"cpu": "10m", "memory": "8Mi"}}
+    for name, handler, more in (("runc", "runc", {"overhead": overhead}), ("plain", "runc", {}), ("odd", "odd", {})):
+        lab.call("POST", path, {"metadata": {"name": f"{lab.namespace}-{name}"}, "handler": handler} | more)
+
+    def classed(name: str) -> Json:
+        return lab.pod(f"class-{name}", "true", spec={"runtimeClassName": f"{lab.namespace}-{name}"})
+
+    assert classed("runc")["spec"]["overhead"] == {"cpu": "10m", "memory": "8Mi"}
+    assert "overhead" not in classed("plain")["spec"]
+    lab.phase("class-runc", "Succeeded")
+    lab.phase("class-plain", "Succeeded")
+    classed("odd")
     lab.event(
-        "odd",
+        "class-odd",
         'FailedCreatePodSandBox: Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for "odd" is configured',
     )
-    lab.delete("pods", "odd")
-    for name in ("runc", "odd"):
-        lab.call("DELETE", f"/apis/node.k8s.io/v1/runtimeclasses/{lab.namespace}-{name}")
+    lab.delete("pods", "class-odd")
+    for name in ("runc", "plain", "odd"):
+        lab.call("DELETE", f"{path}/{lab.namespace}-{name}")
+    for name in ("runc", "unknown"):
+        with pytest.raises(Refused, match=f'RuntimeClass "{lab.namespace}-{name}" not found'):
+            lab.pod("class-gone", "true", spec={"runtimeClassName": f"{lab.namespace}-{name}"})
 
 
 def test_image_volumes_are_read_only_folders(lab: Lab) -> None:
@@ -416,21 +429,6 @@ def test_readiness_is_asked_until_the_end(lab: Lab) -> None:
     lab.delete("pods", "ending")
     lab.until(lambda: not lab.container("ending")["ready"], "unready while it ends", 6)
     assert "running" in lab.container("ending")["state"]
-
-
-def test_a_container_sees_its_new_limits(lab: Lab) -> None:
-    """The files a resize test reads inside the container."""
-    lab.pod("inside", "exec sleep 1000", resources=sizes("100m", "32Mi"))
-    lab.running("inside")
-    body = {"spec": {"containers": [{"name": "main", "resources": sizes("200m", "48Mi")}]}}
-    lab.patch("pods", "inside", body, "resize")
-    lab.until(lambda: lab.container("inside").get("resources") == sizes("200m", "48Mi"), "resized")
-    script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true"
-    path = lab.path("pods", "inside/exec?command=sh&command=-c&stdout=1&container=main&command=")
-    with dialled(lab, path + quote(script), "channel.k8s.io") as found:
-        said = b"".join(m.data[1:] for m in found if m.data[0] == 1)
-    assert said == b"%d\n" % (48 << 20)
-    lab.delete("pods", "inside")
 
 
 def test_sidecars_of_a_deleted_pod_end_one_by_one(lab: Lab) -> None:

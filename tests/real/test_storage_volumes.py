@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.names import conformance
 from tests.real.lab import Json, Lab, pod
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
@@ -221,6 +222,90 @@ def allocatable(lab: Lab, resource: str) -> int:
     return int(text[:-2]) << 10 if text.endswith("Ki") else int(text)
 
 
+@conformance(
+    "configmap volumes",
+    "text and binary data",
+    "default mode",
+    "non-root",
+    "defaultMode set",
+    "mapped",
+    "mapped with item mode",
+    "mapped, non-root",
+    "several volumes in a pod",
+)
+@conformance(
+    "downward API volumes",
+    "cpu limit",
+    "cpu request",
+    "memory limit",
+    "memory request",
+    "default cpu limit from the node",
+    "default memory limit from the node",
+    "pod name",
+    "defaultMode",
+    "item mode",
+)
+@conformance(
+    "emptyDir",
+    "shared between containers",
+    "non-root 0644 disk",
+    "non-root 0644 tmpfs",
+    "non-root 0666 disk",
+    "non-root 0666 tmpfs",
+    "non-root 0777 disk",
+    "non-root 0777 tmpfs",
+    "root 0644 disk",
+    "root 0644 tmpfs",
+    "root 0666 disk",
+    "root 0666 tmpfs",
+    "root 0777 disk",
+    "root 0777 tmpfs",
+    "default mode, disk",
+    "default mode, tmpfs",
+    "secret and configmap volumes don't clash",
+)
+@conformance(
+    "projected volumes",
+    "all sources combined",
+    "configmap: default mode",
+    "configmap: non-root",
+    "configmap: defaultMode set",
+    "configmap: mapped",
+    "configmap: mapped with item mode",
+    "configmap: mapped, non-root",
+    "configmap: several volumes",
+)
+@conformance(
+    "projected volumes",
+    "downward: cpu limit",
+    "downward: cpu request",
+    "downward: memory limit",
+    "downward: memory request",
+    "downward: default cpu limit",
+    "downward: default memory limit",
+    "downward: pod name",
+    "downward: defaultMode",
+    "downward: item mode",
+)
+@conformance(
+    "projected volumes",
+    "secret: default mode",
+    "secret: non-root, defaultMode, fsGroup",
+    "secret: defaultMode set",
+    "secret: mapped",
+    "secret: mapped with item mode",
+    "secret: several volumes",
+)
+@conformance(
+    "secret volumes",
+    "default mode",
+    "non-root, defaultMode, fsGroup",
+    "defaultMode set",
+    "mapped",
+    "mapped with item mode",
+    "several volumes",
+)
+@conformance("subPath", "configmap", "configmap over an existing file", "downward API", "projected", "secret")
 @pytest.mark.parametrize("name", CASES)
 def test_volumes_show_what_they_shall(started: Lab, name: str) -> None:
     """Content, mode and owner of every kind of volume."""
@@ -242,6 +327,14 @@ def shows(lab: Lab, name: str, *lines: str) -> None:
     lab.until(lambda: set(lines) <= set(lab.log(name, f"tailLines={len(lines) * 2}").splitlines()), str(lines), 30)
 
 
+@conformance("configmap volumes", "optional ones created, updated, deleted", "update seen in the volume")
+@conformance(
+    "projected volumes",
+    "configmap: optional created, updated, deleted",
+    "configmap: update seen",
+    "secret: optional created, updated, deleted",
+)
+@conformance("secret volumes", "optional created, updated, deleted")
 @pytest.mark.parametrize("kind", ["configmap", "secret", "projected configmap", "projected secret"])
 def test_sources_are_updated_created_and_deleted_under_a_running_pod(lab: Lab, kind: str) -> None:
     """ "update seen in the volume" and "optional ones created, updated, deleted"."""
@@ -274,6 +367,8 @@ def test_sources_are_updated_created_and_deleted_under_a_running_pod(lab: Lab, k
     lab.delete("pods", word)
 
 
+@conformance("downward API volumes", "annotations change", "labels change")
+@conformance("projected volumes", "downward: annotations change", "downward: labels change")
 @pytest.mark.parametrize("wrap", [_downward_volume, _projected_downward])
 def test_labels_and_annotations_change_in_the_volume(lab: Lab, wrap: Any) -> None:
     """ "labels change" and "annotations change"."""
@@ -288,6 +383,7 @@ def test_labels_and_annotations_change_in_the_volume(lab: Lab, wrap: Any) -> Non
     lab.delete("pods", name)
 
 
+@conformance("emptyDir", "50 configmap volumes x 5 pods, no race")
 def test_fifty_config_maps_in_each_of_five_pods(lab: Lab) -> None:
     """ "50 configmap volumes x 5 pods, no race"."""
     for i in range(50):
@@ -301,6 +397,7 @@ def test_fifty_config_maps_in_each_of_five_pods(lab: Lab) -> None:
         lab.delete("pods", f"many-{i}")
 
 
+@conformance("secret volumes", "same name in another namespace")
 def test_a_secret_of_the_same_name_elsewhere_is_not_meant(lab: Lab, namespace: str) -> None:
     """ "same name in another namespace"."""
     lab.secret("twice", k="mine")

@@ -12,7 +12,10 @@ COMPLETE = (  # areas in which every name has a test
     "Auth",
     "CLI",
     "Instrumentation",
+    "Network",
+    "Node",
     "Scheduling",
+    "Storage",
 )
 
 
