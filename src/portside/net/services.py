@@ -142,11 +142,11 @@ def group_slices(slices: Iterable[Json]) -> dict[tuple[str, str], list[Json]]:
 
 
 def ports_of(service: Json, slices: Iterable[Json], node: str, zone: str = "") -> list[ServicePort]:
-    """The ports of one Service; none for ExternalName, headless, or services another proxy claims."""
+    """The ports of one Service; none for ExternalName, headless (by address or by label), or what another proxy claims."""
     meta, spec = service["metadata"], service["spec"]
     if spec.get("type") == "ExternalName" or spec.get("clusterIP") in (None, "", "None"):
         return []
-    if PROXY_NAME_LABEL in (meta.get("labels") or {}):
+    if {PROXY_NAME_LABEL, HEADLESS_LABEL} & set(meta.get("labels") or ()):
         return []
     cluster_ips = [ip for ip in spec.get("clusterIPs") or [spec["clusterIP"]] if _family(ip) == "IPv4"]
     if not cluster_ips:

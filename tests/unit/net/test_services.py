@@ -49,9 +49,10 @@ def test_ready_endpoints_get_traffic_and_terminating_ones_only_when_alone() -> N
 def test_headless_external_name_and_foreign_proxies_have_no_rules() -> None:
     assert ports_of(service(ip="None"), [], "n1") == []
     assert ports_of(service(type="ExternalName"), [], "n1") == []
-    claimed = service()
-    claimed["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "mine"}
-    assert ports_of(claimed, [], "n1") == []
+    for label in ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"):
+        claimed = service()
+        claimed["metadata"]["labels"] = {label: ""}
+        assert ports_of(claimed, [], "n1") == []
 
 
 def test_nothing_behind_a_service_refuses_at_once() -> None:
