@@ -113,8 +113,7 @@ def _time(data: bytes, micro: bool) -> str | None:
     found = {number: _signed(value) for number, _, value in _fields(data) if isinstance(value, int)}
     if not found:
         return None
-    moment = datetime.fromtimestamp(found.get(1, 0), UTC)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(found.get(1, 0), UTC).isoformat()[:19]  # strftime leaves out zeros of early years
     return f"{text}.{found.get(2, 0) // 1000:06d}Z" if micro else f"{text}Z"
 
 
@@ -262,7 +261,7 @@ def decode(raw: bytes, default_version: str = "", default_kind: str = "") -> Jso
         )
     except ApiError:
         raise
-    except (ValueError, OverflowError, RecursionError) as error:
+    except (ValueError, OverflowError, OSError, RecursionError) as error:  # OSError: a time beyond the platform's
         raise bad_request(f"unable to decode protobuf: {error}") from error
 
 

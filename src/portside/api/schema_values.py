@@ -65,8 +65,11 @@ def time(text: str, micro: bool = False) -> str:
         raise ValueError(f'parsing time "{text}": {_range(text)} out of range') from None
     if found[9]:
         shift = timedelta(hours=int(found[10]), minutes=int(found[11]))
-        moment = moment - shift if found[9] == "+" else moment + shift
-    written = moment.strftime("%Y-%m-%dT%H:%M:%S")
+        try:
+            moment = moment - shift if found[9] == "+" else moment + shift
+        except OverflowError:
+            raise ValueError(f'parsing time "{text}": year out of range') from None
+    written = moment.isoformat()[:19]  # strftime leaves out zeros of early years
     return f"{written}.{found[7]}Z" if micro else f"{written}Z"
 
 

@@ -14,6 +14,7 @@ from portside.api import protobuf, protobuf_encode
 from portside.api.kinds import KINDS
 from portside.api.protobuf import LISTS, SPECIAL, UNIONS, _table
 from portside.api.schema_cache import load
+from portside.api.status import ApiError
 
 Json = dict[str, Any]
 # Kinds that are never listed have no message of a list.
@@ -174,3 +175,18 @@ def test_owned_fields_are_told_in_order() -> None:
     entry = {"manager": "m", "fieldsType": "FieldsV1", "fieldsV1": fields}
     made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "managedFields": [entry]}}
     assert b'{"f:metadata":{},"f:spec":{".":{},"f:a":{},"f:b":{}}}' in protobuf_encode.encode(made)
+
+
+def test_times_of_any_year_are_read_and_those_beyond_are_refused() -> None:
+    """Go's zero time and its neighbours have four digits of a year; what no time can be is the client's mistake."""
+    head = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+    early = head | {"spec": {"acquireTime": "0001-01-01T00:00:02.000000Z"}}
+    made = protobuf_encode.encode(early)
+    assert protobuf.decode(made) == early
+    seconds = protobuf_encode._varint(2**64 - 62135596798)
+    assert made.count(seconds) == 1 and len(seconds) == 10
+    beyond = b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x00"  # the largest number
+    for number in (beyond[:9] + b"\x10", b"\x80" * 6 + b"\x80\x80\x01\x10"):
+        with pytest.raises(ApiError) as refused:
+            protobuf.decode(made.replace(seconds, number))
+        assert refused.value.code == 400

@@ -126,6 +126,10 @@ def test_an_empty_list_of_managers_stays_because_it_means_forget_them() -> None:
             'parsing time "yesterday" as "2006-01-02T15:04:05Z07:00": cannot parse "yesterday" as "2006"',
         ),
         (
+            b'{"metadata":{"creationTimestamp":"0001-01-01T00:00:00+01:00"}}',
+            'parsing time "0001-01-01T00:00:00+01:00": year out of range',
+        ),
+        (
             b'{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}',
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
         ),
