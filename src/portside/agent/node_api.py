@@ -25,12 +25,17 @@ JSON = "application/json"
 
 
 def find_worker(agent: Agent, namespace: str, name: str, uid: str = "") -> PodWorker:
-    """The worker of a pod. Raises HttpProblem 404."""
+    """The worker of a pod; of several of one name that of the pod the API has. Raises HttpProblem 404."""
+    found = None
     for worker in agent.workers.values():
         meta = worker.pod["metadata"]
         if meta["namespace"] == namespace and meta["name"] == name and uid in ("", meta["uid"]):
-            return worker
-    raise HttpProblem(404, f'pods "{name}" not found')
+            if not worker.gone:
+                return worker
+            found = worker
+    if found is None:
+        raise HttpProblem(404, f'pods "{name}" not found')
+    return found
 
 
 async def healthz(agent: Agent, exchange: Exchange) -> None:

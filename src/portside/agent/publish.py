@@ -87,7 +87,7 @@ class Publisher:
                 )
                 self._written = status
             except ApiError as error:
-                if error.code in (404, 409):
+                if error.code in (404, 409) or _another(error):
                     return
                 log.warning("status of %s/%s: %s", meta["namespace"], meta["name"], error)
                 await self._again(status)
@@ -99,6 +99,12 @@ class Publisher:
         await asyncio.sleep(RETRY)
         if self._pending is None:
             self._pending = status
+
+
+def _another(error: ApiError) -> bool:
+    """Whether the name belongs to another pod by now: the uid, which every write of ours carries, is refused."""
+    causes = (error.details or {}).get("causes") or ()
+    return error.code == 422 and any(cause.get("field") == "metadata.uid" for cause in causes)
 
 
 def _conditions(before: Sequence[Json], now: Sequence[Json]) -> list[Json]:

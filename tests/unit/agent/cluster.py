@@ -8,7 +8,8 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
-from portside.api.status import already_exists, not_found
+from portside.api.field import invalid_value
+from portside.api.status import already_exists, invalid, not_found
 from portside.client.protocol import ObjectList, WatchEvent
 
 Json = dict[str, Any]
@@ -117,6 +118,9 @@ class FakeApi:
         found = self.objects.get((resource[2], namespace, name))
         if found is None:
             raise not_found(resource[2], name)
+        uid = found["metadata"]["uid"]
+        if (given := (body.get("metadata") or {}).get("uid", uid)) != uid:
+            raise invalid("Pod", name, [invalid_value("metadata.uid", given, "field is immutable")])
         _merge(found, {k: v for k, v in body.items() if k != "metadata"})
         if resource[2] == "pods":
             self.statuses.append((name, copy.deepcopy(found["status"])))

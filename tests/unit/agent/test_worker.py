@@ -9,6 +9,7 @@ import pytest
 from tests.unit.agent.cluster import eventually, pod
 from tests.unit.agent.node import BUSYBOX, Node
 
+from portside.agent.node_api import find_worker
 from portside.agent.runtime import State
 
 
@@ -192,6 +193,28 @@ async def test_a_containers_own_policy_counts_for_init_containers_too(node: Node
     node.api.add("pods", pod("again", {}, restartPolicy="Never", initContainers=[again]))
     await eventually(lambda: "CrashLoopBackOff" in str(node.status("again").get("initContainerStatuses")))
     assert node.status("again")["phase"] == "Pending"
+
+
+async def test_a_name_that_is_used_again_belongs_to_the_new_pod(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the old pod is still ended, and after it: its status goes nowhere, and whoever asks reaches the new one."""
+    held, stop = asyncio.Event(), node.runtime.stop_container
+
+    async def slow_stop(container_id: str, *, grace: float) -> None:
+        await held.wait()
+        await stop(container_id, grace=grace)
+
+    monkeypatch.setattr(node.runtime, "stop_container", slow_stop)
+    old = node.api.add("pods", pod("p", {"command": ["sleep", "100000"]}))
+    await node.until("p", "Running")
+    await node.api.delete(("", "v1", "pods"), "p", namespace="default", options={"gracePeriodSeconds": 0})
+    new = node.api.add("pods", pod("p", {"command": ["sleep", "100000"]}))
+    await node.until("p", "Running")
+    uids = {old["metadata"]["uid"], new["metadata"]["uid"]}
+    assert set(node.agent.workers) == uids
+    assert find_worker(node.agent, "default", "p").uid == new["metadata"]["uid"]
+    held.set()
+    await eventually(lambda: set(node.agent.workers) == {new["metadata"]["uid"]})
+    assert node.status("p")["phase"] == "Running" and node.container("p")["ready"]
 
 
 async def test_an_exchanged_image_makes_no_gap_in_readiness_unless_it_takes_long(
