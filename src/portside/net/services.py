@@ -142,7 +142,8 @@ def group_slices(slices: Iterable[Json]) -> dict[tuple[str, str], list[Json]]:
 
 
 def ports_of(service: Json, slices: Iterable[Json], node: str, zone: str = "") -> list[ServicePort]:
-    """The ports of one Service; none for ExternalName, headless (by address or by label), or what another proxy claims."""
+    """The ports of one Service; none for ExternalName, headless (by address or by label), or what another proxy claims.
+    Slices labelled headless carry no traffic either."""
     meta, spec = service["metadata"], service["spec"]
     if spec.get("type") == "ExternalName" or spec.get("clusterIP") in (None, "", "None"):
         return []
@@ -151,7 +152,7 @@ def ports_of(service: Json, slices: Iterable[Json], node: str, zone: str = "") -
     cluster_ips = [ip for ip in spec.get("clusterIPs") or [spec["clusterIP"]] if _family(ip) == "IPv4"]
     if not cluster_ips:
         return []
-    slices = list(slices)
+    slices = [s for s in slices if HEADLESS_LABEL not in (s["metadata"].get("labels") or ())]
     affinity = 0
     if spec.get("sessionAffinity") == "ClientIP":
         affinity = int(

@@ -53,6 +53,9 @@ def test_headless_external_name_and_foreign_proxies_have_no_rules() -> None:
         claimed = service()
         claimed["metadata"]["labels"] = {label: ""}
         assert ports_of(claimed, [], "n1") == []
+    labelled = slice_of(endpoint("10.244.0.5"))
+    labelled["metadata"]["labels"] = {"service.kubernetes.io/headless": ""}
+    assert [port.backends for port in ports_of(service(), [labelled], "n1")] == [()]
 
 
 def test_nothing_behind_a_service_refuses_at_once() -> None:

@@ -105,22 +105,26 @@ def _mutable(new: Json | None, old: Json | None) -> bool:
     return (new or {}).get("claims") == (old or {}).get("claims")
 
 
-def _removed_limits(new: Json | None, old: Json | None) -> bool:
-    mine = (new or {}).get("limits") or {}
-    return any(n in ("cpu", "memory") and n not in mine for n in (old or {}).get("limits") or {})
+def _removed(new: Json | None, old: Json | None, kind: str) -> bool:
+    """Whether ``new`` lacks a limit or request (``kind``) that there was."""
+    return bool(((old or {}).get(kind) or {}).keys() - ((new or {}).get(kind) or {}).keys())
+
+
+def _removals(new: Json | None, old: Json | None, path: str, whose: str = "") -> Errors:
+    return [
+        forbidden_field(f"{path}.resources.{kind}", f"{whose}resource {kind} cannot be removed")
+        for kind in ("requests", "limits")
+        if _removed(new, old, kind)
+    ]
 
 
 def _resource_changes(spec: Json, before: Json) -> Errors:
-    errors: Errors = []
+    errors = _removals(spec.get("resources"), before.get("resources"), "spec", "pod-level ")
     allowed = _mutable(spec.get("resources"), before.get("resources"))
-    for kind in ("containers", "initContainers"):
+    for kind in ("initContainers", "containers"):
         for i, (mine, theirs) in enumerate(zip(spec.get(kind) or (), before.get(kind) or (), strict=True)):
-            if _removed_limits(mine.get("resources"), theirs.get("resources")):
-                text = "resource limits cannot be removed"
-                errors.append(forbidden_field(f"spec.{kind}[{i}].resources.limits", text))
+            errors += _removals(mine.get("resources"), theirs.get("resources"), f"spec.{kind}[{i}]")
             allowed = allowed and _mutable(mine.get("resources"), theirs.get("resources"))
-    if _removed_limits(spec.get("resources"), before.get("resources")):
-        errors.append(forbidden_field("spec.resources.limits", "pod-level resource limits cannot be removed"))
     policies = [c.get("resizePolicy") for k in ("containers", "initContainers") for c in spec.get(k) or ()]
     earlier = [c.get("resizePolicy") for k in ("containers", "initContainers") for c in before.get(k) or ()]
     if not allowed or policies != earlier:

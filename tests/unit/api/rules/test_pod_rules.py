@@ -201,7 +201,10 @@ def test_resize_changes_resources_alone_and_keeps_the_qos_class() -> None:
     bad = copy.deepcopy(old)
     bad["spec"]["containers"][0]["resources"] = {}
     texts = [str(e) for e in POD.before_sub_update("resize", bad, old, CTX)]
-    assert texts == ['spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing']
+    assert texts == [
+        'spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing',
+        "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
+    ]
 
 
 def test_a_status_write_keeps_the_spec_and_an_ended_container_stays_ended() -> None:
