@@ -264,6 +264,7 @@ class ApiServer(Hosting):
         if self.aggregator.remote and (answer := await self._elsewhere(request, attributes)) is not None:
             return answer
         if not attributes.is_resource:
+            check_request_timeout(request)
             return await self.documents.answer(request)
         if not self.documents.has_group(attributes.group):
             return self.documents.nothing()

@@ -119,6 +119,26 @@ async def test_later_pages_of_a_list_end_after_five_minutes_with_a_token_to_go_o
     await server.stop()
 
 
+@pytest.mark.parametrize("path", ["/version", CM])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("3m", ""),
+        ("0", ""),
+        ("-1.5h.5s", ""),
+        ("invalid", 'time: invalid duration "invalid"'),
+        ("5", 'time: missing unit in duration "5"'),
+        ("5x", 'time: unknown unit "x" in duration "5x"'),
+        ("1s.", 'time: invalid duration "1s."'),
+    ],
+)
+async def test_a_time_limit_is_a_duration(call: Caller, path: str, text: str, told: str) -> None:
+    code, answer = await call("GET", f"{path}?timeout={text}")
+    if told:
+        told = f"invalid timeout specified in the request URL - {told}"
+    assert (code, answer.get("message", "")) == (400 if told else 200, told)
+
+
 async def test_dry_run_leaves_nothing(call: Caller) -> None:
     code, made = await call("POST", f"{CM}?dryRun=All", config("a"))
     assert code == 201 and "resourceVersion" not in made["metadata"]
