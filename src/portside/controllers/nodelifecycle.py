@@ -22,6 +22,7 @@ LEASES: Resource = ("coordination.k8s.io", "v1", "leases")
 LEASE_NAMESPACE = "kube-node-lease"
 GRACE = 50.0  # seconds of silence until Unknown (upstream's node-monitor-grace-period)
 STARTUP_GRACE = 60.0  # for a node that never reported
+TOLD = 200  # nodes of a cluster whose nodes' coming and going is told as events
 TTL = "node.alpha.kubernetes.io/ttl"
 REPORTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 NO_SCHEDULE: dict[tuple[str, str], str] = {
@@ -51,9 +52,11 @@ class NodeLifecycle:
         if node is None:
             self._heard.pop(key, None)
             gone = self._known.pop(key, None)
-            return NOTHING if gone is None else Plan([_told(gone, "RemovingNode", "Removing Node {} from Controller")])
+            if gone is None or not _few(view):
+                return NOTHING
+            return Plan([_told(gone, "RemovingNode", "Removing Node {} from Controller")])
         draft = Draft()
-        if key not in self._known:
+        if key not in self._known and _few(view):
             draft.add(_told(node, "RegisteredNode", "Registered Node {} in Controller"))
         self._known[key] = trimmed(node)
         silent = self._silent(view, node, draft)
@@ -133,6 +136,12 @@ class NodeLifecycle:
         if body:
             body.setdefault("metadata", {})["resourceVersion"] = meta["resourceVersion"]
             draft.add(patch(NODES, node, body))
+
+
+def _few(view: View) -> bool:
+    """Each node may be told as an event without crowding out others."""
+    cache = view.cache(NODES)
+    return cache is None or len(cache.objects) <= TOLD
 
 
 def _evicts(taint: Json) -> bool:

@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from portside.client.cache import View
-from portside.controllers.nodelifecycle import NODES, REPORTED, NodeLifecycle
+from portside.controllers.nodelifecycle import NODES, REPORTED, TOLD, NodeLifecycle
 from portside.controllers.nodezones import LOOK, PERIOD, SLOW_PERIOD, ZONE, Count, Zones
 from portside.controllers.plan import Op, Plan
 
@@ -79,3 +79,9 @@ def test_nodes_that_come_and_go_are_told_as_events() -> None:
     assert not any("Registered" in str(s) for s in controller.plan(view, "x", 0.0).steps)
     (gone,) = controller.plan(View.of({NODES: []}), "x", 0.0).steps
     assert "Node x event: Removing Node x from Controller" in str(gone)
+
+
+def test_thousands_of_nodes_that_come_together_crowd_out_no_other_events() -> None:
+    nodes = [node(f"n{i}", ready=True) for i in range(TOLD + 1)]
+    found = NodeLifecycle(lambda: 1000.0).plan(View.of({NODES: nodes}), "n0", 0.0)
+    assert not any("Registered" in str(s) for s in found.steps)
