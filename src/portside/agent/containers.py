@@ -53,7 +53,11 @@ def _profile(profile: Json | None, *, default: str, root: Path | None = None) ->
     kind = profile.get("type", "")
     if kind != "Localhost":
         return str(kind)
-    name = profile.get("localhostProfile", "")
+    name = str(profile.get("localhostProfile") or "")
+    if not name:  # none at all would be no confinement
+        raise ConfigProblem("localhostProfile must be set if seccompProfile type is Localhost.")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ConfigProblem(f"localhostProfile {name} is not below the folder of profiles")
     return f"Localhost:{root / name if root is not None else name}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -130,5 +131,11 @@ class Pressure:
             path = folder / volume["name"]
             if "emptyDir" in volume and path.exists():
                 sizes[volume["name"]] = await asyncio.to_thread(folder_size, path)
+        # The files a container may write although they are the node's; no volume's name has a slash.
+        written = self._agent.settings.pods / worker.uid
+        with contextlib.suppress(OSError):
+            sizes["/etc/hosts"] = (written / "etc-hosts").stat().st_size
+        if (messages := written / "containers").exists():
+            sizes["/dev/termination-log"] = await asyncio.to_thread(folder_size, messages)
         if text := local_limit(worker.current_pod(), own, sizes):
             worker.evict(text)

@@ -32,6 +32,9 @@ class Problems(list[str]):
         self.yaml = yaml
 
 
+MOST_DIGITS = 400
+
+
 class _Pairs:
     __slots__ = ("pairs",)
 
@@ -68,11 +71,16 @@ def too_deep(value: Any) -> bool:
     return False
 
 
+def _integer(digits: str) -> int | float:
+    """A whole number; one of more digits than any field holds is not worked out."""
+    return int(digits) if len(digits) <= MOST_DIGITS else float(digits)
+
+
 def duplicates(raw: bytes) -> Problems:
     """Every field that occurs twice in its object, in the order of the document."""
     told: list[str] = []
     positions: dict[str, int] = {}
-    pairs = json.loads(raw, object_pairs_hook=_Pairs)
+    pairs = json.loads(raw, object_pairs_hook=_Pairs, parse_int=_integer)
     _walk(pairs, "", told, positions)
     made = Problems(list(dict.fromkeys(told)), positions)
     if told:
@@ -161,7 +169,7 @@ def json_error(raw: bytes, error: orjson.JSONDecodeError) -> str:
         return "exceeded max depth"
     text = raw.decode("utf-8", "replace")
     try:
-        json.loads(text)
+        json.loads(text, parse_int=_integer)
     except json.JSONDecodeError as precise:
         at, why = precise.pos, precise.msg
     except RecursionError:

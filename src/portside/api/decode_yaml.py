@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from portside.api.decode_json import DEPTH, Problems
+from portside.api.decode_json import DEPTH, MOST_DIGITS, Problems
 from portside.api.status import bad_request
 
 _TRUE = {"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"}
@@ -61,6 +61,8 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     if _INT.match(plain):
         sign = -1 if plain[0] == "-" else 1
         digits = plain.lstrip("+-")
+        if len(digits) > MOST_DIGITS:  # no field holds it: not worked out
+            return text
         base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2].lower())
         if base:
             return sign * int(digits[2:], base)

@@ -15,6 +15,8 @@ from portside.api.status import ApiError, bad_request
 
 Json = dict[str, Any]
 MAXIMUM_OPERATIONS = 10_000
+MAXIMUM_COPIED = 3 << 20
+"""Bytes that all copies of a patch may add: without it forty operations that double a value fill any memory."""
 FAILED = "the server rejected our request due to an error in our request"
 _KNOWN = {"op", "path", "from", "value"}
 _MISSING = object()
@@ -26,6 +28,10 @@ class PatchFailure(Exception):
     def __init__(self, text: str = "", *, test: bool = False) -> None:
         super().__init__(text)
         self.test = test
+
+
+class CopiedTooMuch(PatchFailure):
+    """The copies of one patch add more than ``MAXIMUM_COPIED``."""
 
 
 _Fails = PatchFailure
@@ -56,11 +62,31 @@ def json_patch(obj: Json, ops: Any) -> Json:
 def apply_operations(obj: Json, ops: list[Any]) -> Json:
     """``obj`` after a list of operations, as a new object. Raises PatchFailure, which says which operation failed."""
     document: Any = deepcopy(obj)
+    copied = 0
     for op in ops:
+        if op and op.get("op") == "copy":
+            copied += _copy_size(document, op)
+            if copied > MAXIMUM_COPIED:
+                raise CopiedTooMuch(
+                    f"Unable to complete the copy, the accumulated size increase of copy is {copied}, "
+                    f"exceeding the limit {MAXIMUM_COPIED}"
+                )
         document = _told(document, op or {})
     if not isinstance(document, dict):
         raise PatchFailure("the document is not an object")
-    return orjson.loads(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))  # type: ignore[no-any-return]
+    try:
+        return orjson.loads(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))  # type: ignore[no-any-return]
+    except TypeError:  # operations that each add a level
+        raise PatchFailure("the document is nested too deeply") from None
+
+
+def _copy_size(document: Any, op: Json) -> int:
+    """The bytes a copy adds; 0 when it will fail anyway."""
+    try:
+        value = _found(document, _pointer(op.get("from")))
+        return 0 if value is _MISSING else len(orjson.dumps(value))
+    except (PatchFailure, TypeError):
+        return 0
 
 
 def unknown_members(ops: Any) -> list[str]:

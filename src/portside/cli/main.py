@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 from dataclasses import dataclass
@@ -159,12 +160,14 @@ def main(argv: list[str] | None = None) -> int:
     if options.verb is None:
         parser.print_help()
         return 2
-    from portside.cli.steps import CliError, say
+    from portside.cli.steps import CliError, Plain, say
     from portside.run.home import default_home
 
     options.home = options.home or default_home()
+    verb = importlib.import_module(f"portside.cli.{names[options.verb].module}")
     try:
-        return int(importlib.import_module(f"portside.cli.{names[options.verb].module}").run(options))
+        with contextlib.redirect_stdout(Plain(sys.stdout)):  # type: ignore[type-var]
+            return int(verb.run(options))
     except CliError as error:
         say(str(error))
         return error.code

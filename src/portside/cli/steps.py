@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
 
 class CliError(Exception):
@@ -25,8 +26,31 @@ class CliError(Exception):
         return "\n".join(lines)
 
 
+# Control characters but line feed and tab, and those that turn the direction of writing: shown, never obeyed.
+_STEERING = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if c not in (9, 10)}
+_STEERING |= {c: f"\\u{c:04x}" for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def plain(text: str) -> str:
+    """Text that may be somebody else's, as a terminal may show it."""
+    return text.translate(_STEERING)
+
+
+class Plain:
+    """A text stream that shows what steers terminals instead of passing it on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(plain(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 class Steps:
@@ -50,7 +74,8 @@ class Steps:
             if why != note or self.live:
                 note = why
                 if self.live:
-                    sys.stderr.write(f"\r\x1b[K  … {title:<32} {time.monotonic() - started:5.1f} s  {why}"[:160])
+                    line = f"  … {title:<32} {time.monotonic() - started:5.1f} s  {plain(why)}"[:150]
+                    sys.stderr.write(f"\r\x1b[K{line}")
                     sys.stderr.flush()
 
         if self.live:
@@ -64,7 +89,8 @@ class Steps:
 
     def _end(self, mark: str, title: str, started: float, note: str) -> None:
         lead = "\r\x1b[K" if self.live else ""
-        say(f"{lead}  {mark} {title:<32} {time.monotonic() - started:5.1f} s  {note}".rstrip())
+        line = f"{title:<32} {time.monotonic() - started:5.1f} s  {plain(note)}".rstrip()
+        print(f"{lead}  {mark} {line}", file=sys.stderr, flush=True)
 
     def skipped(self, title: str, why: str) -> None:
-        say(f"  {self.off} {title:<32}          {why}".rstrip())
+        print(f"  {self.off} {title:<32}          {plain(why)}".rstrip(), file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ def _fronts(port: ServicePort) -> list[Flow]:
     """How clients reach a service port."""
     found: list[Flow] = [
         ("--orig-dst", address, "--orig-port-dst", str(port.port))
-        for address in (*port.cluster_ips, *port.external_ips, *port.load_balancer_ips)
+        for address in (*port.cluster_ips, *port.load_balancer_ips)
     ]
     if port.node_port:
         found.append(("--orig-port-dst", str(port.node_port)))

@@ -99,9 +99,9 @@ def _render_port(table: Table, port: ServicePort, cluster_cidr: str) -> None:
     for address in port.cluster_ips:
         element = f"{address} . {port.protocol} . {port.port}"
         _point(table, ("services", "refused"), element, f"svc-{port.chain}" if inside else "", port)
-    for address in (*port.external_ips, *port.load_balancer_ips):
+    for address in port.load_balancer_ips:
         chain = outside
-        if address in port.load_balancer_ips and port.source_ranges and outside:
+        if port.source_ranges and outside:
             chain = f"fw-{port.chain}"
             # A nat chain can't drop: what is not let through keeps its address and is refused by the filter.
             table.chains[chain] = [f"ip saddr {{ {', '.join(port.source_ranges)} }} goto {outside}"]
@@ -135,7 +135,7 @@ def _render_outside(table: Table, port: ServicePort, cluster_cidr: str) -> str:
         _render_choice(table, chain, port, port.local_backends, lead)
     else:
         table.chains[chain] = lead
-        for address in (*port.external_ips, *port.load_balancer_ips):
+        for address in port.load_balancer_ips:
             table.maps["refused"][f"{address} . {port.protocol} . {port.port}"] = "goto silence"
         if port.node_port:
             table.maps["refused-ports"][f"{port.protocol} . {port.node_port}"] = "goto silence"

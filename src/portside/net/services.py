@@ -35,7 +35,6 @@ class ServicePort:
     protocol: str
     port: int
     cluster_ips: tuple[str, ...]
-    external_ips: tuple[str, ...]
     load_balancer_ips: tuple[str, ...]
     source_ranges: tuple[str, ...]
     node_port: int
@@ -172,7 +171,6 @@ def ports_of(service: Json, slices: Iterable[Json], node: str, zone: str = "") -
                 protocol=protocol.lower(),
                 port=int(port["port"]),
                 cluster_ips=tuple(cluster_ips),
-                external_ips=tuple(ip for ip in spec.get("externalIPs") or () if _family(ip) == "IPv4"),
                 load_balancer_ips=balancers,
                 source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()),
                 node_port=int(port.get("nodePort") or 0),

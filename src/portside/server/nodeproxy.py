@@ -25,6 +25,7 @@ Sub = Callable[["ApiServer", Request, "Resource", Route], Awaitable[Response]]
 ENDED = ("Succeeded", "Failed")
 ADDRESSES = ("InternalIP", "ExternalIP")
 LOG_PASSED = ("follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream")
+REDIRECTED = "the backend attempted to redirect this request, which is not permitted"
 TRUE = ("1", "t", "T", "true", "True", "TRUE")
 
 
@@ -114,6 +115,8 @@ def _check_log_options(request: Request, pod: str) -> None:
 async def _refusal(response: Response) -> ApiError:
     """The node's refusal as a Status."""
     text = (await whole(response)).decode("utf-8", "replace").strip()
+    if response.code < 400:  # a node that sends its clients elsewhere, or answers what nobody asked
+        return ApiError(502, "", REDIRECTED if response.code >= 300 else text)
     if response.code == 400:
         return bad_request(text)
     if response.code == 404:

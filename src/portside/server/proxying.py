@@ -11,9 +11,10 @@ from urllib.parse import quote
 from portside.api.status import ApiError, bad_request, not_found
 from portside.server import rewrite
 from portside.server.forward import Target, forward
-from portside.server.nodeproxy import ADDRESSES, Sub, admit, node_target, stored
+from portside.server.nodeproxy import ADDRESSES, REDIRECTED, Sub, admit, node_target, stored
 from portside.server.request import Request, Response
 from portside.server.routes import Route
+from portside.server.webhooks.service_names import safe
 
 if TYPE_CHECKING:
     from portside.server.app import ApiServer
@@ -41,14 +42,10 @@ def split(name: str, kind: str) -> tuple[str, str, str]:
 
 
 def checked(address: str) -> str:
-    """An address users may be sent to: not the server itself, not its link. Raises 400."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        raise bad_request("address not allowed") from None
-    if ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+    """An address users may be sent to: not the server itself, not its link, however it is written. Raises 400."""
+    if not safe(address, loopback=False):
         raise bad_request("address not allowed")
-    return str(ip)
+    return str(ipaddress.ip_address(address))
 
 
 def _unverified(scheme: str) -> ssl.SSLContext | None:
@@ -90,6 +87,8 @@ async def _proxied(request: Request, route: Route, target: Target) -> Response:
         known = request.header("x-forwarded-for")
         headers["x-forwarded-for"] = f"{known}, {request.remote}" if known else request.remote
     answer = await forward(target, request.method, path + query, headers, request.body, upgrade=upgrade)
+    if upgrade and 300 <= answer.code < 400:
+        raise ApiError(502, "", REDIRECTED)
     return answer if answer.upgrade else await _brought_back(answer, prefix, f"{target.host}:{target.port}")
 
 

@@ -48,6 +48,13 @@ def test_profiles_of_the_machine_lie_in_one_folder() -> None:
     assert found.seccomp == "Localhost:/home/seccomp/strict.json" and found.apparmor == "Localhost:strict.json"
 
 
+@pytest.mark.parametrize("name", ["", None, "/etc/x", "../x", "a/../../x"])
+def test_a_profile_that_is_none_or_lies_elsewhere_starts_nothing(name: str | None) -> None:
+    body = pod("p", {"securityContext": {"seccompProfile": {"type": "Localhost", "localhostProfile": name}}})
+    with pytest.raises(ConfigProblem, match="localhostProfile"):
+        security(body, body["spec"]["containers"][0], IMAGE, Path("/home/seccomp"))
+
+
 def claim(*, results: list[Json] | None = None, allocated: bool = True, uid: str = "u") -> Json:
     status: Json = {"reservedFor": [{"uid": uid}]}
     if allocated:

@@ -60,7 +60,6 @@ def port(*backends: str, **more: Any) -> ServicePort:
         "protocol": "udp",
         "port": 53,
         "cluster_ips": ("10.96.0.5",),
-        "external_ips": (),
         "load_balancer_ips": (),
         "source_ranges": (),
         "node_port": 0,

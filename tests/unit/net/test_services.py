@@ -58,6 +58,12 @@ def test_headless_external_name_and_foreign_proxies_have_no_rules() -> None:
     assert [port.backends for port in ports_of(service(), [labelled], "n1")] == [()]
 
 
+def test_an_external_address_of_a_service_takes_no_traffic() -> None:
+    """Whoever may write a Service could name any address and read what pods send there."""
+    (port,) = ports_of(service(externalIPs=["203.0.113.9"]), [slice_of(endpoint("10.244.0.5"))], "n1")
+    assert "203.0.113.9" not in script(NETWORK, None, render([port], []))
+
+
 def test_nothing_behind_a_service_refuses_at_once() -> None:
     table = render(ports_of(service(node_port=30080, type="NodePort"), [], "n1"), [])
     assert table.maps["refused"] == {"10.96.0.5 . tcp . 80": "goto refuse"}

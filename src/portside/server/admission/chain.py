@@ -113,6 +113,7 @@ VALIDATING: tuple[Entry, ...] = (
     Entry(limit_ranger.validate, ("/pods", "/persistentvolumeclaims"), ("CREATE",)),
     Entry(limit_ranger.validate, ("/pods/resize", "/persistentvolumeclaims"), ("UPDATE",)),
     Entry(service_account.validate, _PODS, ("CREATE",)),
+    Entry(service_account.validate, ("/pods/ephemeralcontainers",), ("UPDATE",)),
     Entry(pod_security.validate, _POD_MAKERS, _WRITE),
     Entry(pod_security.namespace, ("/namespaces",), _WRITE),
     Entry(priority.validate, ("scheduling.k8s.io/priorityclasses",), _WRITE),

@@ -132,6 +132,8 @@ def _node(review: Review, node: str) -> None:
             raise review.refuse(f'node "{node}" is not allowed to create pods with a non-nil configSource')
         if forbidden := sorted(key for key in labels if not _own_label(key)):
             raise review.refuse(f'node "{node}" is not allowed to set the following labels: {", ".join(forbidden)}')
+        if review.obj["metadata"].get("ownerReferences"):  # collected with its owner, it could register anew, untainted
+            raise review.refuse(f'node "{node}" is not allowed to set ownerReferences')
         return
     old = review.old or {}
     if (old.get("spec") or {}).get("taints", []) != (review.obj.get("spec") or {}).get("taints", []):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from portside.api.podrefs import secret_names
@@ -17,6 +18,13 @@ TOKEN_SECONDS = 3607
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 # The default account of a fresh namespace comes from a controller; upstream waits for it this often, a tenth of a second apart.
 DEFAULT_TRIES = 10
+# An account with this annotation lets its pods see the Secrets it lists, and no other.
+ENFORCE = "kubernetes.io/enforce-mountable-secrets"
+KINDS_OF_CONTAINERS = (
+    ("initContainers", "init container"),
+    ("containers", "container"),
+    ("ephemeralContainers", "ephemeral container"),
+)
 
 
 async def mutate(review: Review) -> None:
@@ -82,9 +90,68 @@ def token_volume(name: str) -> Json:
 
 
 def validate(review: Review) -> None:
-    """A mirror pod may use nothing that a node must not hand out."""
+    """A mirror pod may use nothing that a node must not hand out; others what their account may mount, if that is limited,
+    containers that are added later included."""
     if MIRROR in (review.obj["metadata"].get("annotations") or {}):
         _check_mirror(review)
+        return
+    name = review.obj["spec"].get("serviceAccountName") or ""
+    account = review.server.live.of("serviceaccounts").get(name, review.namespace)
+    if account is not None and _is_limited(account):
+        added = review.attributes.subresource == "ephemeralcontainers"  # what the pod had before is not asked again
+        _check_mountable(review, account, KINDS_OF_CONTAINERS[-1:] if added else KINDS_OF_CONTAINERS)
+        if not added:
+            _check_volumes_and_pulls(review, account)
+
+
+def _is_limited(account: Json) -> bool:
+    said = (account["metadata"].get("annotations") or {}).get(ENFORCE, "")
+    return said in ("1", "t", "T", "true", "TRUE", "True")
+
+
+def _not_allowed(account: Json) -> str:
+    return f"is not allowed because service account {account['metadata']['name']} does not reference that"
+
+
+def _check_mountable(review: Review, account: Json, kinds: tuple[tuple[str, str], ...]) -> None:
+    """Secrets in the environment of these containers. Raises ApiError 403."""
+    mountable = {ref.get("name") for ref in account.get("secrets") or ()}
+    for field, noun in kinds:
+        for container in review.obj["spec"].get(field) or ():
+            for what, secret in _of_environment(container):
+                if secret not in mountable:
+                    who = f"{noun} {container['name']} with {what}"
+                    raise review.refuse(
+                        f'{who} referencing secret.secretName="{secret}" {_not_allowed(account)} secret'
+                    )
+
+
+def _check_volumes_and_pulls(review: Review, account: Json) -> None:
+    """The other ways a pod can see a Secret. Raises ApiError 403."""
+    spec = review.obj["spec"]
+    mountable = {ref.get("name") for ref in account.get("secrets") or ()}
+    pull = {ref.get("name") for ref in account.get("imagePullSecrets") or ()}
+    for volume in spec.get("volumes") or ():
+        named = [(volume.get("secret") or {}).get("secretName")]
+        named += [(s.get("secret") or {}).get("name") for s in (volume.get("projected") or {}).get("sources") or ()]
+        for secret in named:
+            if secret and secret not in mountable:
+                raise review.refuse(f'volume with secret.secretName="{secret}" {_not_allowed(account)} secret')
+    for i, ref in enumerate(spec.get("imagePullSecrets") or ()):
+        if ref.get("name") not in pull:
+            what = f'imagePullSecrets[{i}].name="{ref.get("name", "")}"'
+            raise review.refuse(f"{what} {_not_allowed(account)} imagePullSecret")
+
+
+def _of_environment(container: Json) -> Iterator[tuple[str, str]]:
+    """Where a container's environment names a Secret, and which."""
+    for variable in container.get("env") or ():
+        ref = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
+        if ref.get("name"):
+            yield f"envVar {variable['name']}", ref["name"]
+    for source in container.get("envFrom") or ():
+        if name := (source.get("secretRef") or {}).get("name"):
+            yield "envFrom", name
 
 
 def _check_mirror(review: Review) -> None:
