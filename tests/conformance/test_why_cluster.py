@@ -251,7 +251,7 @@ def test_another_api_server_that_does_not_answer_is_told(k: Asker) -> None:
     with k.gone_after("apiservices", name):
         k.says("api-unavailable", f"apiservice/{name}", "ServiceNotFound", "kubectl delete apiservice")
         service(k, "extension", {"app": "extension"})
-        k.says("api-unavailable", f"apiservice/{name}", name, consequence=True)
+        k.says("api-unavailable", f"apiservice/{name}", "can't be reached", consequence=True)
         assert k.asked(f"apiservice/{name}")["causes"][0]["cause"] == "service-selects-nothing"
 
 

@@ -41,6 +41,10 @@ PODS: dict[str, tuple[Json, Json]] = {
     "restarting": (probe("livenessProbe"), {"terminationGracePeriodSeconds": 1}),
     "unready": (probe("readinessProbe"), {}),
     "crashing": (sh("exit 3"), {}),
+    "again": (
+        sh("[ -e /v/f ] && exec sleep 3600; touch /v/f; exit 6") | {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        {"volumes": [{"name": "v", "emptyDir": {}}]},
+    ),
     "failed": (sh("exit 4"), {"restartPolicy": "Never"}),
     "as-root": ({"command": SLEEP}, {"securityContext": {"runAsNonRoot": True}}),
     "waiting": ({"command": SLEEP}, {"initContainers": [{"name": "first", "image": IMAGE, "command": SLEEP}]}),
@@ -87,6 +91,7 @@ def k(real: Cluster) -> Iterator[Asker]:
         ("out-of-memory", "greedy", ["its limit of 16Mi", "reason = OOMKilled", "limits.memory"]),
         ("startup-probe", "starting", ["the startup probe of container main fails", "Startup probe failed"]),
         ("liveness-probe", "restarting", ["and it is restarted", "Liveness probe failed"]),
+        ("restarted-lately", "again", ["runs, but was restarted", "exit code 6", "lastState.terminated.exitCode = 6"]),
         ("readiness-probe", "unready", ["so no Service sends anything", "Readiness probe failed"]),
         ("crash-loop", "crashing", ["ends with exit code 3 each time", "restartCount", "kubectl logs crashing"]),
         ("container-failed", "failed", ["ended with exit code 4", "spec.restartPolicy = Never"]),

@@ -41,6 +41,17 @@ class Manifest:
     def title(self) -> str:
         return f"{self.body['kind'].lower()}/{self.body['metadata']['name']}"
 
+    @property
+    def question(self) -> str:
+        """The command that tells why it is not well."""
+        return _question(self.body)
+
+
+def _question(body: Json) -> str:
+    meta = body["metadata"]
+    space = f" -n {meta['namespace']}" if meta.get("namespace", "default") != "default" else ""
+    return f"portside why {body['kind'].lower()}/{meta['name']}{space}"
+
 
 def files_of(arguments: list[str]) -> Iterator[tuple[str, str]]:
     """Name and text of every file named; a folder stands for its .yaml, .yml and .json files, - for standard input."""
@@ -216,7 +227,7 @@ def unready(live: Json) -> str:
             raise CliError(
                 f"job {live['metadata']['name']} failed",
                 why=done["Failed"].get("message", ""),
-                todo=f"look at: kubectl describe job {live['metadata']['name']}",
+                todo=f"ask: {_question(live)}",
                 code=7,
             )
         if not {"Complete", "SuccessCriteriaMet", "Suspended"} & done.keys():
@@ -225,7 +236,7 @@ def unready(live: Json) -> str:
         if status.get("phase") == "Failed":
             raise CliError(
                 f"pod {live['metadata']['name']} failed",
-                todo=f"look at: kubectl describe pod {live['metadata']['name']}",
+                todo=f"ask: {_question(live)}",
                 code=7,
             )
         if status.get("phase") != "Succeeded" and not any(

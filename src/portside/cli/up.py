@@ -332,7 +332,7 @@ def _apply(home: Home, steps: Steps, api: Api, manifests: list[Manifest], option
                     raise CliError(
                         f"{manifest.title} is not ready after {options.timeout:.0f} s",
                         why=why,
-                        todo=f"look at: kubectl describe {manifest.title}",
+                        todo=f"ask: {manifest.question}",
                         code=7,
                     )
                 time.sleep(0.1)

@@ -21,6 +21,7 @@ Json = dict[str, Any]
 EXPLAINED, UNKNOWN = 9, 10  # exit codes
 WIDTH = 116
 MAX_TOLD = 20  # causes shown of a whole cluster; -o json has more
+MAX_SHOWN = 320  # characters of one line of evidence; -o json has all
 MAX_NAMES = 6
 MAX_SO = 5
 TIMEOUT = 60.0  # seconds for one list
@@ -118,7 +119,7 @@ def show(answer: Answer) -> str:
         lines += [f"  {_name(k.obj)}: {k.says}" for k in answer.known[:MAX_TOLD]]
         if len(answer.known) > MAX_TOLD:
             lines.append(f"  … and {len(answer.known) - MAX_TOLD} more")
-    lines += [f"  {fact}" for fact in answer.facts]
+    lines += [f"  {_short(str(fact))}" for fact in answer.facts]
     if answer.unread:
         lines += ["", "not read, so causes that lie there are not told"]
         lines += [f"  {plural}: {why}" for plural, why in sorted(answer.unread.items())]
@@ -137,7 +138,7 @@ def _told(told: Told, number: int) -> list[str]:
     else:
         lines = _wrapped(f"{mark}{_name(told.obj)}: {told.finding.says}{cause}", "", " " * len(mark))
     for title, rows in (
-        ("because", [str(f) for f in told.finding.facts]),
+        ("because", [_short(str(f)) for f in told.finding.facts]),
         ("so", [f"{_name(c.obj)}: {c.says}" for c in told.so[:MAX_SO]]),
         ("do", list(told.finding.todo)),
     ):
@@ -147,6 +148,10 @@ def _told(told: Told, number: int) -> list[str]:
     if len(told.so) > MAX_SO:
         lines.append(f"{'':<12}… and {len(told.so) - MAX_SO} more")
     return lines
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def _name(obj: Json) -> str:

@@ -34,7 +34,7 @@ def node_not_ready(world: World, node: Json) -> Finding | None:
     if held.get("status") == "True":
         return None
     silent = held.get("status") == "Unknown"
-    says = f"node {name} " + (
+    says = "the node " + (
         "has said nothing for a while: its machine, its agent or the way to it is down"
         if silent
         else f"is not ready: {held.get('message', '')}"
@@ -57,7 +57,7 @@ def node_pressure(world: World, node: Json) -> Finding | None:
         return None
     name = node["metadata"]["name"]
     return Finding(
-        f"node {name} has {', '.join(bad)}: it takes no further pods, and may put some out",
+        f"the node has {', '.join(bad)}: it takes no further pods, and may put some out",
         (*(f for k in bad for f in said(node, k)), seen(node, "spec", "taints")),
         ("free memory or disk on that machine", f"kubectl describe node {name}"),
     )
@@ -68,7 +68,7 @@ def node_cordoned(world: World, node: Json) -> Finding | None:
         return None
     name = node["metadata"]["name"]
     return Finding(
-        f"node {name} is cordoned, so no new pods come to it",
+        "the node is cordoned, so no new pods come to it",
         (seen(node, "spec", "unschedulable"),),
         (f"kubectl uncordon {name}",),
     )
@@ -100,12 +100,13 @@ def api_unavailable(world: World, service: Json) -> Finding | None:
     if held.get("status") == "True":
         return None
     named = service["spec"].get("service") or {}
-    target = f"service/{named['name']} -n {named['namespace']}" if named else ""
+    target = f"service/{named.get('name')} -n {named.get('namespace')}"
+    there = world.get("services", named.get("name", ""), named.get("namespace", "")) is not None
     return Finding(
-        f"the API {service['metadata']['name']} can't be reached: {held.get('message', 'nobody has tried yet')}",
+        f"the API server behind it can't be reached: {held.get('message', 'nobody has tried yet')}",
         (seen(service, "spec", "service"), *said(service, "Available")),
         (
-            *((f"portside why {target}",) if target else ()),
+            f"portside why {target}" if there else f"start what serves it behind {target}",
             f"not needed any more: kubectl delete apiservice {service['metadata']['name']}; "
             "until then namespaces can't be deleted to their end",
         ),

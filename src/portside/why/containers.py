@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from portside.why.finding import Cause, Fact, Finding, Grade, describe, lookup, seen, space
-from portside.why.world import World
+from portside.why.world import World, seconds
 
 Json = dict[str, Any]
 FAMILIES = (("initContainers", "initContainerStatuses"), ("containers", "containerStatuses"))
+LATELY = 600.0  # seconds for which an end of a container is told though it runs again
 PULLS = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "SignatureValidationFailed")
 # Words of a runtime's message about a pull, what they mean, and what to do. The first that matches counts.
 PULL_PROBLEMS: tuple[tuple[str, str, str], ...] = (
@@ -277,6 +278,31 @@ def readiness_probe(world: World, held: Held) -> Finding | None:
     )
 
 
+def restarted(world: World, held: Held) -> Finding | None:
+    """A container that runs again: between two ends it looks well."""
+    found = (held.status.get("lastState") or {}).get("terminated") or {}
+    ended = seconds(found.get("finishedAt"))
+    if not held.running or ended is None or world.now - ended > LATELY or not held.status.get("restartCount"):
+        return None
+    probe = world.event(held.pod, "Killing", holding=f"ontainer {held.name} failed")
+    why = (
+        f"for using more memory than its limit of {lookup(held.spec, 'resources', 'limits', 'memory')}"
+        if found.get("reason") == "OOMKilled"
+        else "because its liveness or startup probe failed"
+        if probe
+        else f"after it ended with exit code {found.get('exitCode', 0)}"
+    )
+    return Finding(
+        f"{held.title} runs, but was restarted within the last {LATELY / 60:.0f} minutes, {why}",
+        (
+            *(held.fact("lastState", "terminated", f) for f in ("reason", "exitCode", "finishedAt")),
+            held.fact("restartCount"),
+            *world.told(held.pod, probe),
+        ),
+        (f"read what it said before: {held.logs()}",),
+    )
+
+
 PODS = ("pods",)
 CAUSES: tuple[Cause, ...] = (
     Cause("image-name-invalid", PODS, each(image_name_invalid), "what stands in `image` is no name of an image"),
@@ -297,4 +323,11 @@ CAUSES: tuple[Cause, ...] = (
         grade=Grade.WAITS,
     ),
     Cause("readiness-probe", PODS, each(readiness_probe), "a running container's readiness probe fails"),
+    Cause(
+        "restarted-lately",
+        PODS,
+        each(restarted),
+        "a container runs again, after an end a short while ago",
+        grade=Grade.NOTE,
+    ),
 )

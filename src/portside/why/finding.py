@@ -81,7 +81,9 @@ def title(obj: Json) -> str:
 
 def shown(value: Any) -> str:
     """A field's value in one line of limited length; control characters never reach a terminal."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in _flat(value)).split())
+    text = _flat(value)
+    if not text.isprintable():
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
 
 

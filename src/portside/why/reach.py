@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from portside.api.selector import from_labels, from_object
+from portside.api.selector import from_object
 from portside.why.finding import condition
 from portside.why.world import World, plural_of
 
@@ -70,9 +70,7 @@ def selected(world: World, service: Json) -> list[Json]:
     selector = service["spec"].get("selector")
     if not selector or service["spec"].get("type") == "ExternalName":
         return []
-    wanted = from_labels(selector)
-    pods = world.all("pods", service["metadata"].get("namespace", ""))
-    return [p for p in pods if wanted.matches_object(p) and not ended(p)]
+    return [p for p in world.labelled(service["metadata"].get("namespace", ""), selector) if not ended(p)]
 
 
 def guarded(world: World, budget: Json) -> list[Json]:

@@ -6,7 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from portside.why.finding import Cause, Fact, Finding, Grade, Role, condition, describe, said, seen, space, title
+from portside.why.finding import (
+    Cause,
+    Fact,
+    Finding,
+    Grade,
+    Role,
+    condition,
+    describe,
+    lookup,
+    said,
+    seen,
+    shown,
+    space,
+    title,
+)
 from portside.why.reach import claims_of
 from portside.why.world import World
 
@@ -29,6 +43,7 @@ class Filter:
     todo: str
 
 
+GIVEN = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")  # tolerated by every pod for a while
 MAX_NODES = 3  # shown as evidence
 SELECTOR = "node(s) didn't match Pod's node affinity/selector"
 ALLOCATABLE = ("status", "allocatable")
@@ -237,7 +252,7 @@ def unschedulable(world: World, pod: Json) -> Finding | None:
     listed = "; ".join(f"{count} of {total}: {words}" if count else words for count, words in parts)
     filters = list(dict.fromkeys(filter_of(words) for _, words in sorted(parts, reverse=True)))
     facts = [seen(pod, "status", "conditions", "PodScheduled", "message")]
-    facts += [seen(pod, *f.path) for f in filters if f.path]
+    facts += [_tolerated(pod) if f.path[-1] == "tolerations" else seen(pod, *f.path) for f in filters if f.path]
     facts += _wanted(pod, parts)
     if any(words.startswith(SELECTOR) for _, words in parts):
         keys = list(pod["spec"].get("nodeSelector") or ())
@@ -246,10 +261,16 @@ def unschedulable(world: World, pod: Json) -> Finding | None:
     paths = [f.of_node for f in filters if f.of_node and f.of_node != ALLOCATABLE]
     paths += [(*ALLOCATABLE, name) for name in lacking]
     for path in dict.fromkeys(paths):
-        nodes = [n for n in world.all("nodes") if path != ("spec", "taints") or n["spec"].get("taints")]
+        nodes = [n for n in world.all("nodes") if path[0] == "status" or lookup(n, *path)]
         facts += [seen(n, *path) for n in nodes[:MAX_NODES]]
     lead = f"no node can take the pod ({listed})"
     return Finding(lead, tuple(facts), (*(f.todo for f in filters), describe(pod)))
+
+
+def _tolerated(pod: Json) -> Fact:
+    """The pod's own tolerations; those that every pod is given say nothing."""
+    own = [t for t in pod["spec"].get("tolerations") or () if t.get("key") not in GIVEN]
+    return Fact(title(pod), "spec.tolerations of its own", shown(own))
 
 
 def _wanted(pod: Json, parts: list[tuple[int, str]]) -> list[Fact]:

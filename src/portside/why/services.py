@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from portside.why.finding import Cause, Fact, Finding, Role, condition, describe, seen, space, title
+from portside.why.finding import Cause, Fact, Finding, Role, condition, describe, seen, shown, space, title
 from portside.why.reach import backends, selected
 from portside.why.world import World
 
 Json = dict[str, Any]
+ADDED = ("pod-template-hash", "controller-revision-hash", "pod-template-generation")
+COMPARED = 200  # pods whose labels are looked at for the closest to a selector
 SHOWN = 3  # pods named as evidence
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 LEGACY = "kubernetes.io/ingress.class"
@@ -36,17 +38,26 @@ def selects_nothing(world: World, service: Json) -> Finding | None:
     if not selector or not wants_endpoints(service) or not world.knows("pods") or selected(world, service):
         return None
     pods = world.all("pods", service["metadata"].get("namespace", ""))
-    closest = sorted(pods, key=lambda p: -_shared(p, selector))[:SHOWN]
+    alike = {shown(_labels(p)): p for p in reversed(pods[:COMPARED])}.values()
+    closest = sorted(alike, key=lambda p: -_shared(p, selector))[:SHOWN]
     near = [p for p in closest if _shared(p, selector)] or closest
     text = ", ".join(f"{k}={v}" for k, v in selector.items())
     return Finding(
         f"its selector {text} matches no pod in namespace {service['metadata'].get('namespace')}",
-        (seen(service, "spec", "selector"), *(seen(p, "metadata", "labels") for p in near)),
+        (seen(service, "spec", "selector"), *(Fact(title(p), "metadata.labels", shown(_labels(p))) for p in near)),
         (
             f"kubectl get pods{space(service)} --show-labels",
             "make the selector and the labels of the pod template the same, or start the pods",
         ),
     )
+
+
+def _labels(pod: Json) -> Json:
+    """Without those that controllers add."""
+    found: Json = pod["metadata"].get("labels") or {}
+    return {
+        k: v for k, v in found.items() if k not in ADDED and not k.startswith(("apps.kubernetes.io/", "statefulset."))
+    }
 
 
 def _shared(pod: Json, selector: dict[str, str]) -> float:
@@ -130,7 +141,7 @@ def no_address(world: World, service: Json) -> Finding | None:
     if service["spec"].get("type") != "LoadBalancer" or held:
         return None
     event = next((e for e in world.events(service) if e.get("type") == "Warning"), None)
-    because = f": {event.get('message', '')}" if event else ": nothing serves load balancers here"
+    because = f": {event.get('message', '')}" if event else ": nobody has given it one"
     return Finding(
         f"it has no address from outside{because}",
         (seen(service, "spec", "type"), seen(service, "status", "loadBalancer"), *world.told(service, event)),

@@ -109,13 +109,15 @@ def no_node(world: World, daemonset: Json) -> Finding | None:
     spec = daemonset["spec"]["template"]["spec"]
     paths = [p for p in ("nodeSelector", "affinity", "tolerations", "nodeName") if spec.get(p)]
     nodes = world.all("nodes")
-    tainted = [n for n in nodes if n["spec"].get("taints")]
+    keys = list(spec.get("nodeSelector") or ())
+    tainted = [] if keys else [n for n in nodes if n["spec"].get("taints")]
     because = "its nodeSelector or affinity matches none" if {"nodeSelector", "affinity"} & {*paths} else "none is fit"
     return Finding(
         f"none of the {len(nodes)} nodes is eligible for its pods: {because}",
         (
             seen(daemonset, "status", "desiredNumberScheduled"),
             *(seen(daemonset, "spec", "template", "spec", p) for p in paths),
+            *(seen(n, "metadata", "labels", key) for n in nodes[:3] for key in keys),
             *(seen(n, "spec", "taints") for n in tainted[:3]),
         ),
         ("kubectl get nodes --show-labels", "label a node, or correct nodeSelector, affinity or tolerations"),

@@ -59,6 +59,8 @@ class World:
         self.partial = frozenset(partial)
         self._named = dict(named or {})
         self._objects = {plural: list(found) for plural, found in objects.items()}
+        self._spaces: dict[tuple[str, str], list[Json]] = {}
+        self._by_label: dict[tuple[str, str, str], list[Json]] | None = None
         self._by_name: dict[tuple[str, str, str], Json] = {}
         self._owned: dict[str, list[Json]] = {}
         self._events: dict[tuple[str, str, str, str], list[Json]] = {}
@@ -69,6 +71,7 @@ class World:
             for obj in found:
                 meta = obj["metadata"]
                 self._by_name[(plural, meta.get("namespace", ""), meta["name"])] = obj
+                self._spaces.setdefault((plural, meta.get("namespace", "")), []).append(obj)
                 for ref in meta.get("ownerReferences") or ():
                     if ref.get("controller"):
                         self._owned.setdefault(ref["uid"], []).append(obj)
@@ -81,8 +84,21 @@ class World:
 
     def all(self, plural: str, namespace: str | None = None) -> list[Json]:
         """What was read of a kind; within a namespace when one is named."""
-        found = self._objects.get(plural, [])
-        return found if namespace is None else [o for o in found if o["metadata"].get("namespace", "") == namespace]
+        return self._objects.get(plural, []) if namespace is None else self._spaces.get((plural, namespace), [])
+
+    def labelled(self, namespace: str, labels: Mapping[str, str]) -> list[Json]:
+        """The pods of a namespace that have all of the labels; all of them without labels."""
+        if self._by_label is None:
+            self._by_label = {}
+            for pod in self._objects.get("pods", ()):
+                meta = pod["metadata"]
+                for pair in (meta.get("labels") or {}).items():
+                    self._by_label.setdefault((meta.get("namespace", ""), *pair), []).append(pod)
+        if not labels:
+            return self.all("pods", namespace)
+        fewest = min((self._by_label.get((namespace, *pair), []) for pair in labels.items()), key=len)
+        wanted = labels.items()
+        return [p for p in fewest if wanted <= p["metadata"]["labels"].items()]
 
     def knows(self, plural: str) -> bool:
         """Whether all of a kind was read, so that what is not here does not exist."""
