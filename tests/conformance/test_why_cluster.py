@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from portside.cli.api import Api as Client
-from portside.testing.cluster import Api
+from portside.testing.cluster import Api, cluster
 from tests.asking import Asker, Json, workload
 from tests.conformance.why_site import k, own_node, plane
 
@@ -168,6 +168,16 @@ def test_a_node_that_says_nothing_is_told_before_its_pods(k: Asker) -> None:
         k.says("node-not-ready", "pod/there", name)
         k.says("pod-not-ready", "pod/there", "phase Pending", consequence=True)
         assert k.asked("")["causes"][0]["cause"] == "node-not-ready"
+
+
+def test_nodes_that_are_not_fit_are_told_before_the_pods_that_find_no_node() -> None:
+    with cluster() as api:
+        asker = Asker(api.kubeconfig, "default")
+        asker.make("Node", "dark", {})
+        asker.pod("waits")
+        asker.says("unschedulable", "pod/waits", "untolerated taint", consequence=True)
+        assert [c["cause"] for c in asker.asked("pod/waits")["causes"]] == ["node-not-ready"]
+        asker.api.close()
 
 
 def test_a_node_under_pressure_is_told(k: Asker) -> None:

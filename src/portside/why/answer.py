@@ -8,7 +8,7 @@ from typing import Any
 
 from portside.why.causes import causes_of, subjects
 from portside.why.finding import Cause, Fact, Finding, Grade, Role, condition, lookup, said, title
-from portside.why.reach import below, consumers
+from portside.why.reach import below, consumers, replaced
 from portside.why.world import World, plural_of
 
 Json = dict[str, Any]
@@ -194,7 +194,7 @@ def survey(world: World, about: str, namespace: str | None = None) -> Answer:
     """Of everything that was read; within a namespace also of nodes that are not ready."""
     diagnosis = Diagnosis(world)
     wanted = [p for p in world.plurals() if p in subjects() or "." in p]
-    objects = [o for plural in wanted for o in world.all(plural)]
+    objects = [o for plural in wanted for o in world.all(plural) if not replaced(world, o)]
     if namespace is not None:
         broken = [n for n in world.all("nodes") if condition(n, "Ready").get("status") != "True"]
         objects = [o for o in objects if o["metadata"].get("namespace") or o["kind"] == "Namespace"] + broken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from portside.why.world import World, plural_of
 Json = dict[str, Any]
 Follow = Callable[[World, Json], Iterable[Json | None]]
 WORKLOADS = ("deployments", "replicasets", "replicationcontrollers", "statefulsets", "daemonsets", "jobs", "cronjobs")
+ALL_TAINTED = re.compile(r"0/(\d+) nodes are available: \1 node\(s\) had untolerated taint")
+UNFIT = frozenset(f"node.kubernetes.io/{k}" for k in ("not-ready", "unreachable", "memory-pressure", "disk-pressure",
+                                                      "pid-pressure", "network-unavailable"))  # fmt: skip
 ENDED = ("Succeeded", "Failed")
 
 
@@ -29,8 +33,29 @@ def ended(pod: Json) -> bool:
     return (pod.get("status") or {}).get("phase") in ENDED
 
 
+def replaced(world: World, obj: Json) -> bool:
+    """A failed pod or Job whose owner has got what it wanted without it: nobody waits for it any more."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    ref = next((r for r in meta.get("ownerReferences") or () if r.get("controller")), None)
+    owner = world.get(plural_of(ref), ref["name"], meta.get("namespace", "")) if ref else None
+    if owner is None:
+        return False
+    has = owner.get("status") or {}
+    if obj["kind"] == "Job":
+        made = str(meta.get("creationTimestamp", ""))
+        later = [j for j in world.owned(owner) if str(j["metadata"].get("creationTimestamp", "")) > made]
+        return any(condition(j, "Complete").get("status") == "True" for j in later)
+    if obj["kind"] != "Pod" or status.get("phase") != "Failed":
+        return False
+    if owner["kind"] == "Job":
+        return condition(owner, "Complete").get("status") == "True" or replaced(world, owner)
+    if owner["kind"] == "DaemonSet":
+        return bool(has.get("numberReady", 0) >= has.get("desiredNumberScheduled", 0))
+    return bool(has.get("readyReplicas", 0) >= (owner.get("spec") or {}).get("replicas", 1))
+
+
 def owned(world: World, obj: Json) -> Iterable[Json]:
-    return world.owned(obj)
+    return [o for o in world.owned(obj) if not replaced(world, o)]
 
 
 def living_sets(world: World, deployment: Json) -> Iterable[Json]:
@@ -63,6 +88,16 @@ def node_of(world: World, pod: Json) -> Iterable[Json | None]:
     name = pod["spec"].get("nodeName")
     node = world.get("nodes", name) if name and not ended(pod) else None
     return [] if node is None or condition(node, "Ready").get("status") == "True" else [node]
+
+
+def unfit_nodes(world: World, pod: Json) -> Iterable[Json]:
+    """Of a pod without a node: the nodes that are not fit, when taints are all that keeps it from every node."""
+    message = str(condition(pod, "PodScheduled").get("message", ""))
+    if pod["spec"].get("nodeName") or not ALL_TAINTED.match(message):
+        return []
+    nodes = world.all("nodes")
+    unfit = [n for n in nodes if any(t.get("key") in UNFIT for t in n["spec"].get("taints") or ())]
+    return unfit if len(unfit) == len(nodes) else []
 
 
 def selected(world: World, service: Json) -> list[Json]:
@@ -124,6 +159,7 @@ EDGES: tuple[Edge, ...] = (
     Edge("cronjobs", ("jobs",), newest_job),
     Edge("pods", ("persistentvolumeclaims",), claims),
     Edge("pods", ("nodes",), node_of),
+    Edge("pods", ("nodes",), unfit_nodes),
     Edge("services", ("pods",), selected),
     Edge("ingresses", ("services",), services),
     Edge("namespaces", (), held_back),

@@ -21,7 +21,7 @@ from portside.why.finding import (
     space,
     title,
 )
-from portside.why.reach import claims_of
+from portside.why.reach import UNFIT, claims_of
 from portside.why.world import World
 
 Json = dict[str, Any]
@@ -147,6 +147,7 @@ FILTERS: tuple[Filter, ...] = (
         "the cluster has no node: portside up without --simulate, or portside join on another machine",
     ),
 )
+TAINTED = next(f for f in FILTERS if "taint" in f.words)
 OTHER = Filter("", (), (), "change the pod or the nodes so that one fits")
 
 
@@ -263,8 +264,15 @@ def unschedulable(world: World, pod: Json) -> Finding | None:
     for path in dict.fromkeys(paths):
         nodes = [n for n in world.all("nodes") if path[0] == "status" or lookup(n, *path)]
         facts += [seen(n, *path) for n in nodes[:MAX_NODES]]
-    lead = f"no node can take the pod ({listed})"
-    return Finding(lead, tuple(facts), (*(f.todo for f in filters), describe(pod)))
+    unfit = [n["metadata"]["name"] for n in world.all("nodes") if UNFIT & {t.get("key") for t in taints_of(n)}]
+    advice = [f.todo for f in filters]
+    if TAINTED in filters and unfit:
+        advice.insert(0, f"see to the node that is not fit: portside why node/{unfit[0]}")
+    return Finding(f"no node can take the pod ({listed})", tuple(facts), (*advice, describe(pod)))
+
+
+def taints_of(node: Json) -> list[Json]:
+    return list(node["spec"].get("taints") or ())
 
 
 def _tolerated(pod: Json) -> Fact:

@@ -16,7 +16,9 @@ NOW = 1_800_000_000.0
 
 
 def obj(kind: str, name: str, spec: Json | None = None, status: Json | None = None, **meta: Any) -> Json:
-    version = {"Deployment": "apps/v1", "ReplicaSet": "apps/v1"}.get(kind, "v1")
+    version = {"Deployment": "apps/v1", "ReplicaSet": "apps/v1", "Job": "batch/v1", "CronJob": "batch/v1"}.get(
+        kind, "v1"
+    )
     space = {} if kind == "Node" else {"namespace": "shop"}
     held = {"name": name, "uid": f"uid-{name}", **space, **meta}
     return {"apiVersion": version, "kind": kind, "metadata": held, "spec": spec or {}, "status": status or {}}
@@ -24,6 +26,7 @@ def obj(kind: str, name: str, spec: Json | None = None, status: Json | None = No
 
 def owned_by(owner: Json) -> Json:
     ref = {
+        "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
         "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"],
@@ -62,6 +65,27 @@ def test_a_survey_tells_the_same_once_and_not_for_every_owner() -> None:
     answer = survey(World(shop(), now=NOW), "the cluster")
     assert [(t.cause.name, t.count) for t in answer.causes] == [("crash-loop", 3)]
     assert answer.known == [] and answer.state == "explained"
+
+
+def failed(name: str, owner: Json) -> Json:
+    ended = {"name": "c", "state": {"terminated": {"exitCode": 1}}, "restartCount": 0}
+    spec = {"nodeName": "n", "containers": [{"name": "c"}], "restartPolicy": "Never"}
+    return obj("Pod", name, spec, {"phase": "Failed", "containerStatuses": [ended]}, **owned_by(owner))
+
+
+def test_failures_that_nobody_waits_for_any_more_are_not_told() -> None:
+    nightly = obj("CronJob", "nightly")
+    done = {"conditions": [{"type": "Complete", "status": "True"}]}
+    gave_up = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    old = obj("Job", "nightly-1", {}, gave_up, creationTimestamp="2026-01-01T00:00:00Z", **owned_by(nightly))
+    new = obj("Job", "nightly-2", {}, done, creationTimestamp="2026-01-02T00:00:00Z", **owned_by(nightly))
+    pods = [failed("a", old), failed("b", new)]
+    world = World({"cronjobs": [nightly], "jobs": [old, new], "pods": pods, "events": []}, now=NOW)
+    assert survey(world, "the cluster").state == "well"
+    assert explain(world, new).state == "well" and explain(world, nightly).state == "well"
+    assert [t.cause.name for t in explain(world, pods[0]).causes] == ["container-failed"]
+    world = World({"cronjobs": [nightly], "jobs": [old], "pods": pods[:1], "events": []}, now=NOW)
+    assert [t.cause.name for t in survey(world, "the cluster").causes] == ["container-failed"]
 
 
 def test_nothing_to_tell_is_well() -> None:
