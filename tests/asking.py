@@ -109,6 +109,13 @@ class Asker:
             assert time.monotonic() < end, f"{about}: no {cause} with {words} in {json.dumps(last, indent=1)}"
             time.sleep(0.1)
 
+    def tells(self, about: str, *wanted: tuple[str, int], later: float = 0.0) -> None:
+        """Waits until exactly these causes are told, in this order, each with its count."""
+        end = time.monotonic() + PATIENCE
+        while (found := [(c["cause"], c["count"]) for c in self.asked(about, later)["causes"]]) != [*wanted]:
+            assert time.monotonic() < end, f"{about}: {found} instead of {wanted}"
+            time.sleep(0.1)
+
     def well(self, about: str) -> None:
         end = time.monotonic() + PATIENCE
         while (found := self.asked(about))["state"] != "well":

@@ -114,7 +114,7 @@ def test_the_cause_is_told(k: Asker, cause: str, name: str, words: list[str]) ->
 def test_pods_of_a_deployment_with_one_trouble_are_told_once(k: Asker, real: Cluster) -> None:
     k.make("Deployment", "broken", workload("broken", sh("exit 5"), replicas=3))
     k.make("Service", "broken", {"selector": {"app": "broken"}, "ports": [{"port": 80}]})
-    k.until(lambda: [(c["cause"], c["count"]) for c in k.asked("svc/broken")["causes"]] == [("crash-loop", 3)])
+    k.tells("svc/broken", ("crash-loop", 3))
     k.says("service-none-ready", "svc/broken", "none of its 3 pods is ready", consequence=True)
     done = real.portside("why", "deploy", "broken", "-n", k.namespace, check=False)
     assert done.returncode == 9, done.stderr
