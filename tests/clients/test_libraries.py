@@ -180,6 +180,12 @@ def test_clusters_side_by_side_do_not_meet(portside: Api) -> None:
         assert portside.namespace not in [n["metadata"]["name"] for n in listed.items]
 
 
+def test_without_controllers_pods_are_stored_and_need_no_account() -> None:
+    with cluster(controllers=False, scheduler=False) as api:
+        made = api.call(api.client.create(("", "v1", "pods"), POD, namespace="default"))
+        assert "serviceAccountName" not in made["spec"]
+
+
 def test_a_cluster_leaves_no_thread_and_no_folder_behind() -> None:
     with cluster() as api:
         folder = api.kubeconfig.parent

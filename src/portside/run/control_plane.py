@@ -185,6 +185,7 @@ class ControlPlane:
         if encryption is not None:
             await encryption.prepare()
         server = self.server = ApiServer(backend, pki, service_cidr=settings.service_cidr)
+        server.needs_accounts = settings.controllers
         server.address = f"{advertised}:{self.port}"
         logins = FollowedAuthentication(settings.home, server.authenticator.use)
         logins.prepare()

@@ -60,6 +60,7 @@ class Hosting:
         self.allocator = Allocator(service_cidr, records=Records(ranges.items, addresses.get))
         self.webhooks = WebhookClient(self.caches)
         self.ready = False
+        self.needs_accounts = True  # pods run as service accounts; off where no controller makes the default ones
         self._prefixes = {prefix_of(*key): key for key in LIVE}
 
     async def follow(self) -> None:

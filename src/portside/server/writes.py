@@ -197,11 +197,10 @@ async def _create_named(
         request.warnings.extend(rules.warnings(obj, None, context))
         attributes = replace(attributes, name=meta["name"])
         await server.validate(attributes, obj, None, "CREATE", options.dry_run, request)
-        if revision and revision != "0":
+        if revision and revision != "0" and not options.dry_run:
             if not revision.isdigit():
                 raise ApiError(500, "", f'strconv.ParseUint: parsing "{revision}": invalid syntax')
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
-        meta.pop("resourceVersion", None)
         namespace = attributes.namespace if kind.namespaced else ""
         if options.dry_run:
             standing = resource.cache.get(namespace, meta["name"])
@@ -211,6 +210,7 @@ async def _create_named(
             if resource.kind.custom:
                 obj = await resource.answer(obj, await resource.stored_form(obj))
             return Written(obj, None, created=True)
+        meta.pop("resourceVersion", None)
         return await _commit_new(server, resource, namespace, obj)
     except BaseException:
         undo()

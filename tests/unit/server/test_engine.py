@@ -139,6 +139,15 @@ async def test_a_time_limit_is_a_duration(call: Caller, path: str, text: str, to
     assert (code, answer.get("message", "")) == (400 if told else 200, told)
 
 
+async def test_a_creation_names_no_revision_unless_it_is_tried(call: Caller) -> None:
+    """Upstream's dry run never reaches the store, which is what refuses a revision."""
+    body = config("a") | {"metadata": {"name": "a", "resourceVersion": "7"}}
+    code, made = await call("POST", f"{CM}?dryRun=All", body)
+    assert (code, made["metadata"]["resourceVersion"]) == (201, "7")
+    code, made = await call("POST", CM, body)
+    assert (code, made["message"]) == (500, "resourceVersion should not be set on objects to be created")
+
+
 async def test_dry_run_leaves_nothing(call: Caller) -> None:
     code, made = await call("POST", f"{CM}?dryRun=All", config("a"))
     assert code == 201 and "resourceVersion" not in made["metadata"]
