@@ -4,51 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import yaml
-from websocket import WebSocket, WebSocketBadStatusException, create_connection  # type: ignore[import-untyped]
+from websocket import WebSocketBadStatusException  # type: ignore[import-untyped]
 
 from tests.conformance.ground import Ground
 from tests.conformance.ground import ground as ground
+from tests.sockets import Dial
 from tests.unit.server.test_handshake import BEARER
-
-SECONDS = 60
-
-
-class Dial:
-    """Opens WebSockets to the cluster under test, as the administrator or as nobody."""
-
-    def __init__(self, ground: Ground) -> None:
-        config = yaml.safe_load(ground.cluster.kubeconfig.read_text())
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        self.server = cluster["server"]
-        self.files = {}
-        for name, held in (("ca", cluster["certificate-authority-data"]), *((k, v) for k, v in user.items())):
-            self.files[name] = ground.cluster.home / f"socket-{name}"
-            self.files[name].write_bytes(base64.b64decode(held))
-        self.open: list[WebSocket] = []
-
-    def __call__(self, path: str, *, admin: bool = True, protocols: list[str] | None = None) -> WebSocket:
-        options: dict[str, Any] = {"ca_certs": str(self.files["ca"]), "cert_reqs": ssl.CERT_REQUIRED}
-        if admin:
-            options |= {"certfile": str(self.files["client-certificate-data"])}
-            options |= {"keyfile": str(self.files["client-key-data"])}
-        url = self.server.replace("https:", "wss:") + path
-        socket = create_connection(url, timeout=SECONDS, sslopt=options, subprotocols=protocols)
-        self.open.append(socket)
-        return socket
 
 
 @pytest.fixture
 def dial(ground: Ground) -> Iterator[Dial]:
-    made = Dial(ground)
+    made = Dial(ground.cluster.kubeconfig)
     yield made
-    for socket in made.open:
-        socket.close()
+    made.close()
 
 
 def test_each_event_of_a_watch_is_a_message(ground: Ground, dial: Dial) -> None:

@@ -37,12 +37,12 @@ CHUNK = 32 << 10
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _dial(url: str, head: list[tuple[str, str]]) -> tuple[Pair, bytes, int]:
+async def _dial(url: str, head: list[tuple[str, str]], method: str = "POST") -> tuple[Pair, bytes, int]:
     """Ask the runtime's stream server for an upgrade: connection, the answer's head, its status."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    lines = [f"POST {target} HTTP/1.1", f"Host: {parts.netloc}", *(f"{k}: {v}" for k, v in head), "", ""]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", *(f"{k}: {v}" for k, v in head), "", ""]
     writer.write("\r\n".join(lines).encode("latin-1"))
     answer = await reader.readuntil(b"\r\n\r\n")
     return (reader, writer), answer, int(answer.split(b" ", 2)[1])
@@ -82,7 +82,19 @@ async def _refused(exchange: Exchange, pair: Pair, head: bytes, status: int) -> 
 async def _tunnel_spdy(exchange: Exchange, url: str) -> None:
     """A SPDY client: its bytes are the runtime's bytes."""
     wanted = exchange.request.headers.get("x-stream-protocol-version", "")
-    pair, head, status = await _dial(url, _upgrade_head([p.strip() for p in wanted.split(",") if p.strip()]))
+    await _tunnel(exchange, await _dial(url, _upgrade_head([p.strip() for p in wanted.split(",") if p.strip()])))
+
+
+async def _tunnel_websocket(exchange: Exchange, url: str) -> None:
+    """A WebSocket whose frames the runtime itself understands."""
+    headers = exchange.request.headers
+    passed = ("sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol")
+    head = [("Connection", "Upgrade"), ("Upgrade", "websocket"), *((k, headers[k]) for k in passed if k in headers)]
+    await _tunnel(exchange, await _dial(url, head, "GET"))
+
+
+async def _tunnel(exchange: Exchange, dialled: tuple[Pair, bytes, int]) -> None:
+    pair, head, status = dialled
     if status != 101:
         await _refused(exchange, pair, head, status)
     exchange.writer.write(head)
@@ -170,6 +182,7 @@ class _Channels:
                 if message.kind == websocket.PING:
                     self.exchange.writer.write(self.frames.frame(message.data, websocket.PONG))
                 elif message.kind == websocket.CLOSE:
+                    self.exchange.writer.write(self.frames.close())  # a close is answered by one
                     return
                 elif message.data:
                     self._forward(message.data)
@@ -296,7 +309,8 @@ async def attach(agent: Agent, exchange: Exchange) -> None:
 
 
 async def port_forward(agent: Agent, exchange: Exchange) -> None:
-    """/portForward/NAMESPACE/POD: SPDY streams with the headers port and streamType."""
+    """/portForward/NAMESPACE/POD?port=…: SPDY streams with the headers port and streamType, alone or within a WebSocket;
+    or a WebSocket with two channels for each of the ports, data and errors, each of which begins with its port."""
     from portside.agent.node_api import find_worker
 
     parts = exchange.request.path.strip("/").split("/")
@@ -306,13 +320,39 @@ async def port_forward(agent: Agent, exchange: Exchange) -> None:
     view = await worker.observe()
     if view.sandbox is None or not view.sandbox.ready:
         raise HttpProblem(404, "sandbox not found")
+    within = PORT_FORWARD_TUNNEL in exchange.request.headers.get("sec-websocket-protocol", "")
+    channels = _is_websocket(exchange) and not within
     try:
-        url = await agent.runtime.port_forward_url(view.sandbox.id, ())
+        url = await agent.runtime.port_forward_url(view.sandbox.id, _ports(exchange) if channels else ())
     except RuntimeFailure as failure:
         raise HttpProblem(400, failure.message) from None
-    if not _is_websocket(exchange):
+    if channels:
+        await _tunnel_websocket(exchange, url)
+    elif within:
+        await _port_forward_within(exchange, url)
+    else:
         await _stream(exchange, url)
-        return
+
+
+def _ports(exchange: Exchange) -> list[int]:
+    """The ports of a forward by channels. Raises HttpProblem 400 in the kubelet's words."""
+    words = exchange.request.query.get("port", [])
+    if not words:
+        raise HttpProblem(400, 'query parameter "port" is required')
+    ports = []
+    for word in ",".join(words).split(","):
+        if not word.isdigit() or int(word) > 65535:
+            raise HttpProblem(
+                400, f'unable to parse "{word}" as a port: strconv.ParseUint: parsing "{word}": invalid syntax'
+            )
+        if not int(word):
+            raise HttpProblem(400, f'port "{word}" must be > 0')
+        ports.append(int(word))
+    return ports
+
+
+async def _port_forward_within(exchange: Exchange, url: str) -> None:
+    """SPDY within a WebSocket, as kubectl speaks it."""
     protocol = _chosen(exchange, (PORT_FORWARD_TUNNEL,))
     pair, head, status = await _dial(url, _upgrade_head(["portforward.k8s.io"]))
     if status != 101:
@@ -334,6 +374,7 @@ async def _unwrap(exchange: Exchange, frames: websocket.Frames, writer: asyncio.
             if message.kind == websocket.PING:
                 exchange.writer.write(frames.frame(message.data, websocket.PONG))
             elif message.kind == websocket.CLOSE:
+                exchange.writer.write(frames.close())
                 return
             elif message.kind == websocket.BINARY:
                 writer.write(message.data)

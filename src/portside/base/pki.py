@@ -78,7 +78,7 @@ def ensure_pki(
         if not pki.service_account_key.exists():
             key = _new_key()
             _write(pki.directory / "sa.pub", _public_pem(key), 0o644)
-            _write(pki.service_account_key, _key_pem(key), 0o600)
+            _write(pki.service_account_key, key_pem(key), 0o600)
         _ensure_server(pki, [*SERVER_NAMES, "127.0.0.1", "::1", *service_ips, *hosts], clock)
         for name, (user, groups) in CLIENTS.items():
             _ensure_client(pki, name, user, groups, clock)
@@ -159,7 +159,7 @@ def _ensure_ca(pki: Pki, name: str, common_name: str, clock: Clock) -> None:
         return
     key = _new_key()
     cert = _self_signed(key, common_name, clock)
-    _write(pki.key(name), _key_pem(key), 0o600)
+    _write(pki.key(name), key_pem(key), 0o600)
     _write(pki.certificate(name), _cert_pem(cert), 0o644)
 
 
@@ -232,7 +232,7 @@ def _make_leaf(
         client=names is None,
         server=names is not None,
     )
-    _write(pki.key(name), _key_pem(key), 0o600)
+    _write(pki.key(name), key_pem(key), 0o600)
     _write(pki.certificate(name), _cert_pem(cert), 0o644)
 
 
@@ -330,10 +330,12 @@ def _new_key() -> EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: EllipticCurvePrivateKey) -> bytes:
+    """The key as ``EC PRIVATE KEY``, as kubeadm and client-go write keys: Java's clients tell the algorithm by that name,
+    and take what is under another for RSA."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
 def _public_pem(key: EllipticCurvePrivateKey) -> bytes:

@@ -22,7 +22,7 @@ from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.memory import collect_rarely, few_arenas, keep_small
-from portside.base.pki import Pki, ensure_pki
+from portside.base.pki import Pki, ensure_pki, key_pem, load_key
 from portside.base.signing import Authority
 from portside.run.authentication import FollowedAuthentication
 from portside.run.encryption import Encryption
@@ -76,7 +76,7 @@ def write_admin(settings: Settings, pki: Pki, port: int) -> None:
         server=f"https://{local_address(settings)}:{port}",
         ca=pki.ca.read_bytes(),
         certificate=pki.certificate("admin").read_bytes(),
-        key=pki.key("admin").read_bytes(),
+        key=key_pem(load_key(pki.key("admin"))),  # also of a home whose keys were written in another form
     )
 
 

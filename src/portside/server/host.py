@@ -39,6 +39,11 @@ class Host(Protocol):
     @property
     def webhooks(self) -> WebhookClient: ...
 
+    @property
+    def needs_accounts(self) -> bool:
+        """Whether pods run as service accounts."""
+        ...
+
     def kind_of(self, group: str, version: str, plural: str) -> Kind | None:
         """The served kind of a resource, custom ones included."""
         ...

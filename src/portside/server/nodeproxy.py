@@ -227,7 +227,8 @@ async def attach(server: ApiServer, request: Request, resource: Resource, route:
 
 async def port_forward(server: ApiServer, request: Request, resource: Resource, route: Route) -> Response:
     """GET or POST pods/NAME/portforward"""
-    return await _stream(server, request, route, "portForward", [])
+    ports = ",".join(request.params.get("ports", ()))
+    return await _stream(server, request, route, "portForward", [("port", ports)] if ports else [])
 
 
 NODE_SUBRESOURCES: dict[tuple[str, str, str], Sub] = {

@@ -37,6 +37,7 @@ class FakeHost:
         self.clock = FixedClock()
         self.live = Live()
         self.dynamic = Dynamic(self.live)
+        self.needs_accounts = True
         self.revision = 0
         self.writes = 0
         self.authorizer = Authorizer(self.live)
