@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from portside.api import managed_sets as sets
-from portside.api.managed_sets import Fields
+from portside.api.managed_sets import Fields, ordered
 
 Json = dict[str, Any]
 UPDATE, APPLY = "Update", "Apply"
@@ -84,7 +84,7 @@ def _written(entry: Entry) -> Json:
         "operation": entry.operation,
         "apiVersion": entry.api_version,
         "fieldsType": "FieldsV1",
-        "fieldsV1": entry.fields,
+        "fieldsV1": ordered(entry.fields),
     }
     if not entry.manager:
         del out["manager"]

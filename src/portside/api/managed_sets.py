@@ -113,6 +113,15 @@ def _sort_key(element: str) -> tuple[int, Any]:
     return (_ORDER.get(element[0], 4), element[2:])
 
 
+def ordered(node: Fields) -> Fields:
+    """The same set with its elements in the order in which upstream writes them: some clients compare the bytes."""
+    if len(node) == 1:
+        ((key, child),) = node.items()
+        return {key: ordered(child)} if child else node
+    # Elements of one node are of one sort nearly always, and ``.`` comes before every letter.
+    return {key: ordered(child) if (child := node[key]) else child for key in sorted(node)}
+
+
 def paths(fields: Fields, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every member, as upstream walks a set: members of a node first, in order, then what is below each child."""
     keys = sorted((k for k in fields if k != "."), key=_sort_key)

@@ -270,3 +270,13 @@ def test_scale_moves_the_ownership_of_replicas() -> None:
     with pytest.raises(ApiError) as caught:
         after_scale_applied(old, deployment(3), scale, manager="x", api_version="apps/v1", force=False)
     assert caught.value.message == 'Apply failed with 1 conflict: conflict with "m1": .spec.replicas'
+
+
+def test_owned_fields_are_written_in_upstreams_order() -> None:
+    spec = {"replicas": 1, "containers": [{"name": "b", "image": "i"}, {"name": "a", "args": ["x"]}]}
+    made = updated(None, {"metadata": {"name": "p"}, "spec": spec | {"activeDeadlineSeconds": 1}}, "m", kind="Pod")
+    owned = made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]
+    assert list(owned) == sorted(owned)
+    containers = owned["f:containers"]
+    assert list(containers) == ['k:{"name":"a"}', 'k:{"name":"b"}']
+    assert [list(c) for c in containers.values()] == [[".", "f:args", "f:name"], [".", "f:image", "f:name"]]
