@@ -273,6 +273,20 @@ def test_quota_scopes(ground: Ground) -> None:
     ground.until(lambda: counted() == ["notbesteffort", "terminating"])
 
 
+def test_a_pod_that_is_given_a_deadline_moves_to_the_quota_of_those_at_once(ground: Ground) -> None:
+    for name in ("Terminating", "NotTerminating"):
+        ground.create("resourcequotas", quota(name.lower(), name, pods="1"))
+    ground.until(lambda: used(ground, "pods", "notterminating") == used(ground, "pods", "terminating") == "0")
+    ground.create("pods", pod("p", nodeSelector=NOWHERE))
+    ground.until(lambda: used(ground, "pods", "notterminating") == "1")
+    ground.until(lambda: ground.get("pods", "p")["status"].get("conditions"))  # the scheduler has had its word
+    ground.patch("pods", "p", {"spec": {"activeDeadlineSeconds": 3600}})
+    assert used(ground, "pods", "terminating") == "1"
+    with pytest.raises(Refused, match="exceeded quota: terminating, requested: pods=1, used: pods=1, limited: pods=1"):
+        ground.create("pods", pod("q", nodeSelector=NOWHERE, activeDeadlineSeconds=60))
+    ground.until(lambda: used(ground, "pods", "notterminating") == "0")
+
+
 @conformance(
     "resource quota",
     "update and delete",

@@ -60,7 +60,22 @@ async def reconcile(context: Context, key: str) -> float | None:
 
 
 def _phase(pod: Json) -> Any:
-    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+    """Whether it still counts, and in which scopes."""
+    spec = pod.get("spec") or {}
+    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"), spec.get("activeDeadlineSeconds") is None
+
+
+def _only_charged(old: Json | None, new: Json | None) -> bool:
+    """Admission's charges are no news. A recount at their heels would not see the object that is charged for, since that is
+    written afterwards, and would let others take its place."""
+    if old is None or new is None:
+        return False
+
+    def asked(quota: Json) -> Any:
+        deleted = quota["metadata"].get("deletionTimestamp")
+        return quota.get("spec"), (quota.get("status") or {}).get("hard"), deleted
+
+    return bool(asked(old) == asked(new))
 
 
 def _charged(obj: Json) -> Any:
@@ -83,6 +98,7 @@ CONTROLLER = Controller(
     reconcile=reconcile,
     watches={PODS: _quotas_of, **dict.fromkeys(WATCHED, _quotas_of)},
     relevant={PODS: _phase, **dict.fromkeys(WATCHED, _charged)},
+    ignores=_only_charged,
     workers=2,
     settle=0.2,
 )

@@ -31,7 +31,9 @@ async def validate(review: Review) -> None:
     if not concerns(review):
         return
     delta = _delta(review)
-    if not delta:
+    if not delta and not any(
+        _enters(review, q) for q in review.server.live.of("resourcequotas").items(review.namespace)
+    ):
         return
     if review.dry_run:
         _reserve_plan(review, delta)
@@ -54,6 +56,14 @@ def _delta(review: Review) -> Amounts:
         return {}
     changed = subtract(usage(plural, group, review.obj), usage(plural, group, review.old))
     return {name: amount for name, amount in changed.items() if parse(amount)}
+
+
+def _enters(review: Review, quota: Json) -> bool:
+    """Whether a change brings the object into the quota's scopes: then it is charged as a whole."""
+    plural, group = review.attributes.resource, review.attributes.group
+    if review.old is None or group or plural not in ON_UPDATE:
+        return False
+    return scopes_match(quota, plural, group, review.obj) and not scopes_match(quota, plural, group, review.old)
 
 
 async def _reserve(review: Review, delta: Amounts) -> None:
@@ -94,6 +104,8 @@ def _charge(review: Review, quota: Json, delta: Amounts) -> Amounts | None:
     spec_hard = (quota.get("spec") or {}).get("hard") or {}
     if not scopes_match(quota, plural, group, review.obj):
         return None
+    if _enters(review, quota):
+        delta = usage(plural, group, review.obj)
     mine = {key: amount for key, amount in delta.items() if key in (hard or spec_hard)}
     if (
         plural == "pods"
