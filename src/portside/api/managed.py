@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
+
+import orjson
 
 from portside.api import managed_entries as entries
 from portside.api import managed_sets as sets
@@ -20,6 +23,7 @@ from portside.api.managed_sets import Fields
 from portside.api.managed_tree import Change, Shape, compare, held, shape
 from portside.api.schema_tree import Schema, zero
 from portside.api.status import ApiError, bad_request
+from portside.base.remembered import Remembered
 
 Json = dict[str, Any]
 BEFORE_FIRST_APPLY = "before-first-apply"
@@ -30,6 +34,11 @@ STRIPPED: Fields = {
     "f:metadata": {".": {}, **{f"f:{name}": {} for name in (*_NEVER, "resourceVersion")}},
 }
 _HEAD = frozenset(("apiVersion", "kind"))
+BUILT_IN = "io.k8s."
+"""How the schemas begin that never change."""
+LARGEST_FIELDS = 16_384
+"""Bytes of encoded fields beyond which they are not remembered."""
+_FIRST: Remembered[bytes, bytes] = Remembered(256)
 
 
 @lru_cache(maxsize=512)
@@ -62,6 +71,23 @@ def _change(schema: Schema, before: Json, after: Json, sub: str) -> Change:
     return change
 
 
+def _first(schema: Schema, before: Json, after: Json, sub: str) -> Fields:
+    """What the first writer owns of an object of a built-in kind. Objects of one template own the same, so that it is
+    remembered by all but their identity."""
+    meta = {k: v for k, v in after["metadata"].items() if k not in _NEVER}
+    text = orjson.dumps((schema.name, sub, {**after, "metadata": meta}))
+    digest = blake2b(text, digest_size=16).digest()
+    known = _FIRST.get(digest)
+    if known is None:
+        change = _change(schema, before, after, sub)
+        own = sets.union(change.modified, change.added) if change.modified else change.added
+        known = orjson.dumps(sets.difference(own, STRIPPED))
+        if len(known) <= LARGEST_FIELDS:
+            _FIRST.put(digest, known)
+    fields: Fields = orjson.loads(known)
+    return fields
+
+
 def _taken(
     managers: Managers, change: Change, mine: tuple[str, str, str, str] | None, force: bool
 ) -> list[tuple[Entry, Fields]]:
@@ -91,6 +117,10 @@ def _taken(
 
 def _updated(schema: Schema, before: Json, after: Json, managers: Managers, who: Entry, now: str, sub: str) -> None:
     """Gives ``who`` what changed; ``managers`` is changed in place."""
+    if not managers and before is _empty(schema) and "spec" in after and schema.name.startswith(BUILT_IN):
+        if own := _first(schema, before, after, sub):
+            managers[who.key] = Entry(who.manager, UPDATE, who.api_version, who.subresource, now, own)
+        return
     change = _change(schema, before, after, sub)
     if managers:
         previous = managers.get(who.key)

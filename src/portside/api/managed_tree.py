@@ -18,6 +18,7 @@ KEY_DEFAULTS: dict[str, Any] = {"protocol": "TCP"}
 NAMELESS = "io.k8s.api.core.v1.LocalObjectReference"
 """A reference whose absent name is published as empty, and so is a key like any other."""
 ABSENT: Any = object()
+_WRITE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Shape:
@@ -92,7 +93,7 @@ def shape(schema: Schema) -> Shape:
 def element(at: Shape, item: Any) -> str:
     """The path element of a list's item."""
     if at.kind == "set":
-        return "v:" + json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+        return "v:" + _WRITE(item)
     keys = at.keys
     if not isinstance(item, dict):
         return "k:{}"
@@ -108,7 +109,7 @@ def element(at: Shape, item: Any) -> str:
             named[key] = at.defaults[key]
         elif (own := at.item().schema) is not None and own.name == NAMELESS:
             named[key] = ""
-    return "k:" + json.dumps(named, ensure_ascii=False, separators=(",", ":"))
+    return "k:" + _WRITE(named)
 
 
 def _free(value: Any) -> str:

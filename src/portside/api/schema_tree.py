@@ -41,6 +41,7 @@ class Schema:
         "_loading",
         "_spec",
         "_values",
+        "_zero",
         "flags",
         "form",
         "format",
@@ -83,6 +84,7 @@ class Schema:
         self.flags: dict[str, str] = {}
         self.go_types: dict[str, str] = {}
         self._fields: dict[str, Schema] | None = None
+        self._zero: Json | None = None
         self._items: Schema | None = None
         self._values: Schema | None = None
         self._fast: Decoder | None = None
@@ -129,6 +131,14 @@ class Schema:
     def keeps_empty_lists(self) -> bool:
         return self.name.startswith(STORED_AS_JSON)
 
+    @property
+    def zero(self) -> Json:
+        """Of a struct: the fields that are always written, as they are when nothing is set. Shared: see ``zero``."""
+        if self._zero is None:
+            told = ((name, self.missing(name)) for name in self.fields)
+            self._zero = {name: value for name, (written, value) in told if written}
+        return self._zero
+
     def missing(self, field: str) -> tuple[bool, Any]:
         """Whether Go writes ``field`` when it was never set, and as what."""
         child, flags = self.fields[field], self.flags.get(field, "ep")
@@ -174,12 +184,8 @@ def zero(schema: Schema) -> Any:
     """Go's zero value of the type, as JSON: a struct with the fields that are always written."""
     if schema.form != "struct":
         return ZERO.get(schema.form)
-    made: Json = {}
-    for name in schema.fields:
-        written, value = schema.missing(name)
-        if written:
-            made[name] = value
-    return made
+    kept = schema.zero
+    return {name: zero(schema.fields[name]) if value.__class__ is dict else value for name, value in kept.items()}
 
 
 def _form(spec: Json) -> str:

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import orjson
 
+from portside.base.remembered import Remembered
 from portside.client.protocol import Json, WatchEvent
 
 OBJECT = b'"object":'
@@ -24,8 +25,6 @@ POOLED_PARTS = 4096
 """Parts remembered in each of two generations; those that are met again stay."""
 LARGEST_PART = 4096
 """Bytes of a part, encoded, beyond which it is taken for singular."""
-NAMED_ITEMS = frozenset(("containers", "initContainers", "volumes"))
-"""Lists whose items have names of their own, so that not the items but their values are equal."""
 
 
 class Shared(dict[str, Any]):
@@ -44,25 +43,18 @@ class Parts:
     """Equal parts of objects, held once. Nothing here is ever changed."""
 
     def __init__(self) -> None:
-        self._young: dict[bytes, Any] = {}
-        self._old: dict[bytes, Any] = {}
+        self._known: Remembered[bytes, Any] = Remembered(POOLED_PARTS)
 
     def one(self, part: Any) -> Any:
         """``part``, or an equal one that was met before."""
         key = orjson.dumps(part)
-        found = self._young.get(key)
-        if found is not None:
-            return found
-        if len(key) > LARGEST_PART:
-            return part
-        found = self._old.get(key, part)
-        if len(self._young) >= POOLED_PARTS:
-            self._old, self._young = self._young, {}
-        self._young[key] = found
-        return found
+        found = self._known.get(key)
+        if found is None and len(key) <= LARGEST_PART:
+            self._known.put(key, part)
+        return part if found is None else found
 
     def values(self, obj: Any) -> None:
-        """Share the values of an object that have parts of their own."""
+        """Share the lists and maps that an object consists of."""
         if isinstance(obj, dict):
             for name, value in obj.items():
                 if value and isinstance(value, (dict, list)):
@@ -72,14 +64,8 @@ class Parts:
         """Share what objects of one template have in common: labels, annotations, owners, the parts of a specification, and
         conditions that changed together."""
         self.values(obj["metadata"])
-        spec, status = obj.get("spec"), obj.get("status")
-        if isinstance(spec, dict):
-            for name, value in spec.items():
-                if name in NAMED_ITEMS and isinstance(value, list):
-                    for item in value:
-                        self.values(item)
-                elif value and isinstance(value, (dict, list)):
-                    spec[name] = self.one(value)
+        self.values(obj.get("spec"))
+        status = obj.get("status")
         if isinstance(status, dict) and isinstance(conditions := status.get("conditions"), list):
             status["conditions"] = [self.one(condition) for condition in conditions]
 

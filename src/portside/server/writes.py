@@ -195,7 +195,8 @@ async def _create_named(
     undo, _ = server.allocate(resource, obj, None)
     try:
         request.warnings.extend(rules.warnings(obj, None, context))
-        attributes = replace(attributes, name=meta["name"])
+        if attributes.name != meta["name"]:
+            attributes = replace(attributes, name=meta["name"])
         await server.validate(attributes, obj, None, "CREATE", options.dry_run, request)
         if revision and revision != "0" and not options.dry_run:
             if not revision.isdigit():

@@ -99,6 +99,20 @@ def test_a_pod_is_walked_by_the_keys_of_its_lists() -> None:
     }
 
 
+def test_objects_of_one_template_own_the_same_and_are_apart() -> None:
+    def pod(name: str, **spec: Any) -> Json:
+        body = {"containers": [{"name": "c"}], **spec}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"a": "b"}}, "spec": body}
+
+    first = updated(None, pod("one"), "me", kind="Pod")
+    second = updated(None, pod("two"), "you", T2, kind="Pod")
+    assert owners(first)["me/Update"] == owners(second)["you/Update"]
+    owners(first)["me/Update"]["f:spec"].clear()
+    assert owners(second)["you/Update"]["f:spec"] == {"f:containers": {'k:{"name":"c"}': {".": {}, "f:name": {}}}}
+    third = updated(None, pod("three", hostname="h"), "me", kind="Pod")
+    assert owners(third)["me/Update"]["f:spec"].keys() == {"f:containers", "f:hostname"}
+
+
 def test_an_update_takes_what_it_changes() -> None:
     first = updated(None, config(k="1"), "one")
     second = updated(first, config(k="2", l="3"), "two", T2)

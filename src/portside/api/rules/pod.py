@@ -11,6 +11,7 @@ from portside.api.rules.pod_affinity import merge_label_keys
 from portside.api.rules.pod_annotations import fill_app_armor, validate_app_armor_agreement, validate_pod_annotations
 from portside.api.rules.pod_defaults import default_pod, drop_switched_off, tidy_metadata
 from portside.api.rules.pod_resources import qos_class
+from portside.api.rules.pod_seen import GoodSpecs
 from portside.api.rules.pod_spec import validate_pod_spec
 from portside.api.rules.pod_status import STATUS
 from portside.api.rules.pod_subresources import EPHEMERAL, RESIZE
@@ -21,6 +22,7 @@ from portside.api.rules.registry import Context, Rules
 Json = dict[str, Any]
 Errors = list[FieldError]
 
+_VALID = GoodSpecs()
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 
 
@@ -71,6 +73,10 @@ def validate_whole(pod: Json) -> Errors:
 
 
 def validate(pod: Json, ctx: Context) -> Errors:
+    return _VALID.told(pod, lambda: _invalid(pod))
+
+
+def _invalid(pod: Json) -> Errors:
     errors = validate_whole(pod)
     spec = pod["spec"]
     if spec.get("ephemeralContainers"):

@@ -7,9 +7,11 @@ from typing import Any
 from portside.api import names, quantity
 from portside.api.field import go_value
 from portside.api.rules.pod_annotations import APP_ARMOR
+from portside.api.rules.pod_seen import GoodSpecs
 from portside.api.rules.registry import Context
 
 Json = dict[str, Any]
+_SILENT = GoodSpecs()
 
 # Deprecated node labels: since when, what to use instead.
 _LABELS = {
@@ -223,4 +225,4 @@ def pod_warnings(pod: Json, old: Json | None, ctx: Context) -> list[str]:
             "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
             f"a DNS label is recommended: [{listed}]"
         )
-    return found + spec_warnings(pod["spec"], pod["metadata"], "spec", "metadata")
+    return found + _SILENT.told(pod, lambda: spec_warnings(pod["spec"], pod["metadata"], "spec", "metadata"))

@@ -40,6 +40,28 @@ def stored(spec: Json | None = None, **meta: Any) -> Json:
     return obj
 
 
+def test_a_good_pod_does_not_speak_for_another() -> None:
+    bad = {"containers": [{"name": "c", "image": "nginx:1.27", "ports": [{"containerPort": 0}]}]}
+    claim = {
+        "name": "v",
+        "ephemeral": {
+            "volumeClaimTemplate": {
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}}
+            }
+        },
+    }
+    for _ in range(3):
+        assert refusals(pod()) == []
+        assert refusals(pod(bad)) == ["spec.containers[0].ports[0].containerPort: Required value"]
+        annotated = pod(annotations={"container.apparmor.security.beta.kubernetes.io/other": "runtime/default"})
+        assert len(refusals(annotated)) == 1, "annotations count too"
+        assert refusals(pod({"volumes": [claim]})) == []
+        assert len(refusals(pod({"volumes": [claim]}, name="x" * 253))) == 1, (
+            "and the name, where a claim is called by it"
+        )
+        assert len(refusals(pod(name="X"))) == 1
+
+
 def test_a_small_pod_gets_upstreams_defaults_and_defaulting_twice_changes_nothing() -> None:
     obj = stored()
     assert obj["spec"] == {
