@@ -22,6 +22,7 @@ Handler = Callable[[Json | None, Json | None], None]
 INITIAL_END = "k8s.io/initial-events-end"
 FIRST_DELAY = 0.2  # seconds before the first retry after a failure; doubles
 LAST_DELAY = 3.0  # a node must not miss its pods for long after the API is back
+AT_ONCE = 100  # objects of a list taken in before others get a turn
 WATCH_SECONDS = 1800  # the server ends a watch after this; we resume
 BREATH = 32  # events handled before others get their turn: handlers of one take up to half a millisecond
 REFUSED_WATCH_LIST = (400, 404, 405, 406, 422, 504)
@@ -134,7 +135,7 @@ class Informer:
                 if event.type == "BOOKMARK":
                     annotations = event.object["metadata"].get("annotations") or {}
                     if annotations.get(INITIAL_END) == "true":
-                        self._replace(found, str(event.object["metadata"]["resourceVersion"]))
+                        await self._replace(found, str(event.object["metadata"]["resourceVersion"]))
                         await self._follow(stream)
                         return
                 elif event.type == "DELETED":
@@ -152,7 +153,7 @@ class Informer:
     async def _list(self) -> None:
         more: dict[str, Any] = {"metadata_only": True} if self.metadata_only else {}
         listed = await self._client.list(self.resource, field_selector=self._field_selector, **more)
-        self._replace({key_of(item): item for item in listed.items}, listed.resource_version)
+        await self._replace({key_of(item): item for item in listed.items}, listed.resource_version)
 
     async def _follow(self, stream: Any) -> None:
         handled = 0
@@ -197,15 +198,18 @@ class Informer:
             self._tell(held, None)
         self._tell(self.cache.put(key, obj), obj)
 
-    def _replace(self, found: dict[str, Json], version: str) -> None:
+    async def _replace(self, found: dict[str, Json], version: str) -> None:
+        """The state is now ``found``. Others get their turns in between: handlers of many objects take seconds."""
         at = int(version) if version.isdigit() else 0
         for key, held in list(self.cache.objects.items()):
             if key not in found and revision_of(held) <= at:
                 self.cache.remove(key)
                 self._tell(held, None)
         self._gone.clear()
-        for obj in found.values():
+        for number, obj in enumerate(found.values(), 1):
             self._store(obj)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._resume = version
         self.revision = max(self.revision, at)
         self.synced.set()

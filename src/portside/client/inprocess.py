@@ -14,6 +14,8 @@ from portside.client.shared import SharedObjects, parsed
 
 Handler = Callable[[Any], Awaitable[Any]]
 RequestFactory = Callable[..., Any]
+LINES_AT_ONCE = 32
+"""Events of a watch's beginning that are read before others get a turn."""
 
 
 AT_ONCE = (
@@ -98,9 +100,11 @@ class InprocessTransport:
                     yield piece
                     continue
                 *whole, rest = (rest + piece).split(b"\n")
-                for line in whole:
+                for number, line in enumerate(whole, 1):
                     if line:
                         yield line
+                    if number % LINES_AT_ONCE == 0:
+                        await asyncio.sleep(0)
             if rest.strip():
                 yield rest
         finally:

@@ -1,10 +1,13 @@
-"""Calls within one process take turns."""
+"""Calls within one process take turns, and so does reading many events."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
-from portside.client.inprocess import Turns
+from portside.client.inprocess import InprocessTransport, Turns
 
 
 async def _burst(turns: Turns, count: int) -> list[int]:
@@ -54,3 +57,27 @@ def test_a_call_given_up_while_it_waits_holds_up_nobody() -> None:
         await asyncio.wait_for(asyncio.gather(*tasks[:2], *tasks[3:]), 60)
 
     asyncio.run(run())
+
+
+async def test_others_get_turns_while_many_events_are_read():
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"".join(b'{"n":%d}\n' % number for number in range(1000)) + b'{"rest":'
+        yield b"1}\n"
+
+    async def handler(request: Any) -> Any:
+        return SimpleNamespace(code=200, body=b"", stream=stream())
+
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    transport = InprocessTransport(handler, lambda **given: given)
+    lines = [line async for line in transport.lines("/", "", {})]
+    task.cancel()
+    assert (lines[0], lines[-1].strip(), len(lines)) == (b'{"n":0}', b'{"rest":1}', 1001)
+    assert turns > 20
