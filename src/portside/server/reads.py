@@ -190,7 +190,7 @@ async def select(resource: Resource, where: Filter, options: ListOptions, now: f
         if options.revision == "0":
             limit = 0
         if revision < 0:
-            return cache.list(where, limit=limit, start=start)
+            return await cache.find(where, limit=limit, start=start)
         if begun and now - begun > CONTINUE_SECONDS:
             raise ExpiredContinue(str(Token(-1, start)))
         try:
@@ -202,14 +202,14 @@ async def select(resource: Resource, where: Filter, options: ListOptions, now: f
     except ApiError as error:
         raise bad_request(f"invalid resource version: {error.message}") if resource.kind.custom else error from None
     if options.revision in ("", "0"):
-        return cache.list(where, limit=0 if options.revision == "0" else limit)
+        return await cache.find(where, limit=0 if options.revision == "0" else limit)
     if options.match == "Exact" or (not options.match and limit):
         try:
             return await cache.list_at(where, revision=asked, limit=limit)
         except Compacted as error:
             raise expired(asked, error.revision) from None
     await cache.wait_for(asked)
-    return cache.list(where, limit=limit)
+    return await cache.find(where, limit=limit)
 
 
 async def list_(request: Request, resource: Resource, route: Route, wanted: Wanted, now: float) -> Response:
@@ -308,6 +308,8 @@ async def watch(request: Request, resource: Resource, route: Route, wanted: Want
             await cache.wait_for(asked)
         except ApiError as error:
             late = error
+    # Handed on, not kept: the watch lasts longer than these versions should.
+    found = [await cache.find(where)] if initial and late is None else []
 
     def start(write: Any, end: Any) -> Any:
         if late is not None:
@@ -318,6 +320,7 @@ async def watch(request: Request, resource: Resource, route: Route, wanted: Want
             form=form,
             where=where,
             after=after,
+            listing=found.pop() if found else None,
             initial_end=bool(options.initial) and options.bookmarks,
             bookmarks=options.bookmarks,
         )

@@ -12,17 +12,18 @@ subscription within the commit, so a read after an acknowledged write sees it.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from portside.api.status import ApiError, internal
 from portside.server.watchcache_channel import AT_ONCE, Channel
 from portside.server.watchcache_filter import ALL, Filter
 from portside.server.watchcache_form import Form, JsonForm
 from portside.server.watchcache_history import Event, History
-from portside.server.watchcache_index import Index
+from portside.server.watchcache_index import FEW, Index
 from portside.server.watchcache_object import (
     META,
     CachedObject,
@@ -33,6 +34,7 @@ from portside.server.watchcache_object import (
     splice,
     split,
 )
+from portside.server.watchcache_page import Listing, State, Wanted, at_once, in_turns, look
 from portside.server.watchcache_watcher import Watcher
 from portside.store.backend import Change, Compacted, Durability, Record, Unreadable
 
@@ -92,16 +94,6 @@ def too_large(asked: int, current: int) -> ApiError:
     )
 
 
-class Listing(NamedTuple):
-    """A page as of ``revision``. ``next`` is where the next page starts, relative to the listed scope, "" at the end;
-    ``remaining`` how many follow, None when a selector makes that unknown. ``pieces`` encodes objects."""
-
-    objects: list[CachedObject]
-    revision: int
-    next: str
-    remaining: int | None
-
-
 def _reason(record: Record) -> str:
     return record.value.why if isinstance(record.value, Unreadable) else ""
 
@@ -114,13 +106,6 @@ def raise_unreadable(records: Sequence[Record]) -> None:
 
 _HEAD = re.compile(rb'\{"apiVersion":"[^"]*","kind":"[^"]*",')
 _Channels = list[Channel]  # inside the class ``list`` is a method
-
-
-class _State(NamedTuple):
-    """The objects of a resource at one moment."""
-
-    keys: list[str]
-    objects: Mapping[str, CachedObject]
 
 
 class WatchCache:
@@ -141,7 +126,7 @@ class WatchCache:
         self._objects: dict[str, CachedObject] = {}
         self._index = Index()
         self._heads: dict[bytes, bytes] = {}
-        self._snapshots: dict[int, _State] = {}
+        self._snapshots: dict[int, State] = {}
         self._snapshot_of = -1
         self._channels: dict[object, Channel] = {}
         self._by_name: dict[tuple[str, str], _Channels] = {}
@@ -179,9 +164,26 @@ class WatchCache:
 
         A page that is not the last keeps its state for ``list_at``.
         """
-        listing = self._page(_State(self._keys, self._objects), self._index, where, self.revision, limit, start)
+        wanted = Wanted(self.prefix, where, limit, start)
+        listing = at_once(look(wanted, State(self._keys, self._objects), self._index, self.revision))
         if listing.next:
             self._keep_snapshot()
+        return listing
+
+    async def find(self, where: Filter = ALL, *, limit: int = 0, start: str = "") -> Listing:
+        """``list`` for clients: where a filter makes many objects be looked at, others get their turns in between. The
+        answer is the state at the moment that the looking began."""
+        if not where.selects or len(self._objects) <= FEW:
+            return self.list(where, limit=limit, start=start)
+        for _ in self._index.build(where, self._objects):
+            await asyncio.sleep(0)
+        if self._index.find(where, self._objects) is not None:
+            return self.list(where, limit=limit, start=start)
+        revision, changed = self.revision, self.changed
+        state = State(self._keys.copy(), self._objects.copy())
+        listing = await in_turns(look(Wanted(self.prefix, where, limit, start), state, None, revision))
+        if listing.next:
+            self._keep(revision, changed, state)
         return listing
 
     def check_readable(self, where: Filter = ALL) -> None:
@@ -195,54 +197,18 @@ class WatchCache:
         if revision > self.revision:
             raise too_large(revision, self.revision)
         if revision >= self.changed:
-            listing = self.list(where, limit=limit, start=start)
+            listing = await self.find(where, limit=limit, start=start)
             return listing._replace(revision=revision)
         state = self._snapshots.get(revision)
         if state is None:
             if self.ephemeral:
                 raise Compacted(self.changed)
             state = await self._read_state(where, revision)
-        return self._page(state, None, where, revision, limit, start)
+        return await in_turns(look(Wanted(self.prefix, where, limit, start), state, None, revision))
 
     async def wait_for(self, revision: int, timeout: float = 3.0) -> None:
         """Until the store has reached ``revision`` (resourceVersionMatch=NotOlderThan). Raises ApiError 504."""
         await self._caches.wait_for(revision, timeout)
-
-    def _page(
-        self, state: _State, index: Index | None, where: Filter, revision: int, limit: int, start: str
-    ) -> Listing:
-        scope = self.prefix + where.namespace + "/" if where.namespace else self.prefix
-        found: list[CachedObject] = []
-        keys, low, high = self._candidates(state, index, where, scope, start)
-        objects = state.objects
-        if limit <= 0 or limit >= high - low:
-            limit = 0
-        if not where.selects:
-            stop = low + limit if limit else high
-            found = [objects[key] for key in keys[low:stop]]
-            rest = high - stop
-            return Listing(found, revision, found[-1].key[len(scope) :] + "\0" if rest else "", rest)
-        name, selected = where.name, where.selected
-        for at in range(low, high):
-            obj = objects[keys[at]]
-            if (not name or obj.name == name) and selected(obj):
-                if limit and len(found) == limit:
-                    return Listing(found, revision, found[-1].key[len(scope) :] + "\0", None)
-                found.append(obj)
-        return Listing(found, revision, "", None)
-
-    def _candidates(
-        self, state: _State, index: Index | None, where: Filter, scope: str, start: str
-    ) -> tuple[Sequence[str], int, int]:
-        """Keys in order and the part of them that may match."""
-        keys: Sequence[str] = state.keys
-        if where.name and (where.namespace or scope + where.name in state.objects):
-            keys = [scope + where.name] if scope + where.name in state.objects else []
-        elif index is not None and (hits := index.find(where, state.objects)) is not None:
-            keys = sorted(hits)
-        low = bisect_left(keys, scope + start)
-        high = bisect_left(keys, scope[:-1] + "0") if where.namespace else len(keys)
-        return keys, low, high
 
     def _keep_snapshot(self) -> None:
         revision = self.revision
@@ -251,18 +217,21 @@ class WatchCache:
         if self._snapshot_of == self.changed:
             newest = next(reversed(self._snapshots.values()))
         else:
-            newest = _State(self._keys.copy(), dict(self._objects))
-        self._snapshots[revision] = newest
-        self._snapshot_of = self.changed
+            newest = State(self._keys.copy(), self._objects.copy())
+        self._keep(revision, self.changed, newest)
+
+    def _keep(self, revision: int, changed: int, state: State) -> None:
+        self._snapshots[revision] = state
+        self._snapshot_of = changed
         while len(self._snapshots) > SNAPSHOTS:
             del self._snapshots[next(iter(self._snapshots))]
 
-    async def _read_state(self, where: Filter, revision: int) -> _State:
+    async def _read_state(self, where: Filter, revision: int) -> State:
         scope = self.prefix + where.namespace + "/" if where.namespace else self.prefix
         page = await self._caches.backend.range(scope, revision=revision)
         raise_unreadable([r for r in page.records if isinstance(r.value, Unreadable)])
         objects = {r.key: self._made(r.key, r.value, r.revision, r.created) for r in page.records}
-        return _State([*objects], objects)
+        return State([*objects], objects)
 
     # ---- watching -----------------------------------------------------------------------------------------------
 
@@ -274,12 +243,13 @@ class WatchCache:
         form: Form,
         where: Filter = ALL,
         after: int | None = None,
+        listing: Listing | None = None,
         initial_end: bool = False,
         bookmarks: bool = False,
     ) -> Watcher:
         """A watch; call ``resume()`` on it to start.
 
-        ``after`` None begins with the current objects as ADDED (closed by the annotated bookmark if ``initial_end``);
+        ``after`` None begins with the current objects, or those of ``listing``, as ADDED (closed by the annotated bookmark if ``initial_end``);
         a revision begins behind it and may lie in the future. ``bookmarks`` adds one about every minute.
         Raises ApiError 410 when history does not reach back to ``after``.
         """
@@ -287,7 +257,8 @@ class WatchCache:
         position = self.revision
         if after is None:
             self.check_readable(where)
-            initial = iter(self.list(where).objects)
+            listing = listing or self.list(where)
+            initial, position = iter(listing.objects), listing.revision
         else:
             position = after
             if after < self.history.floor:

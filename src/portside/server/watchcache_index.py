@@ -1,67 +1,80 @@
-"""Index of one resource's objects by label pair and by node, built when first asked for."""
+"""Index of one resource's objects by label and by node, built when first asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from portside.server.watchcache_filter import Filter
 from portside.server.watchcache_object import CachedObject
 
 _Keys = dict[str, set[str]]
+NODE = None
+"""Stands for spec.nodeName where else a label key stands."""
+FEW = 10_000
+"""Objects that are looked at in one go; of more, a slice at a time."""
+SLICE = 2_000
+
+
+def _value(obj: CachedObject, by: str | None) -> str | None:
+    return obj.node if by is NODE else obj.labels.get(by)
+
+
+def _pairs(where: Filter) -> Iterator[tuple[str | None, str]]:
+    if where.node is not None:
+        yield NODE, where.node
+    yield from where.equal
 
 
 class Index:
-    """Key sets by label key and value, and by spec.nodeName. Only label keys someone selected by are indexed."""
+    """Key sets by label key and value, and by spec.nodeName. Only what someone selected by is indexed."""
 
-    __slots__ = ("_labels", "_nodes")
+    __slots__ = ("_building", "_made")
 
     def __init__(self) -> None:
-        self._labels: dict[str, _Keys] = {}
-        self._nodes: _Keys | None = None
+        self._made: dict[str | None, _Keys] = {}
+        self._building: dict[str | None, _Keys] = {}
 
     def find(self, where: Filter, objects: Mapping[str, CachedObject]) -> set[str] | None:
         """The smallest known set of keys that holds every match; None when nothing narrows it."""
+        if len(objects) <= FEW:
+            for _ in self.build(where, objects):
+                pass
         best: set[str] | None = None
-        if where.node is not None:
-            if self._nodes is None:
-                self._nodes = _gather((o.node, o.key) for o in objects.values())
-            best = self._nodes.get(where.node, set())
-        for label, value in where.equal:
-            by_value = self._labels.get(label)
-            if by_value is None:
-                by_value = _gather((o.labels[label], o.key) for o in objects.values() if label in o.labels)
-                self._labels[label] = by_value
-            hits = by_value.get(value, set())
-            if best is None or len(hits) < len(best):
-                best = hits
+        for by, value in _pairs(where):
+            if (by_value := self._made.get(by)) is not None:
+                hits = by_value.get(value, set())
+                if best is None or len(hits) < len(best):
+                    best = hits
         return best
+
+    def build(self, where: Filter, objects: Mapping[str, CachedObject]) -> Iterator[None]:
+        """Make what ``find`` uses, stopping after every slice. ``objects`` may change meanwhile, if ``update`` hears of it."""
+        for by, _ in _pairs(where):
+            if by in self._made or by in self._building:
+                continue
+            made = self._building[by] = {}
+            try:
+                for number, obj in enumerate([*objects.values()], 1):
+                    value = _value(obj, by)
+                    if value is not None and objects.get(obj.key) is obj:
+                        made.setdefault(value, set()).add(obj.key)
+                    if number % SLICE == 0:
+                        yield
+                self._made[by] = made
+            finally:
+                del self._building[by]
 
     def update(self, previous: CachedObject | None, obj: CachedObject | None) -> None:
         """Follow a change."""
-        if self._nodes is not None:
-            _move(self._nodes, previous, previous.node if previous else None, obj, obj.node if obj else None)
-        for label, by_value in self._labels.items():
-            old = previous.labels.get(label) if previous else None
-            new = obj.labels.get(label) if obj else None
-            _move(by_value, previous, old, obj, new)
-
-
-def _gather(pairs: object) -> _Keys:
-    found: _Keys = {}
-    for value, key in pairs:  # type: ignore[attr-defined]
-        found.setdefault(value, set()).add(key)
-    return found
-
-
-def _move(
-    index: _Keys, previous: CachedObject | None, old: str | None, obj: CachedObject | None, new: str | None
-) -> None:
-    if old == new:
-        return
-    if previous is not None and old is not None:
-        keys = index[old]
-        keys.discard(previous.key)
-        if not keys:
-            del index[old]
-    if obj is not None and new is not None:
-        index.setdefault(new, set()).add(obj.key)
+        for made in (self._made, self._building):
+            for by, by_value in made.items():
+                old = _value(previous, by) if previous is not None else None
+                new = _value(obj, by) if obj is not None else None
+                if old == new and made is self._made:
+                    continue
+                if previous is not None and old is not None and (keys := by_value.get(old)) is not None:
+                    keys.discard(previous.key)
+                    if not keys:
+                        del by_value[old]
+                if obj is not None and new is not None:
+                    by_value.setdefault(new, set()).add(obj.key)

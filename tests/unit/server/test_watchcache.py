@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from portside.api.status import ApiError
-from portside.server import watchcache, watchcache_channel
+from portside.server import watchcache, watchcache_channel, watchcache_index, watchcache_page
 from portside.server.watchcache import (
     ALL,
     Filter,
@@ -550,6 +550,66 @@ async def test_a_list_is_made_in_pieces_that_make_up_the_whole(cluster: Cluster)
     assert len(made) > 3 and max(map(len, made)) < 200_000
     assert b"".join(made) == b"[" + join_items(objects) + b"]"
     assert [i["metadata"]["name"] for i in orjson.loads(b"".join(made))] == [f"p{i:04}" for i in range(1000)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_search_in_turns_finds_the_state_it_began_with(
+    cluster: Cluster, seed: int, monkeypatch: pytest.MonkeyPatch
+):
+    """Writes go on while it looks; the oracle is the list at that moment, made in one go."""
+    for module in (watchcache, watchcache_index):
+        monkeypatch.setattr(module, "FEW", 10)
+    monkeypatch.setattr(watchcache_page, "SLICE", 7)
+    monkeypatch.setattr(watchcache_index, "SLICE", 7)
+    rng = random.Random(seed)
+    choices: list[Filter] = [
+        Filter(node="n1"),
+        Filter("a", node=""),
+        Filter(labels=lambda have: have.get("app") == "x", key="app=x", equal=(("app", "x"),)),
+        Filter("b", labels=lambda have: have.get("app") != "x", key="app!=x"),
+        Filter(fields=lambda o: o["spec"].get("n", 0) % 3 == 0, key="thirds"),
+    ]
+
+    async def write() -> None:
+        name, namespace = f"p{rng.randrange(60):02}", rng.choice("ab")
+        if rng.random() < 0.3 and cluster.pods.get(namespace, name):
+            await cluster.drop(name, namespace)
+        else:
+            labels = {"app": rng.choice("xy")} if rng.random() < 0.8 else {}
+            await cluster.put(name, namespace, labels=labels, node=rng.choice(["", "n1"]), n=rng.randrange(9))
+
+    async def writes() -> None:
+        while True:
+            await write()
+            await asyncio.sleep(0)
+
+    for _ in range(200):
+        await write()
+    writing = asyncio.create_task(writes())
+    states: dict[int, dict[Filter, list[tuple[str, int]]]] = {}
+
+    def seen(found: Any) -> list[tuple[str, int]]:
+        return [(o.key, o.revision) for o in found]
+
+    def remember(*_: Any) -> None:
+        everything = [cluster.pods.at(key) for key in sorted(cluster.pods._objects)]
+        now = cluster.caches.backend.revision
+        states[now] = {w: seen(o for o in everything if o and w.matches(o)) for w in choices}
+
+    cluster.caches.follow(remember)
+    remember()
+    for _ in range(40):
+        where = rng.choice(choices)
+        limit = rng.choice([0, 5])
+        page = await cluster.pods.find(where, limit=limit)
+        whole = states[page.revision][where]
+        assert seen(page.objects) == (whole[:limit] if limit else whole)
+        while page.next:
+            page = await cluster.pods.list_at(where, revision=page.revision, limit=limit, start=page.next)
+            expected = [entry for entry in whole if entry not in whole[:limit]]
+            assert all(entry in expected for entry in seen(page.objects))
+        await asyncio.sleep(0)
+    writing.cancel()
 
 
 async def test_a_failing_sink_closes_its_watch_only(cluster: Cluster):
