@@ -38,7 +38,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plane import Plane, load_tool, milliseconds, seed
+from plane import START_SECONDS, Plane, load_tool, milliseconds, seed
 from store import Results, at, sync_time
 
 POD_BYTES = 3400
@@ -132,12 +132,12 @@ def start(bench: Bench) -> None:
 
 def writes(bench: Bench) -> None:
     with bench.plane() as plane:
-        plane.start()
+        plane.start_settled()
         words = ("create", "-n", "20000", "-c", "64", "-prefix", "c")
         bench.measured(plane, "ConfigMap creates/s, 64 clients", r"per_s=(\d+)", *words)
         bench.blocked(plane, "ConfigMap creates")
     with bench.plane() as plane:
-        plane.start()
+        plane.start_settled()
         words = (
             "create",
             "-kind",
@@ -160,7 +160,7 @@ def writes(bench: Bench) -> None:
 
 def reads(bench: Bench) -> None:
     with bench.plane() as plane:
-        plane.start()
+        plane.start_settled()
         path = "/api/v1/namespaces/default"
         bench.measured(plane, "GET/s, 64 clients", r"per_s=(\d+)", "get", "-n", "60000", "-c", "64", "-path", path)
         bench.blocked(plane, "GETs")
@@ -200,6 +200,7 @@ def lists(bench: Bench) -> None:
         seed(plane.home, MANY, copies("/core/pods/", template, lambda n: (spaces[n >= LISTED], f"pod-{n:06}")))
         bench.results.add("start with 150,000 pods: first answer, s", plane.start()[0])
         plane.settle()
+        time.sleep(START_SECONDS)
         words = ("list", "-n", "15", "-c", "1", "-path", f"{PODS}?resourceVersion=0")
         bench.measured(plane, "LIST of 10,000 pods, ms", r"p50=(\S+)", *words)
         bench.blocked(plane, "LIST of 10,000 pods")
@@ -245,8 +246,7 @@ def selector(bench: Bench) -> None:
             return key, obj
 
         seed(plane.home, SMALL, make)
-        plane.start()
-        plane.settle()
+        plane.start_settled()
         times: list[float] = []
         began, used = time.monotonic(), plane.processor()
         for number in range(30):
@@ -265,7 +265,7 @@ def selector(bench: Bench) -> None:
 
 def watchers(bench: Bench) -> None:
     with bench.plane() as plane:
-        plane.start()
+        plane.start_settled()
         before = plane.processor()
         said = plane.load("watch", "-w", "1000", "-rate", "100", "-secs", "10")
         spent = plane.processor() - before

@@ -31,6 +31,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from plane import load_tool, milliseconds, processor, resident
 from store import Results, at, sync_time
 
 from portside.base.clock import rfc3339
@@ -59,13 +60,6 @@ LOADS = (
     ),
     ("100 watchers, 100 writes/s: last byte p99, ms", ("watch", "-w", "100", "-rate", "100", "-secs", "5"), r"p99=(\S+)"),
 )  # fmt: skip
-
-
-def milliseconds(text: str) -> float:
-    """Go's durations (``4.21ms``, ``380µs``, ``1.2s``), or a plain number."""
-    found = re.fullmatch(r"([\d.]+)(µs|ms|s)?", text)
-    assert found, text
-    return float(found[1]) * {"µs": 0.001, "ms": 1.0, "s": 1000.0, None: 1.0}[found[2]]
 
 
 class Cluster:
@@ -198,30 +192,13 @@ async def pods(cluster: Cluster, results: Results) -> None:
 
 
 def rest(cluster: Cluster, results: Results, after: str) -> None:
-    def use(pid: int) -> tuple[float, float]:
-        resident = int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     time.sleep(20)
     pids = {c["name"]: c["pid"] for c in cluster.status()["components"] if c.get("pid")}
-    before = {name: use(pid) for name, pid in pids.items()}
+    before = {name: processor(pid) for name, pid in pids.items()}
     time.sleep(20)
     for name, pid in pids.items():
-        resident, seconds = use(pid)
-        results.add(f"at rest {after}: {name}, MB", resident)
-        results.add(f"at rest {after}: {name}, % of a core", (seconds - before[name][1]) / 20 * 100)
-
-
-def load_tool(named: str, folder: Path) -> Path | None:
-    if named:
-        return Path(named)
-    source = ROOT.parent / "shared" / "load"
-    if shutil.which("go") is None or not source.is_dir():
-        return None
-    target = folder / "load"
-    subprocess.run(["go", "build", "-o", str(target), "."], cwd=source, check=True)
-    return target
+        results.add(f"at rest {after}: {name}, MB", resident(pid))
+        results.add(f"at rest {after}: {name}, % of a core", (processor(pid) - before[name]) / 20 * 100)
 
 
 def main() -> None:

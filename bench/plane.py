@@ -31,6 +31,8 @@ from portside.store.sqlite import SqliteBackend
 ROOT = Path(__file__).resolve().parent.parent
 STORE = "store.db"
 SETTLE_SECONDS = 90.0
+START_SECONDS = 11.0
+"""After so long the control plane watches over its loop."""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -116,6 +118,13 @@ class Plane:
         green = time.monotonic() - began
         self._sign_in()
         return first, green
+
+    def start_settled(self) -> None:
+        """Start it, and wait until it is at rest and watches over its loop."""
+        began = time.monotonic()
+        self.start()
+        self.settle()
+        time.sleep(max(0.0, began + START_SECONDS - time.monotonic()))
 
     def stop(self) -> None:
         if self._process is not None:

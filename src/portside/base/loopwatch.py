@@ -35,9 +35,10 @@ class LoopWatch:
         self.long = 0
         """How often the loop was busy for longer than ``LONG_SECONDS``."""
 
-    def start(self) -> None:
-        """Begin to look, in the running loop, for as long as it runs."""
-        self._next(asyncio.get_running_loop())
+    def start(self, after: float = 0.0) -> None:
+        """Begin to look, in the running loop, for as long as it runs; ``after`` some seconds, when the start is over."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(after, self._next, loop)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = self._clock() + EVERY_SECONDS

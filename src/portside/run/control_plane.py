@@ -39,6 +39,7 @@ from portside.store.sqlite import SqliteBackend
 
 log = logging.getLogger("portside.control-plane")
 AUDIT_POLICY = "audit-policy.yaml"  # in the home: a policy there is used without asking
+START_SECONDS = 10.0  # components import and load for so long: that the loop stands still meanwhile is no news
 MASTER = ("system:masters", "system:authenticated")
 # Package with ``run(client, clock)``, the setting that switches it, and the identity and agent name it acts as.
 PARTS = (
@@ -239,7 +240,7 @@ async def serve(settings: Settings) -> None:
     plane = ControlPlane(settings)
     await plane.start()
     collect_rarely()
-    plane.server.loop_watch.start()
+    plane.server.loop_watch.start(START_SECONDS)
     memory = asyncio.create_task(_kept("memory", lambda: keep_small(SYSTEM)), name="memory")
     try:
         await stop.wait()

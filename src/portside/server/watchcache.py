@@ -171,9 +171,9 @@ class WatchCache:
         return listing
 
     async def find(self, where: Filter = ALL, *, limit: int = 0, start: str = "") -> Listing:
-        """``list`` for clients: where a filter makes many objects be looked at, others get their turns in between. The
-        answer is the state at the moment that the looking began."""
-        if not where.selects or len(self._objects) <= FEW:
+        """``list`` for clients: where many objects have to be looked at, others get their turns in between. The answer is the
+        state at the moment that the looking began."""
+        if len(self._objects) <= FEW or (limit and not where.selects):
             return self.list(where, limit=limit, start=start)
         for _ in self._index.build(where, self._objects):
             await asyncio.sleep(0)

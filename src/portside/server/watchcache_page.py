@@ -52,7 +52,10 @@ def look(wanted: Wanted, state: State, index: Index | None, revision: int) -> Ge
         limit = 0
     if not where.selects:
         stop = low + limit if limit else high
-        found = [objects[key] for key in keys[low:stop]]
+        for begin in range(low, stop, SLICE):
+            if begin > low:
+                yield
+            found += [objects[key] for key in keys[begin : min(begin + SLICE, stop)]]
         rest = high - stop
         return Listing(found, revision, found[-1].key[len(scope) :] + "\0" if rest else "", rest)
     name, selected = where.name, where.selected

@@ -563,6 +563,8 @@ async def test_a_search_in_turns_finds_the_state_it_began_with(
     monkeypatch.setattr(watchcache_index, "SLICE", 7)
     rng = random.Random(seed)
     choices: list[Filter] = [
+        ALL,
+        Filter("a"),
         Filter(node="n1"),
         Filter("a", node=""),
         Filter(labels=lambda have: have.get("app") == "x", key="app=x", equal=(("app", "x"),)),
