@@ -43,6 +43,18 @@ class Choice:
     gpus: tuple[int, ...]
 
 
+@dataclass(slots=True)
+class _Known:
+    """For one kind of task, what its best placement on each row would do: fragments added (infinite where it does not fit),
+    GPU capacity and cpu left, and the GPU taken; good for the first ``seen`` changes."""
+
+    added: Floats
+    left: Ints
+    cpu: Ints
+    slot: Ints
+    seen: int = 0
+
+
 class GpuNodes:
     """What is free on every node. ``typical``: (share of the workload, task); tasks without GPUs do not count."""
 
@@ -55,6 +67,8 @@ class GpuNodes:
         self._milli: Ints = np.array([t.milli for _, t in kept], np.int64)
         self._count: Ints = np.array([t.gpus for _, t in kept], np.int64)
         self._model: Mask = np.array([[not t.models or m in t.models for _, t in kept] for m in model], bool)
+        self._known: dict[Task, _Known] = {}
+        self._changed: list[int] = []  # rows, in the order of placements
         self.fragments: Floats = self.measure(np.arange(len(cpu)), self.cpu, self.memory, self.gpus)
 
     def measure(self, rows: Ints, cpu: Ints, memory: Ints, gpus: Ints) -> Floats:
@@ -75,39 +89,70 @@ class GpuNodes:
 
     def feasible(self, task: Task) -> Ints:
         """Rows that can take the task."""
-        ok = (self.cpu >= task.cpu) & (self.memory >= task.memory)
+        return np.flatnonzero(self._fits(task, np.arange(len(self.cpu))))
+
+    def _fits(self, task: Task, rows: Ints) -> Mask:
+        ok: Mask = (self.cpu[rows] >= task.cpu) & (self.memory[rows] >= task.memory)
         if task.gpus:
-            ok &= (self.gpus >= task.milli).sum(axis=1) >= task.gpus
+            ok &= (self.gpus[rows] >= task.milli).sum(axis=1) >= task.gpus
             if task.models:
-                ok &= np.isin(self.model, list(task.models))
-        return np.flatnonzero(ok)
+                ok &= np.isin(self.model[rows], list(task.models))
+        return ok
 
     def choose(self, task: Task) -> Choice | None:
         """The placement that adds least to the fragments; equals go to the fuller node. None when nothing fits."""
-        rows = self.feasible(task)
-        if not len(rows):
+        known = self._known.get(task)
+        if known is None:
+            count = len(self.cpu)
+            blank = np.zeros(count, np.int64)
+            known = self._known[task] = _Known(np.full(count, np.inf), blank, blank.copy(), blank.copy())
+            rows: Ints = np.arange(count)
+        else:
+            rows = np.unique(np.array(self._changed[known.seen :], np.int64))
+        known.seen = len(self._changed)
+        self._look(task, known, rows)
+        least = known.added.min(initial=np.inf)
+        if least == np.inf:
             return None
-        cpu, memory, gpus = self.cpu[rows] - task.cpu, self.memory[rows] - task.memory, self.gpus[rows]
-        if not task.gpus:
-            return Choice(int(rows[self._least(rows, cpu, memory, gpus, rows)]), ())
-        if task.gpus > 1 or task.milli >= WHOLE:
-            # Which of several whole GPUs is taken makes no difference: the first ones.
-            able = gpus >= task.milli
-            taken = able & (np.cumsum(able, axis=1) <= task.gpus)
-            best = self._least(rows, cpu, memory, gpus - taken * task.milli, rows)
-            return Choice(int(rows[best]), tuple(np.flatnonzero(taken[best]).tolist()))
-        node, slot = np.nonzero(gpus >= task.milli)
-        _, first = np.unique(np.column_stack((node, gpus[node, slot])), axis=0, return_index=True)
-        node, slot = node[first], slot[first]  # equally free GPUs of one node are one choice
-        after = gpus[node].copy()
-        after[np.arange(len(node)), slot] -= task.milli
-        best = self._least(rows[node], cpu[node], memory[node], after, rows[node])
-        return Choice(int(rows[node[best]]), (int(slot[best]),))
+        best = np.flatnonzero(known.added == least)
+        row = int(best[np.lexsort((known.cpu[best], known.left[best]))[0]])
+        return Choice(row, self._taken(task, row, int(known.slot[row])))
 
-    def _least(self, rows: Ints, cpu: Ints, memory: Ints, gpus: Ints, original: Ints) -> int:
-        added = np.round(self.measure(rows, cpu, memory, gpus) - self.fragments[original], 3)
-        left = np.maximum(gpus, 0).sum(axis=1)
-        return int(np.lexsort((cpu, left, added))[0])
+    def _taken(self, task: Task, row: int, slot: int) -> tuple[int, ...]:
+        """The GPUs: which of several whole ones makes no difference, so the first."""
+        if not task.gpus:
+            return ()
+        if task.gpus == 1 and task.milli < WHOLE:
+            return (slot,)
+        return tuple(np.flatnonzero(self.gpus[row] >= task.milli)[: task.gpus].tolist())
+
+    def _look(self, task: Task, known: _Known, rows: Ints) -> None:
+        """Bring what is known of the task up to date for some rows."""
+        known.added[rows] = np.inf
+        rows = rows[self._fits(task, rows)]
+        if not len(rows):
+            return
+        if task.gpus == 1 and task.milli < WHOLE:
+            node, slot = np.nonzero(self.gpus[rows] >= task.milli)
+            _, first = np.unique(np.column_stack((node, self.gpus[rows][node, slot])), axis=0, return_index=True)
+            node, slot = node[first], slot[first]  # equally free GPUs of one node are one choice
+            after = self.gpus[rows[node]]
+            after[np.arange(len(node)), slot] -= task.milli
+        else:
+            node, slot = np.arange(len(rows)), np.zeros(len(rows), np.int64)
+            after = self.gpus[rows]
+            if task.gpus:
+                able = after >= task.milli
+                after = after - (able & (np.cumsum(able, axis=1) <= task.gpus)) * task.milli
+        where = rows[node]
+        cpu, memory = self.cpu[where] - task.cpu, self.memory[where] - task.memory
+        added = np.round(self.measure(where, cpu, memory, after) - self.fragments[where], 3)
+        left = np.maximum(after, 0).sum(axis=1)
+        order = np.lexsort((left, added, where))  # the best choice of a row first
+        _, first = np.unique(where[order], return_index=True)
+        best = order[first]
+        known.added[where[best]], known.left[where[best]] = added[best], left[best]
+        known.cpu[where[best]], known.slot[where[best]] = cpu[best], slot[best]
 
     def place(self, task: Task, choice: Choice) -> None:
         """Take what the task asks for."""
@@ -117,4 +162,5 @@ class GpuNodes:
         for gpu in choice.gpus:
             self.gpus[row, gpu] -= task.milli
         rows = np.array([row])
+        self._changed.append(row)
         self.fragments[row] = self.measure(rows, self.cpu[rows], self.memory[rows], self.gpus[rows])[0]
