@@ -18,27 +18,27 @@ LINES_AT_ONCE = 32
 """Events of a watch's beginning that are read before others get a turn."""
 
 
-AT_ONCE = (
-    16  # calls that begin or end in one turn of the event loop; between its pauses a call takes up to a millisecond
-)
+FEWEST, MOST = 16, 256  # calls that begin or end in one turn of the event loop
+SHORT, LONG = 0.012, 0.03  # seconds: turns shorter than this let in more, longer ones fewer
 
 
 class Turns:
-    """Lets the calls of this process begin, and their callers go on, a few at a time: a burst of thousands, or the answers
+    """Lets the calls of this process begin, and their callers go on, some at a time: a burst of thousands, or the answers
     to all writes of one commit, would hold up everybody else's requests for as long as all of them take together.
-    First come, first served."""
+    First come, first served; how many follows from how long the turns of the loop are."""
 
-    def __init__(self, size: int = AT_ONCE) -> None:
-        self._size = size
-        self._left = size
+    def __init__(self, fewest: int = FEWEST, most: int = MOST) -> None:
+        self._fewest, self._most = fewest, most
+        self._size = self._left = fewest
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._renewing = False
+        self._began = 0.0
 
     async def take(self) -> None:
         """Returns when it is the caller's turn: at once, unless many begin at the same time."""
         loop = asyncio.get_running_loop()
         if not self._renewing:
-            self._renewing = True
+            self._renewing, self._began = True, loop.time()
             loop.call_soon(self._renew, loop)
         if self._left and not self._waiting:
             self._left -= 1
@@ -48,6 +48,11 @@ class Turns:
         await turn
 
     def _renew(self, loop: asyncio.AbstractEventLoop) -> None:
+        took, self._began = loop.time() - self._began, loop.time()
+        if took > LONG:
+            self._size = max(self._size // 2, self._fewest)
+        elif took < SHORT and self._waiting:
+            self._size = min(self._size * 2, self._most)
         self._left = self._size
         while self._left and self._waiting:
             turn = self._waiting.popleft()

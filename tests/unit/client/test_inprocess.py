@@ -30,14 +30,14 @@ async def _burst(turns: Turns, count: int) -> list[int]:
 
 
 def test_a_burst_of_calls_begins_a_few_at_a_time_and_all_of_them_begin() -> None:
-    seen = asyncio.run(_burst(Turns(size=4), 50))
+    seen = asyncio.run(_burst(Turns(4, 4), 50))
     assert sum(seen) == 50
     assert max(seen) <= 8  # those let in last turn and those that find room in this one
 
 
 def test_a_call_alone_does_not_wait() -> None:
     async def alone() -> bool:
-        turns = Turns(size=1)
+        turns = Turns(1, 1)
         task = turns.take()
         try:
             task.send(None)
@@ -50,7 +50,7 @@ def test_a_call_alone_does_not_wait() -> None:
 
 def test_a_call_given_up_while_it_waits_holds_up_nobody() -> None:
     async def run() -> None:
-        turns = Turns(size=1)
+        turns = Turns(1, 1)
         tasks = [asyncio.create_task(turns.take()) for _ in range(5)]
         await asyncio.sleep(0)
         tasks[2].cancel()
