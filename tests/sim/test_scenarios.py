@@ -15,6 +15,16 @@ def test_a_silent_nodes_pods_are_replaced_when_their_patience_ends() -> None:
     assert report.recovered is not None
     assert 300 < report.recovered < 400  # 50 s until the node counts as silent, 300 s of toleration
     assert report.replaced == SMALL.pods - report.lowest
+    assert [lost for lost, _ in report.moved.values() if lost] == [report.replaced]
+    assert sum(got for _, got in report.moved.values()) == report.replaced
+
+
+def test_the_report_says_what_waited_and_why() -> None:
+    report = play("zone-failure", Plan(nodes=2, zones=2, pods=80, apps=2))  # a node has room for 64
+    why = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s)."
+    assert any(reason.startswith(why) and count >= 16 for reason, count in report.waited.items()), report.waited
+    assert report.pending == {}
+    assert report.as_json()["waited"]
 
 
 @pytest.mark.parametrize("seed", [1, 2])

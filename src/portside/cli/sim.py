@@ -43,6 +43,20 @@ def show(report: Report) -> str:
         f"evictions refused   {report.refused_evictions}",
         f"time                {report.virtual:.0f} virtual seconds in {report.took:.1f} s",
     ]
+    if report.moved:
+        lost = [f"{node} {n}" for node, (n, _) in report.moved.items() if n]
+        got = [f"{node} {n}" for node, (_, n) in report.moved.items() if n]
+        lines += [
+            "",
+            f"pods lost           {', '.join(lost) or 'none'}",
+            f"pods got            {', '.join(got) or 'none'}",
+        ]
+    if report.waited:
+        lines += ["", "waited for a node, most at a time"]
+        lines += [f"  {count:>5}  {reason}" for reason, count in report.waited.items()]
+    if report.pending:
+        lines += ["", "still without a node"]
+        lines += [f"  {pod}  {reason}" for pod, reason in report.pending.items()]
     lines += [f"✗ {problem}" for problem in report.problems]
     return "\n".join(lines)
 

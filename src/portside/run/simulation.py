@@ -10,6 +10,7 @@ import gc
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,9 @@ class Plan:
 
 @dataclass(slots=True)
 class Report:
-    """What was seen. Times are virtual seconds since the disturbance began; ``problems`` is empty when all went well."""
+    """What was seen. Times are virtual seconds since the disturbance began; ``problems`` is empty when all went well.
+    ``moved``: per node, how many pods it lost and got; ``waited``: per reason, how many pods waited for it at most;
+    ``pending``: the pods that wait in the end, and why."""
 
     scenario: str
     plan: Plan
@@ -60,6 +63,9 @@ class Report:
     recovered: float | None = None
     replaced: int = 0
     refused_evictions: int = 0
+    moved: dict[str, tuple[int, int]] = field(default_factory=dict)
+    waited: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
     timeline: list[tuple[float, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     virtual: float = 0.0
@@ -71,12 +77,16 @@ class Report:
             "nodes": self.plan.nodes,
             "zones": self.plan.zones,
             "pods": self.plan.pods,
+            "deployments": self.plan.apps,
             "seed": self.plan.seed,
             "lowestReady": self.lowest,
             "secondsBelowFull": self.below,
             "recoveredAfterSeconds": self.recovered,
             "podsReplaced": self.replaced,
             "evictionsRefused": self.refused_evictions,
+            "moved": [{"node": n, "lost": lost, "got": got} for n, (lost, got) in self.moved.items()],
+            "waited": [{"reason": r, "mostPods": n} for r, n in self.waited.items()],
+            "pending": [{"pod": p, "reason": r} for p, r in self.pending.items()],
             "timeline": [{"at": t, "what": w} for t, w in self.timeline],
             "problems": self.problems,
             "virtualSeconds": self.virtual,
@@ -271,6 +281,8 @@ async def _watch(stage: Stage, disturbance: asyncio.Task[None]) -> None:
         if ready < stage.wanted:
             fell, whole_since = True, None
             report.below += STEP
+            for reason, count in Counter(waiting(await stage.pods()).values()).items():
+                report.waited[reason] = max(report.waited.get(reason, 0), count)
         elif whole_since is None:
             whole_since = now
         if disturbance.done():
@@ -279,6 +291,24 @@ async def _watch(stage: Stage, disturbance: asyncio.Task[None]) -> None:
                 report.recovered = round(whole_since - stage.began, 1) if fell else 0.0
                 return
         await stage.clock.sleep(STEP)
+
+
+def waiting(pods: list[Json]) -> dict[str, str]:
+    """The pods without a node, with what the scheduler says of them."""
+    found = {}
+    for pod in pods:
+        if not pod["spec"].get("nodeName") and not pod["metadata"].get("deletionTimestamp"):
+            said = {c["type"]: c.get("message") or "" for c in (pod.get("status") or {}).get("conditions") or ()}
+            if why := said.get("PodScheduled"):
+                found[str(pod["metadata"]["name"])] = str(why)
+    return found
+
+
+def moves(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[int, int]]:
+    """(pods lost, pods got) of every node where that is not zero, from nodes by the uids of their pods."""
+    lost = Counter(node for uid, node in before.items() if uid not in after)
+    got = Counter(node for uid, node in after.items() if uid not in before and node)
+    return {node: (lost[node], got[node]) for node in sorted(lost.keys() | got.keys())}
 
 
 async def _check(stage: Stage) -> list[str]:
@@ -316,7 +346,7 @@ async def _play(name: str, plan: Plan, loop: VirtualLoop) -> Report:
                 if clock.monotonic() > SETTLE:
                     report.problems.append(f"only {await stage.ready()} of {plan.pods} pods became ready to begin with")
                     return report
-            before = {p["metadata"]["uid"] for p in await stage.pods()}
+            before = {p["metadata"]["uid"]: p["spec"]["nodeName"] for p in await stage.pods()}
             stage.began = clock.monotonic()
             disturbance = asyncio.create_task(_disturb(SCENARIOS[name], stage))
             await _watch(stage, disturbance)
@@ -326,7 +356,13 @@ async def _play(name: str, plan: Plan, loop: VirtualLoop) -> Report:
                 report.problems.append(f"the scenario failed: {error}")
             if report.recovered is None:
                 report.problems.append(f"{await stage.ready()} of {stage.wanted} pods were ready {AFTER:.0f} s later")
-            report.replaced = len({p["metadata"]["uid"] for p in await stage.pods()} - before)
+            left = [
+                p for p in await stage.pods() if not p["metadata"].get("deletionTimestamp")
+            ]  # a silent node keeps its own
+            after = {p["metadata"]["uid"]: p["spec"].get("nodeName", "") for p in left}
+            report.replaced = len(after.keys() - before.keys())
+            report.moved = moves(before, after)
+            report.pending = waiting(left)
             report.problems += await _check(stage)
         finally:
             report.virtual = round(clock.monotonic(), 1)
