@@ -18,8 +18,8 @@ LINES_AT_ONCE = 32
 """Events of a watch's beginning that are read before others get a turn."""
 
 
-FEWEST, MOST = 16, 256  # calls that begin or end in one turn of the event loop
-SHORT, LONG = 0.012, 0.03  # seconds: turns shorter than this let in more, longer ones fewer
+FEWEST, MOST = 16, 32  # calls that begin or end in one turn of the event loop
+SHORT, LONG = 0.008, 0.02  # seconds: turns shorter than this let in more, longer ones fewer
 
 
 class Turns:
