@@ -17,7 +17,7 @@ M_ARENA_MAX = -8  # malloc.h
 ARENAS = 2
 """Heaps for all threads together: one per thread would multiply what stays behind."""
 EVERY_SECONDS = 10.0
-THRESHOLDS = (10_000, 5, 20_000)
+THRESHOLDS = (5_000, 2, 100_000)
 """Objects until the young are looked at, such looks until the middle-aged are, and those until all are. The first two
 stay below 20 ms. The last takes half a second per ten thousand pods, and finds next to nothing, as cached objects have no
 cycles and go when nobody holds them: once in a thousand million objects is enough."""
