@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 HEAD_LIMIT = 64 << 10  # bytes of a request's head
 IDLE = 60.0  # seconds a connection may stay silent before its request
 PORT_FILE = "agent-port"  # in the home
+USUAL_PORT = 10250  # where monitoring and upstream's tools look for a node
 CONTROL_PLANE = "kube-apiserver-kubelet-client"
 
 
@@ -184,7 +185,7 @@ def allowed(certificate: object) -> bool:
 
 async def serve_node(home: Path, node: str, ips: tuple[str, ...], port: int) -> NodeServer:
     """Start the node's server with a certificate of the cluster's authority. ``port`` 0: the one it had before, so that a
-    restart moves nothing, or a free one. Raises OSError, PortsideError."""
+    restart moves nothing, else the usual one, or a free one where another cluster's node has that. Raises OSError, PortsideError."""
     from portside.base.pki import Pki, ensure_node_server
 
     pki = Pki(home / "pki")
@@ -196,7 +197,7 @@ async def serve_node(home: Path, node: str, ips: tuple[str, ...], port: int) -> 
     server = NodeServer()
     kept = home / PORT_FILE
     try:
-        await server.listen("0.0.0.0", port or _kept_port(kept), context)
+        await server.listen("0.0.0.0", port or _kept_port(kept) or USUAL_PORT, context)
     except OSError:
         if port:
             raise

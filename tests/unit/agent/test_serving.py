@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
 import pytest
 
-from portside.agent.serving import serve_node
+from portside.agent.serving import USUAL_PORT, serve_node
 from portside.base.pki import ensure_pki
 
 
@@ -19,7 +20,13 @@ async def test_a_node_keeps_its_port_over_restarts_and_takes_another_when_it_is_
         server.close()
         return server.port
 
-    first = await started()
+    with socket.socket() as rival:
+        rival.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else's node may have it already
+            rival.bind(("0.0.0.0", USUAL_PORT))
+            rival.listen()
+        first = await started()
+    assert first not in (0, USUAL_PORT)
     assert await started() == first
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", first))
