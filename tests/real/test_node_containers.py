@@ -428,6 +428,7 @@ def test_init_containers_run_before_a_container_that_stays(lab: Lab) -> None:
     assert [s["state"]["terminated"]["exitCode"] for s in status["initContainerStatuses"]] == [0, 0]
     assert [s["restartCount"] for s in status["initContainerStatuses"]] == [0, 0]
     lab.until(lambda: lab.log("init-stays") == "1\n2\n", "both have run")
+    assert lab.call("GET", lab.path("pods", "init-stays/log")) == b"1\n2\n", "the one main container needs no name"
     lab.delete("pods", "init-stays")
 
 

@@ -75,11 +75,12 @@ def _container(pod: Json, asked: str) -> str:
     """The container meant. Raises 400 with upstream's words."""
     names, pod_name = _all_containers(pod), pod["metadata"]["name"]
     if not asked:
-        if len(names) != 1:
+        main = pod["spec"]["containers"]
+        if len(main) != 1:
             raise bad_request(
                 f"a container name must be specified for pod {pod_name}, choose one of: [{' '.join(names)}]"
             )
-        return names[0]
+        return str(main[0]["name"])
     if asked not in names:
         raise bad_request(f"container {asked} is not valid for pod {pod_name}")
     return asked

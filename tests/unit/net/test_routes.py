@@ -91,5 +91,18 @@ def test_flows_made_while_nobody_answered_are_forgotten() -> None:
     ]
 
 
+def test_flows_kept_to_one_node_are_forgotten_by_the_pods_of_that_node() -> None:
+    """One of its pods that served while it ended, and flows made while it had none, though other nodes had."""
+    front = ("--orig-dst", "10.96.0.5", "--orig-port-dst", "53")
+    far, near = (Backend("10.244.1.5", 53, False),), (Backend("10.244.0.5", 53, True),)
+
+    def local(*backends: Backend) -> ServicePort:
+        return port(backends=far, local_backends=backends, internal_local=True)
+
+    assert stale([local(*near)], [local()], [], []) == [(*front, "--reply-src", "10.244.0.5")]
+    assert stale([local()], [local(*near)], [], []) == [front]
+    assert stale([port(backends=far, local_backends=())], [port(backends=far, local_backends=near)], [], []) == []
+
+
 def test_flows_of_a_changed_host_port_are_forgotten() -> None:
     assert stale([], [], [], [HostPort("", "udp", 5353, "10.244.0.5", 53)]) == [("--orig-port-dst", "5353")]
