@@ -6,13 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from portside.base.errors import PortsideError
 from portside.cli.steps import CliError
-from portside.run.authentication import FILE, read_file
 from portside.run.home import Home, write_private
-from portside.server.auth.authentication_config import KIND, VERSIONS
 
 Json = dict[str, Any]
 HEADER = """\
@@ -61,6 +57,10 @@ def ensure_file(home: Home, options: argparse.Namespace) -> None:
             todo="give --oidc-issuer-url and --oidc-client-id together",
             code=2,
         )
+    import yaml  # with the expressions' compiler behind it: too much for every other start
+
+    from portside.run.authentication import FILE, read_file
+
     path = home.root / FILE
     if path.exists() and not path.read_text().startswith(HEADER):
         raise CliError(f"{path} was written by hand", todo="change it instead of giving --oidc flags", code=2)
@@ -76,6 +76,8 @@ def ensure_file(home: Home, options: argparse.Namespace) -> None:
 
 
 def _document(options: argparse.Namespace) -> Json:
+    from portside.server.auth.authentication_config import KIND, VERSIONS
+
     issuer: Json = {"url": options.oidc_issuer_url, "audiences": [options.oidc_client_id]}
     if options.oidc_ca_file:
         try:

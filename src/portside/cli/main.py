@@ -164,10 +164,9 @@ def main(argv: list[str] | None = None) -> int:
     from portside.run.home import default_home
 
     options.home = options.home or default_home()
-    verb = importlib.import_module(f"portside.cli.{names[options.verb].module}")
     try:
         with contextlib.redirect_stdout(Plain(sys.stdout)):  # type: ignore[type-var]
-            return int(verb.run(options))
+            return int(importlib.import_module(f"portside.cli.{names[options.verb].module}").run(options))
     except CliError as error:
         say(str(error))
         return error.code
