@@ -37,6 +37,13 @@ def test_a_quota_that_is_used_up_is_named(k: Asker) -> None:
     k.says("quota-full", "quota/few", "pods 1 of 1")
 
 
+def test_a_deployment_whose_replicasets_are_refused_is_told(k: Asker) -> None:
+    k.make("ResourceQuota", "none", {"hard": {"count/replicasets.apps": "0"}})
+    k.until(lambda: (k.get("resourcequotas", "none").get("status") or {}).get("hard"))
+    deploy(k, "web")
+    k.says("quota-exceeded", "deployment/web", "quota none", "conditions[Progressing].reason = ReplicaSetCreateError")
+
+
 def test_a_quota_that_wants_requests_is_named(k: Asker) -> None:
     k.make("ResourceQuota", "cores", {"hard": {"requests.cpu": "4"}})
     k.until(lambda: (k.get("resourcequotas", "cores").get("status") or {}).get("hard"))

@@ -10,7 +10,7 @@ from portside.why.finding import Cause, Fact, Find, Finding, condition, said, se
 from portside.why.world import World, last_seen
 
 Json = dict[str, Any]
-KINDS = ("replicasets", "replicationcontrollers", "statefulsets", "daemonsets", "jobs", "cronjobs")
+KINDS = ("deployments", "replicasets", "replicationcontrollers", "statefulsets", "daemonsets", "jobs", "cronjobs")
 MADE = ("SuccessfulCreate",)
 
 
@@ -145,6 +145,10 @@ def lacks(world: World, obj: Json) -> bool:
 
 def answer(world: World, obj: Json) -> tuple[str, tuple[Fact, ...]]:
     """The newest refusal with its evidence; ("", ()) when what it tried last went well or nothing lacks."""
+    if obj["kind"] == "Deployment":  # what its ReplicaSets are refused is theirs to tell
+        held = condition(obj, "Progressing")
+        failed_set = held.get("reason") == "ReplicaSetCreateError"
+        return (str(held.get("message", "")), said(obj, "Progressing")) if failed_set else ("", ())
     if not lacks(world, obj):
         return "", ()
     events = world.events(obj, "FailedCreate", *MADE)
