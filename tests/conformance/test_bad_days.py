@@ -167,9 +167,11 @@ def test_missing_packages_are_listed_and_simulation_is_offered(tmp_path: Path) -
 def test_interrupting_up_leaves_a_state_from_which_it_goes_on(lone: Cluster) -> None:
     command = [sys.executable, "-m", "portside.cli.main", "up", "--home", str(lone.home), "--simulate", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(0.6)
+    end = time.monotonic() + 60
+    while not (lone.home / "cluster.json").exists() and time.monotonic() < end:
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode in (0, 130), errors
     assert lone.portside("up", "--simulate", "1").returncode == 0
     assert "node-0" in lone.kubectl("get", "nodes", "-o", "name")
@@ -210,7 +212,7 @@ def test_watches_resume_over_kill_9_without_gap_or_repeat(lone: Cluster) -> None
     writer.start()
     try:
         for _round in range(3):
-            end = time.monotonic() + 20
+            end = time.monotonic() + 60
             target = len(seen) + 20
             while len(seen) < target and time.monotonic() < end:
                 try:

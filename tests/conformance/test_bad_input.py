@@ -88,7 +88,7 @@ def test_a_pod_that_mounts_what_is_not_there_waits_and_says_so(simulated: Cluste
     spec = ", volumes: [{name: v, persistentVolumeClaim: {claimName: nowhere}}]"
     simulated.kubectl("apply", "-f", "-", stdin=POD.format(name="claims-nothing", more="", spec=spec))
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while 'persistentvolumeclaim "nowhere" not found' not in (
             told := simulated.kubectl("describe", "pod", "claims-nothing")
         ):

@@ -16,7 +16,7 @@ from tests.conftest import Cluster
 
 T = TypeVar("T")
 IMAGE = "docker.io/portside/busybox:1"
-PATIENCE = 40.0  # seconds; the machine may be loaded
+PATIENCE = 60.0  # seconds; the machine may be loaded
 SLEEP = "trap 'exit 0' TERM; while :; do sleep 0.2; done"
 # Answers every request with its own name, the method, the path and the body; one process per connection.
 ANSWER = r"""

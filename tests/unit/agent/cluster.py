@@ -168,7 +168,7 @@ def pod(name: str, *containers: Json, **spec: Any) -> Json:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": body, "status": {"phase": "Pending"}}
 
 
-async def eventually(check: Any, seconds: float = 10.0) -> Any:
+async def eventually(check: Any, seconds: float = 60.0) -> Any:
     """The check's first true answer. Raises AssertionError with its last one."""
     last = None
     for _ in range(int(seconds / 0.02)):
