@@ -7,6 +7,7 @@ process record. The containers are children of shims and also outlive containerd
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 SOCKET_LIMIT = 100  # sun_path is 108 bytes with its NUL; containerd appends ".ttrpc" to its socket's name
 CNI_BINARIES = ("/usr/lib/cni", "/opt/cni/bin")
 CLUSTER_CIDR = "10.244.0.0/16"
+SHIM_GRACE = 2.0  # seconds a left-over shim has after TERM, and after KILL
 NEEDED = ("containerd", "runc", "ctr")
 
 
@@ -288,6 +290,26 @@ class Containerd:
             while self.pid() is not None and time.monotonic() < end:
                 time.sleep(0.02)
         self.record.unlink(missing_ok=True)
+
+    def end_shims(self) -> int:
+        """End the shims of this containerd that it lost track of, after it was stopped with its containers gone; how many there were.
+        A shim whose task was deleted while its containerd was killed waits for ever."""
+        left = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_shim(pid)]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in filter(self._is_shim, left):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            end = time.monotonic() + SHIM_GRACE
+            while any(map(self._is_shim, left)) and time.monotonic() < end:
+                time.sleep(0.02)
+        return len(left)
+
+    def _is_shim(self, pid: int) -> bool:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return b"containerd-shim" in words[0] and str(self.socket).encode() in words
 
     async def import_image(self, tar: bytes) -> None:
         """Load an OCI tar into the node's images. Raises ContainerdError with ctr's words."""

@@ -197,6 +197,8 @@ def stop_runtime(home: Home) -> None:
     if containerd.pid() is not None or containerd.has_tasks():
         asyncio.run(_end_pods(containerd))
         containerd.stop()
+    if left := containerd.end_shims():
+        log.info("%d containers' shims were left over; they are ended", left)
     ingress_proxy(home).stop()
     # Rules and routes that outlive their cluster would catch the next one's addresses.
     remove_network(network.bridge, Ranges.of(home).pods)
