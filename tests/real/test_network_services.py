@@ -80,7 +80,7 @@ def test_cluster_ip_to_external_name_gives_the_address_back(town: Neighbourhood)
     )
     silent(address, 80)
     assert "clusterIP" not in spec_of(town, "turn")
-    assert "NotFound" in town.cluster.kubectl("get", "ipaddress", address, check=False)
+    until(lambda: town.cluster.kubectl("get", "ipaddress", address, check=False), lambda a: "NotFound" in a)
     # The address is free for somebody else.
     town.apply(service("heir", {"app": "web"}, clusterIP=address))
     reached(address, 80, WEBS)

@@ -21,7 +21,7 @@ from portside.controllers.servicecidr import ADDRESSES, CIDRS, ranges
 NAME = "ipallocator-repair-controller"
 MANAGED, MANAGER = "ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io"
 FAMILY = "ipaddress.kubernetes.io/ip-family"
-YOUNG = 10.0  # seconds in which a record may be ahead of its Service
+YOUNG = 1.0  # seconds in which a record may be ahead of its Service: those of a life before, right after a start
 OUT_OF_RANGE = "Cluster IP [{}]: {} is not within any configured Service CIDR; please recreate service"
 WRONG = "the ClusterIP [{}]: {} for Service {}/{} has a wrong reference; repairing"
 TWICE = "Cluster IP [{}]:{} was assigned to multiple services; please recreate service"

@@ -88,7 +88,9 @@ def _condition(cidr: Json, wanted: tuple[str, str, str], now: float) -> Plan:
         return NOTHING
     new = cond.make("Ready", *wanted, now)
     conditions = cond.without((cidr.get("status") or {}).get("conditions") or [], "Ready")
-    body = {"metadata": {"uid": cidr["metadata"]["uid"]}, "status": {"conditions": [*conditions, new]}}
+    # The whole list is written: with the revision it was read at, so that nobody else's condition is lost.
+    kept = {f: cidr["metadata"][f] for f in ("uid", "resourceVersion")}
+    body = {"metadata": kept, "status": {"conditions": [*conditions, new]}}
     return Plan([patch(CIDRS, cidr, body, subresource="status", ignore=frozenset({404}))])
 
 
