@@ -228,6 +228,11 @@ def _bytes_of(value: Any) -> bytes:
     return bytes(value)
 
 
+# What containerd says when a shim ends while it is asked to kill what has just ended; asked again, it knows.
+SHIM_GONE = "ttrpc: closed"
+SHIM_PAUSES = (0.1, 0.5, 2.0)  # seconds
+
+
 class CriRuntime:
     """A CRI runtime behind a Unix socket."""
 
@@ -262,11 +267,16 @@ class CriRuntime:
     async def _ignoring_absence(
         self, name: str, request: Any, *, timeout: float, service: str = "RuntimeService"
     ) -> None:
-        try:
-            await self._call(name, request, timeout=timeout, service=service)
-        except RuntimeFailure as error:
-            if error.code != "NOT_FOUND" and "not found" not in error.message:
-                raise
+        for pause in (*SHIM_PAUSES, None):
+            try:
+                await self._call(name, request, timeout=timeout, service=service)
+                return
+            except RuntimeFailure as error:
+                if error.code == "NOT_FOUND" or "not found" in error.message:
+                    return
+                if pause is None or SHIM_GONE not in error.message:
+                    raise
+            await asyncio.sleep(pause)
 
     async def answering(self, patience: float = 30.0) -> None:
         """Wait until the runtime serves; its socket takes connections a little earlier. Raises RuntimeFailure."""
