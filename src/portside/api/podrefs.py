@@ -29,12 +29,20 @@ def references(pod: Json) -> Iterator[tuple[str, str]]:
     yield from (("secrets", name) for name in secret_names(spec))
     yield from (("configmaps", name) for name in config_map_names(spec))
     yield from (("persistentvolumeclaims", name) for name in claim_names(pod))
-    for status in pod.get("status", {}).get("resourceClaimStatuses") or ():
-        if status.get("resourceClaimName"):
-            yield "resourceclaims", status["resourceClaimName"]
-    for claim in spec.get("resourceClaims") or ():
+    yield from (("resourceclaims", name) for name, _ in resource_claims(pod))
+
+
+def resource_claims(pod: Json) -> Iterator[tuple[str, bool]]:
+    """(name, whether it was made for this pod) of every resource claim of a pod that is known by now."""
+    status = pod.get("status") or {}
+    made = {s["name"]: s.get("resourceClaimName") for s in status.get("resourceClaimStatuses") or ()}
+    for claim in pod["spec"].get("resourceClaims") or ():
         if claim.get("resourceClaimName"):
-            yield "resourceclaims", claim["resourceClaimName"]
+            yield claim["resourceClaimName"], False
+        elif name := made.get(claim["name"]):
+            yield name, True
+    if name := (status.get("extendedResourceClaimStatus") or {}).get("resourceClaimName"):
+        yield name, True
 
 
 def secret_names(spec: Json) -> Iterator[str]:

@@ -60,6 +60,14 @@ def by_claim(obj: Json) -> Iterable[str]:
     return (f"{ref.get('namespace', '')}/{ref.get('name', '')}",) if ref else ()
 
 
+def by_pool(obj: Json) -> Iterable[str]:
+    """``driver/pool`` of a ResourceSlice, or of what a ResourceClaim was given."""
+    if (pool := obj.get("spec", {}).get("pool")) is not None:
+        return (f"{obj['spec'].get('driver', '')}/{pool.get('name', '')}",)
+    allocation = (obj.get("status") or {}).get("allocation") or {}
+    return {f"{r['driver']}/{r['pool']}" for r in (allocation.get("devices") or {}).get("results") or ()}
+
+
 STANDARD: Mapping[str, Index] = {"namespace": by_namespace, "controller": by_controller, "owner": by_owner}
 
 
@@ -132,7 +140,9 @@ class View:
     def of(cls, objects: Mapping[Resource, Iterable[Json]], indexes: Mapping[str, Index] | None = None) -> View:
         caches: dict[Resource, ObjectCache] = {}
         for resource, items in objects.items():
-            cache = caches[resource] = ObjectCache({"node": by_node, "claim": by_claim, **(indexes or {})})
+            cache = caches[resource] = ObjectCache(
+                {"node": by_node, "claim": by_claim, "pool": by_pool, **(indexes or {})}
+            )
             for item in items:
                 cache.put(key_of(item), item)
         return cls(caches)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from portside.api.status import ApiError
-from portside.client.cache import Index, ObjectCache, View, by_claim, by_node, key_of, trimmed
+from portside.client.cache import Index, ObjectCache, View, by_claim, by_node, by_pool, key_of, trimmed
 from portside.client.protocol import Client, Json, Resource, WatchEvent
 
 log = logging.getLogger(__name__)
@@ -225,6 +225,8 @@ class Informer:
 INDEXES: Mapping[Resource, Mapping[str, Index]] = {
     ("", "v1", "pods"): {"node": by_node},
     ("", "v1", "persistentvolumes"): {"claim": by_claim},
+    ("resource.k8s.io", "v1", "resourceslices"): {"pool": by_pool},
+    ("resource.k8s.io", "v1", "resourceclaims"): {"pool": by_pool},
 }
 
 

@@ -17,6 +17,7 @@ from portside.controllers import (
     csrsigning,
     daemonset,
     deployment,
+    devicetainteviction,
     disruption,
     endpointmirror,
     endpoints,
@@ -126,4 +127,5 @@ def controllers(
     if cluster_cidr:
         publisher.append(nodeipam.controller(cluster_cidr))
     remembering = [nodelifecycle.controller(clock), *(made() for made in REMEMBERING)]
+    remembering += devicetainteviction.controllers()
     return [*ALWAYS, *remembering, *publisher, *LAST]

@@ -15,6 +15,8 @@ CLASSES: Resource = ("storage.k8s.io", "v1", "storageclasses")
 ATTACHMENTS: Resource = ("storage.k8s.io", "v1", "volumeattachments")
 ATTRIBUTES: Resource = ("storage.k8s.io", "v1", "volumeattributesclasses")
 DEVICE_CLAIMS: Resource = ("resource.k8s.io", "v1", "resourceclaims")
+SLICES: Resource = ("resource.k8s.io", "v1", "resourceslices")
+TAINT_RULES: Resource = ("resource.k8s.io", "v1", "devicetaintrules")
 TEMPLATES: Resource = ("resource.k8s.io", "v1", "resourceclaimtemplates")
 LOCAL = "portside.io/local-path"
 
@@ -131,6 +133,36 @@ async def _devices(world: World) -> None:
     await world.until(lambda: not world.of_kind("ResourceClaim"))
 
 
+async def _tainted_devices(world: World) -> None:
+    """By a rule one pod goes at once, one after its patience; by the driver's own taint the last goes."""
+    pool = {"name": "n1", "generation": 1, "resourceSliceCount": 1}
+    names = ("now", "later", "never")
+    given = {"driver": "d.example", "pool": pool, "nodeName": "n1", "devices": [{"name": n} for n in names]}
+    await world.create(SLICES, {"metadata": {"name": "n1"}, "spec": given}, namespace="")
+    toleration = {"key": "broken", "operator": "Exists", "effect": "NoExecute"}
+    borne = {"now": [], "later": [{**toleration, "tolerationSeconds": 40}], "never": [toleration]}
+    wanted = {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}}
+    for name, tolerations in borne.items():
+        user = await world.create(PODS, pod(name, resourceClaims=[{"name": "gpu", "resourceClaimName": name}]))
+        await world.create(DEVICE_CLAIMS, {"metadata": {"name": name}, "spec": wanted})
+        result = {"request": "r", "driver": "d.example", "pool": "n1", "device": name}
+        if tolerations:
+            result["tolerations"] = tolerations
+        held = {"resource": "pods", "name": name, "uid": user["metadata"]["uid"]}
+        status = {"allocation": {"devices": {"results": [result]}}, "reservedFor": [held]}
+        await world.patch(DEVICE_CLAIMS, name, {"status": status}, subresource="status")
+    await world.until(lambda: all((p.get("status") or {}).get("phase") == "Running" for p in world.of_kind("Pod")))
+    taint = {"key": "broken", "effect": "NoExecute"}
+    rule = {"metadata": {"name": "rule"}, "spec": {"deviceSelector": {"driver": "d.example"}, "taint": taint}}
+    await world.create(TAINT_RULES, rule, namespace="")
+    await world.until(lambda: [p["metadata"]["name"] for p in world.of_kind("Pod")] == ["never"])
+    await world.until(lambda: world.of_kind("DeviceTaintRule")[0]["status"].get("conditions"))
+    await world.delete(TAINT_RULES, "rule", namespace="")
+    worse = {"devices": [{"name": "never", "taints": [{"key": "gone", "effect": "NoExecute"}]}]}
+    await world.patch(SLICES, "n1", {"spec": worse}, namespace="")
+    await world.until(lambda: not world.of_kind("Pod"))
+
+
 BINDING = (
     "persistentvolume-controller of persistentvolumeclaims",
     "persistentvolume-controller of persistentvolumes",
@@ -158,4 +190,9 @@ SCENARIOS = (
     ),
     Scenario("an ephemeral claim", ("ephemeral-volume-controller of pods",), _ephemeral),
     Scenario("a device", ("resource_claim of pods", "resource_claim of resourceclaims", COLLECTING), _devices, ended),
+    Scenario(
+        "tainted devices",
+        ("device-taint-eviction-controller of pods", "device-taint-eviction-controller of devicetaintrules"),
+        _tainted_devices,
+    ),
 )
