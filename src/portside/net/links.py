@@ -8,12 +8,14 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from portside.net.routes import ROUTE_PROTOCOL, Command
+from portside.net.routes import ROUTE_PROTOCOL, Command, Json, Range, Standing, Tunnel, standing
 
 log = logging.getLogger("portside.net")
 SECONDS = 10.0
+USUAL_MTU = 1500
 
 
 def _ip(*words: str) -> str:
@@ -21,19 +23,42 @@ def _ip(*words: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def networks(without: Iterable[str] = ()) -> list[str]:
-    """The IPv4 networks of this machine's interfaces, without those named."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """The IPv4 networks this machine is on, and the largest packet of the interface that has an address."""
+
+    networks: tuple[str, ...]
+    mtus: dict[str, int]
+
+
+def interfaces(without: Iterable[str] = ()) -> Interfaces:
+    """This machine's, without loopback and those named."""
+    networks, mtus = [], {}
     for link in json.loads(_ip("-j", "-4", "address") or "[]"):
         if link.get("ifname") in without or link.get("ifname") == "lo":
             continue
         for address in link.get("addr_info") or ():
+            mtus[address["local"]] = int(link.get("mtu") or USUAL_MTU)
             if address["prefixlen"] < 32:
-                host = int.from_bytes(bytes(map(int, address["local"].split("."))), "big")
-                mask = (0xFFFFFFFF << (32 - address["prefixlen"])) & 0xFFFFFFFF
-                network = ".".join(map(str, (host & mask).to_bytes(4, "big")))
-                found.append(f"{network}/{address['prefixlen']}")
-    return found
+                network = ipaddress.IPv4Network(f"{address['local']}/{address['prefixlen']}", strict=False)
+                networks.append(str(network))
+    return Interfaces(tuple(networks), mtus)
+
+
+def _json(*words: str) -> list[Json]:
+    """The parts of an answer of ip or bridge; none when there is no such device."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
+    return [x for x in json.loads(done.stdout or "[]") if x] if done.returncode == 0 else []
+
+
+def stands(tunnel: Tunnel, ranges: Range) -> Standing:
+    """The routes to other nodes' pods that this machine has now."""
+    device = tunnel.device
+    link = next(iter(_json("ip", "-j", "-d", "link", "show", "dev", device)), None)
+    macs = _json("bridge", "-j", "fdb", "show", "dev", device) if link else []
+    neighbours = _json("ip", "-j", "neigh", "show", "dev", device, "nud", "permanent") if link else []
+    routes = _json("ip", "-j", "route", "show", "protocol", ROUTE_PROTOCOL)
+    return standing(routes, link, macs, neighbours, tunnel, ranges)
 
 
 def run_all(commands: Iterable[Command]) -> list[str]:

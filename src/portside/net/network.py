@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from portside.api.status import ApiError
 from portside.client.protocol import Client, Json
@@ -14,7 +15,7 @@ from portside.net import links
 from portside.net.dns_table import NameTable
 from portside.net.nft import NodeNetwork
 from portside.net.proxy import NODES, ServiceProxy, serve_names
-from portside.net.routes import Route, Tunnel, commands, wanted_routes
+from portside.net.routes import VXLAN_OVERHEAD, Range, Tunnel, commands, tunnel_number, wanted_routes
 
 log = logging.getLogger("portside.net")
 NAME_SERVER = "net.portside.io/name-server"  # the Node's annotation: where its name server listens
@@ -32,35 +33,42 @@ class NodePlace:
 
 
 class PodRoutes:
-    """Keeps the routes to other nodes' pods."""
+    """Keeps the routes to other nodes' pods: what the Nodes say is held against what the kernel has."""
 
-    def __init__(self, place: NodePlace, bridge: str) -> None:
-        self.place, self.bridge = place, bridge
-        self.tunnel = Tunnel(links.tunnel_name(bridge), place.address, place.gateway)
-        self.standing: set[Route] = set()
+    def __init__(self, place: NodePlace, bridge: str, ranges: Range) -> None:
+        self.place, self.bridge, self.ranges = place, bridge, ranges
+        self.tunnel = Tunnel(links.tunnel_name(bridge), place.address, place.gateway, number=tunnel_number(ranges.pods))
+        self.doubts: dict[str, str] = {}
         self.changed = asyncio.Event()
 
     async def keep(self, proxy: ServiceProxy) -> None:
-        """Until cancelled."""
+        """Until cancelled. Routes that somebody else takes away come back at the next look."""
         await proxy.nodes.ready.wait()
         while True:
             self.changed.clear()
             try:
-                await asyncio.to_thread(self._set, list(proxy.nodes.objects.values()))
+                whole = await asyncio.to_thread(self.set, list(proxy.nodes.objects.values()))
             except (OSError, ValueError, subprocess.SubprocessError) as error:
                 log.error("pod routes could not be set: %s", error)
-            try:
-                async with asyncio.timeout(LOOK):  # wait_for would lose a cancellation that comes with the news
-                    await self.changed.wait()
-            except TimeoutError:
-                self.standing = set()  # somebody may have taken routes away: all are set again
+                whole = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK if whole else AGAIN):  # wait_for would lose a cancellation that comes
+                    await self.changed.wait()  # with the news
 
-    def _set(self, nodes: list[dict[str, object]]) -> None:
-        without = (self.bridge, self.tunnel.device)
-        wanted = wanted_routes(nodes, self.place.name, links.networks(without))
-        for problem in links.run_all(commands(self.standing, wanted, self.tunnel)):
+    def set(self, nodes: list[Json]) -> bool:
+        """Whether all routes stand afterwards."""
+        present = links.interfaces((self.bridge, self.tunnel.device))
+        mtu = present.mtus.get(self.place.address, links.USUAL_MTU) - VXLAN_OVERHEAD
+        tunnel = self.tunnel = replace(self.tunnel, mtu=mtu)
+        wanted = wanted_routes(nodes, self.place.name, present.networks, self.ranges, self.place.address)
+        for name, doubt in wanted.doubts.items():
+            if self.doubts.get(name) != doubt:
+                log.warning("node %s gets no pod route: %s", name, doubt)
+        self.doubts = wanted.doubts
+        problems = links.run_all(commands(links.stands(tunnel, self.ranges), wanted.routes, tunnel))
+        for problem in problems:
             log.error("pod route: %s", problem)
-        self.standing = wanted
+        return not problems
 
 
 async def announce(client: Client, place: NodePlace) -> None:
@@ -91,7 +99,7 @@ async def run(
     table = NameTable(zone, (network.service_cidr, network.cluster_cidr))
     proxy = ServiceProxy(client, place.name, network, table)
     offer(proxy.guard)
-    routes = PodRoutes(place, network.bridge)
+    routes = PodRoutes(place, network.bridge, Range(network.cluster_cidr, network.service_cidr, network.pod_cidr))
     proxy.nodes.listeners.append(routes.changed.set)
     async with asyncio.TaskGroup() as group:
         group.create_task(proxy.run())

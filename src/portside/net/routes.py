@@ -1,6 +1,7 @@
 """How pods of other nodes are reached: by their node's address where it is on this node's own network, else over VXLAN.
 
-Pure. The tunnel's link addresses are made from the pods' gateway address, so nodes need to tell each other nothing.
+Pure: what is wanted follows from the Node objects, what stands from the kernel; the difference is a list of commands.
+The tunnel's link addresses are made from the pods' gateway address, so nodes need to tell each other nothing.
 """
 
 from __future__ import annotations
@@ -31,20 +32,55 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """This node's end: the device, its link and network address and the address it sends from."""
+    """This node's end: the device, its link and network address, the address it sends from, and the bytes a packet may
+    have in it, so that none is sent in pieces."""
 
     device: str
     local: str
     gateway: str
+    mtu: int = 1500 - VXLAN_OVERHEAD
+    number: int = VXLAN_ID
 
     @property
     def link_address(self) -> str:
         return link_address(self.gateway)
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The cluster's pod and service addresses, and the part of this node's pods."""
+
+    pods: str
+    services: str
+    own: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The routes to other nodes' pods, and what nodes claim that is not believed, by node."""
+
+    routes: frozenset[Route]
+    doubts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the kernel has: routes, whether the tunnel is as wanted (None: there is none), and parts of it nobody needs."""
+
+    routes: frozenset[Route] = frozenset()
+    tunnel: bool | None = None
+    strays: tuple[tuple[str, ...], ...] = ()
+
+
 def link_address(gateway: str) -> str:
     """A locally administered link address that holds the pods' gateway address."""
     return "0a:58:" + ":".join(f"{part:02x}" for part in ipaddress.IPv4Address(gateway).packed)
+
+
+def tunnel_number(pods: str) -> int:
+    """The VXLAN number of a cluster, made from its pod range: two clusters that share machines have two tunnels there."""
+    usual = int(ipaddress.IPv4Address("10.244.0.0")) >> 16
+    return VXLAN_ID + ((int(ipaddress.IPv4Network(pods).network_address) >> 16) - usual) % 65536
 
 
 def internal_address(node: Json) -> str:
@@ -53,32 +89,133 @@ def internal_address(node: Json) -> str:
     return next((a["address"] for a in addresses if a["type"] == "InternalIP" and ":" not in a["address"]), "")
 
 
-def wanted_routes(nodes: Iterable[Json], own: str, networks: Iterable[str]) -> set[Route]:
-    """The routes to all other nodes. ``networks``: those this machine's interfaces are on."""
-    links = [ipaddress.IPv4Network(n) for n in networks]
+def _is_ready(node: Json) -> bool:
+    found = (node.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in found)
+
+
+def _age(node: Json) -> tuple[str, str]:
+    return node["metadata"].get("creationTimestamp") or "", node["metadata"]["name"]
+
+
+def _address_doubt(text: str, ranges: Range) -> str:
+    """Why no machine can have this address, or ""."""
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError:
+        return f"{text} is no IPv4 address"
+    if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_reserved:
+        return f"{text} is no machine's address"
+    if any(address in ipaddress.IPv4Network(r) for r in (ranges.pods, ranges.services)):
+        return f"{text} is an address of the cluster's pods or Services"
+    return ""
+
+
+def believed_parts(nodes: Iterable[Json], own: str, ranges: Range) -> tuple[dict[str, str], dict[str, str]]:
+    """Parts of the pod addresses by node, and what is not believed: what lies outside the cluster's range, and what an
+    older node has already. A node may choose its part when it makes its own Node object; nobody can change it later."""
+    cluster = ipaddress.IPv4Network(ranges.pods)
+    given = {own: ipaddress.IPv4Network(ranges.own)}
+    doubts: dict[str, str] = {}
+    for node in sorted(nodes, key=_age):
+        name, cidr = node["metadata"]["name"], (node.get("spec") or {}).get("podCIDR") or ""
+        if name == own or not cidr or ":" in cidr:
+            continue
+        try:
+            part = ipaddress.IPv4Network(cidr)
+        except ValueError:
+            doubts[name] = f"{cidr} is no IPv4 network"
+            continue
+        holder = next((other for other, has in given.items() if has.overlaps(part)), "")
+        if not part.subnet_of(cluster):
+            doubts[name] = f"{cidr} is outside the cluster's {cluster}"
+        elif holder:
+            doubts[name] = f"{cidr} overlaps the part of node {holder}"
+        else:
+            given[name] = part
+    return {name: str(part) for name, part in given.items()}, doubts
+
+
+def wanted_routes(nodes: Iterable[Json], own: str, networks: Iterable[str], ranges: Range, local: str) -> Wanted:
+    """The routes to all other nodes. ``networks``: those this machine's interfaces are on; ``local``: its own address.
+
+    An address that two nodes claim is that of the one that is ready, then of the older one (decision 0028).
+    """
+    links, known = [ipaddress.IPv4Network(n) for n in networks], list(nodes)
+    parts, doubts = believed_parts(known, own, ranges)
+    holders = {local: own}
     found = set()
-    for node in nodes:
-        cidr, address = (node.get("spec") or {}).get("podCIDR") or "", internal_address(node)
-        if node["metadata"]["name"] == own or not cidr or not address or ":" in cidr:
+    for node in sorted(known, key=lambda n: (not _is_ready(n), *_age(n))):
+        name, address = node["metadata"]["name"], internal_address(node)
+        if name == own or name not in parts or not address:
+            continue
+        doubt = _address_doubt(address, ranges)
+        if not doubt and (holder := holders.setdefault(address, name)) != name:
+            doubt = f"{address} is the address of node {holder}"
+        if doubt:
+            doubts[name] = doubt
             continue
         near = any(ipaddress.IPv4Address(address) in link for link in links)
-        found.add(Route(cidr, address, not near))
-    # Two machines with one address can't both be meant; a route to ourselves would be a loop.
-    return found
+        found.add(Route(parts[name], address, not near))
+    return Wanted(frozenset(found), doubts)
+
+
+def standing(
+    routes: list[Json], link: Json | None, macs: list[Json], neighbours: list[Json], tunnel: Tunnel, ranges: Range
+) -> Standing:
+    """What is there, from the JSON of ``ip route``, ``ip -d link``, ``bridge fdb`` and ``ip neigh``. A route whose tunnel's
+    part is missing counts as none, so that it is made anew as a whole."""
+    far = {m["mac"]: m["dst"] for m in macs if m.get("dst")}
+    near = {n["dst"]: n["lladdr"] for n in neighbours if n.get("lladdr")}
+    cluster, found, used = ipaddress.IPv4Network(ranges.pods), set(), set()
+    for route in routes:
+        cidr, gateway = str(route["dst"]), str(route.get("gateway") or "")
+        if not gateway or cidr == "default" or not ipaddress.IPv4Network(cidr).subnet_of(cluster):
+            continue  # the way to Services, or another cluster's
+        if route.get("dev") != tunnel.device:
+            found.add(Route(cidr, gateway, False))
+            continue
+        mac = near.get(gateway, "")
+        used.add(mac)
+        found.add(Route(cidr, far.get(mac, ""), True))
+    strays: list[Command] = [
+        ("bridge", "fdb", "delete", mac, "dev", tunnel.device, "dst", to)
+        for mac, to in sorted(far.items())
+        if mac not in used
+    ]
+    strays += [
+        ("ip", "neigh", "delete", address, "dev", tunnel.device)
+        for address, mac in sorted(near.items())
+        if mac not in used
+    ]
+    return Standing(frozenset(found), None if link is None else _as_wanted(link, tunnel), tuple(strays))
+
+
+def _as_wanted(link: Json, tunnel: Tunnel) -> bool:
+    data = (link.get("linkinfo") or {}).get("info_data") or {}
+    has = (link.get("address"), link.get("mtu"), data.get("id"), data.get("port"), data.get("local"))
+    wanted = (tunnel.link_address, tunnel.mtu, tunnel.number, VXLAN_PORT, tunnel.local)
+    return has == wanted and "UP" in (link.get("flags") or ())
 
 
 Command = tuple[str, ...]
 
 
-def commands(old: Iterable[Route], new: Iterable[Route], tunnel: Tunnel) -> list[Command]:
-    """The ip and bridge calls that turn the old routes into the new ones."""
-    before, after = set(old), set(new)
+def commands(old: Standing, new: Iterable[Route], tunnel: Tunnel) -> list[Command]:
+    """The ip and bridge calls that turn what stands into the new routes; none where it is as it should be."""
+    before, after = set(old.routes), set(new)
     todo: list[Command] = []
-    if any(r.tunnelled for r in after) and not any(r.tunnelled for r in before):
+    needed = any(r.tunnelled for r in after)
+    if old.tunnel is not None and not (needed and old.tunnel):
+        todo.append(("ip", "link", "delete", tunnel.device))
+        before = {r for r in before if not r.tunnelled}  # they went with it
+    else:
+        todo += old.strays
+    if needed and not old.tunnel:
         todo += _tunnel(tunnel)
     kept = {r.pod_cidr for r in after}
     for route in sorted(before - after):
-        if route.tunnelled:
+        if route.tunnelled and route.node_address:
             far = link_address(route.gateway)
             todo.append(("bridge", "fdb", "delete", far, "dev", tunnel.device, "dst", route.node_address))
             todo.append(("ip", "neigh", "delete", route.gateway, "dev", tunnel.device))
@@ -92,9 +229,8 @@ def commands(old: Iterable[Route], new: Iterable[Route], tunnel: Tunnel) -> list
 def _tunnel(tunnel: Tunnel) -> list[Command]:
     device = tunnel.device
     return [
-        ("ip", "link", "delete", device),
-        ("ip", "link", "add", device, "address", tunnel.link_address, "type", "vxlan", "id", str(VXLAN_ID),
-         "dstport", str(VXLAN_PORT), "local", tunnel.local, "nolearning"),
+        ("ip", "link", "add", device, "address", tunnel.link_address, "mtu", str(tunnel.mtu), "type", "vxlan",
+         "id", str(tunnel.number), "dstport", str(VXLAN_PORT), "local", tunnel.local, "nolearning"),
         ("ip", "address", "replace", f"{tunnel.gateway}/32", "dev", device),
         ("ip", "link", "set", device, "up"),
     ]  # fmt: skip
