@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
 
     def _finished(self, keep: bool) -> None:
         self.deadline = self.listener.clock() + IDLE_SECONDS
-        if not keep:
+        if not keep or self.listener.draining:  # a client that may go on here would begin its next watch
             self.transport.close()
 
     async def _serve(self, request: Request, keep: bool) -> None:

@@ -122,3 +122,16 @@ async def test_a_failed_upgrade_closes_the_connection(port: int) -> None:
 @pytest.mark.parametrize(("sent", "code"), [(b"nonsense\r\n\r\n", b"405"), (b"GET / HTTP/9.9\r\n\r\n", b"400")])
 async def test_what_is_no_request_is_refused(port: int, sent: bytes, code: bytes) -> None:
     assert (await exchange(port, sent)).startswith(b"HTTP/1.1 " + code)
+
+
+async def test_an_answer_under_way_at_the_end_is_the_last_of_its_connection() -> None:
+    """A client that could go on there would begin its next watch, and the end would wait for it in vain."""
+    listener = Listener(handler)
+    port = await listener.listen("127.0.0.1", 0, None)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(0.01)
+    ending = asyncio.create_task(listener.close(3600))
+    assert b"GET /slow? 0 False" in await asyncio.wait_for(reader.read(), 60)
+    await asyncio.wait_for(ending, 60)
+    writer.close()
