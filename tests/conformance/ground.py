@@ -27,6 +27,7 @@ GROUPS = {
     "/apis/discovery.k8s.io/v1": "endpointslices",
     "/apis/coordination.k8s.io/v1": "leases",
     "/apis/node.k8s.io/v1": "runtimeclasses",
+    "/apis/resource.k8s.io/v1": "resourceclaims",
 }
 PREFIX = {plural: prefix for prefix, plurals in GROUPS.items() for plural in plurals.split()}
 CLUSTER_WIDE = frozenset(

@@ -287,6 +287,55 @@ def test_a_pod_that_is_given_a_deadline_moves_to_the_quota_of_those_at_once(grou
     ground.until(lambda: used(ground, "pods", "notterminating") == "0")
 
 
+def test_a_quota_of_devices_counts_claims_and_refuses_more(ground: Ground) -> None:
+    devices, claims = "gold.deviceclass.resource.k8s.io/devices", "count/resourceclaims.resource.k8s.io"
+    ground.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {devices: "1", claims: "3"}}})
+    ground.until(lambda: used(ground, devices) == "0")
+
+    def claim(name: str) -> Json:
+        request = {"name": "r", "exactly": {"deviceClassName": "gold"}}
+        return {"metadata": {"name": name}, "spec": {"devices": {"requests": [request]}}}
+
+    ground.create("resourceclaims", claim("first"))
+    ground.until(lambda: used(ground, devices) == used(ground, claims) == "1")
+    with pytest.raises(Refused, match=f"exceeded quota: q, requested: {devices}=1, used: {devices}=1"):
+        ground.create("resourceclaims", claim("second"))
+    ground.delete("resourceclaims", "first")
+    ground.until(lambda: used(ground, devices) == used(ground, claims) == "0")
+
+
+def test_a_claim_that_changes_its_attributes_class_counts_for_both_until_its_volume_has_changed(ground: Ground) -> None:
+    def scoped(name: str) -> Json:
+        term = {"scopeName": "VolumeAttributesClass", "operator": "In", "values": [name]}
+        spec = {"hard": {"persistentvolumeclaims": "1"}, "scopeSelector": {"matchExpressions": [term]}}
+        return {"metadata": {"name": name}, "spec": spec}
+
+    def counted() -> tuple[str | None, ...]:
+        return tuple(used(ground, "persistentvolumeclaims", name) for name in ("gold", "silver"))
+
+    for name in ("gold", "silver"):
+        ground.create("resourcequotas", scoped(name))
+    ground.until(lambda: counted() == ("0", "0"))
+    spec: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    classes: Json = {"storageClassName": "", "volumeAttributesClassName": "gold"}
+    volume: Json = {
+        "accessModes": spec["accessModes"],
+        "capacity": {"storage": "1Gi"},
+        "csi": {"driver": "csi.example.com", "volumeHandle": "v"},
+        "claimRef": {"namespace": ground.name, "name": "c"},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    ground.create("persistentvolumes", {"metadata": {"name": ground.name}, "spec": volume | classes})
+    ground.create("persistentvolumeclaims", {"metadata": {"name": "c"}, "spec": spec | classes})
+    ground.until(lambda: counted() == ("1", "0"))
+    ground.status("persistentvolumeclaims", "c", phase="Bound", currentVolumeAttributesClassName="gold")
+    ground.patch("persistentvolumeclaims", "c", {"spec": {"volumeAttributesClassName": "silver"}})
+    ground.until(lambda: counted() == ("1", "1"))
+    ground.patch("persistentvolumeclaims", "c", {"status": {"currentVolumeAttributesClassName": "silver"}}, "status")
+    ground.until(lambda: counted() == ("0", "1"))
+    ground.delete("persistentvolumes", ground.name)
+
+
 @conformance(
     "resource quota",
     "update and delete",

@@ -27,6 +27,10 @@ PLAIN = frozenset(
 )
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
 _CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
+_DEVICES_SUFFIX = ".deviceclass.resource.k8s.io/devices"
+_DEVICE_CLAIMS = ("resource.k8s.io", "resourceclaims")
+_ALL_DEVICES = 32
+"""What a request for all devices is charged: the most that one claim can be given."""
 _TERMINAL = ("Failed", "Succeeded")
 
 
@@ -53,6 +57,8 @@ def negative(amount: str) -> str:
 def usage(plural: str, group: str, obj: Json) -> Amounts:
     """What one object uses, over every name a quota may speak of."""
     counts = {f"count/{plural}.{group}" if group else f"count/{plural}": "1"}
+    if (group, plural) == _DEVICE_CLAIMS:
+        return counts | device_usage(obj)
     if group:
         return counts
     if plural == "pods":
@@ -149,6 +155,19 @@ def claim_usage(claim: Json) -> Amounts:
     return out
 
 
+def device_usage(claim: Json) -> Amounts:
+    """Devices by class; of alternatives the most that each class could be asked for, as any of them may be chosen."""
+    out: Amounts = {}
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        alternatives = request.get("firstAvailable") or ([request["exactly"]] if request.get("exactly") else [])
+        most: Amounts = {}
+        for asked in alternatives:
+            count = _ALL_DEVICES if asked.get("allocationMode") == "All" else int(asked.get("count") or 0)
+            most = maximum(most, {f"{asked.get('deviceClassName', '')}{_DEVICES_SUFFIX}": str(count)})
+        out = add(out, most)
+    return out
+
+
 def scopes_match(quota: Json, plural: str, group: str, obj: Json) -> bool:
     """Whether the quota's scopes include the object; a scoped quota speaks of pods (and claims by attributes class)."""
     selectors = list(scope_requirements(quota))
@@ -170,7 +189,8 @@ def scope_requirements(quota: Json) -> Iterable[tuple[str, str, list[str]]]:
 def _scope(scope: str, operator: str, values: list[str], plural: str, obj: Json) -> bool:
     spec = obj.get("spec") or {}
     if plural == "persistentvolumeclaims":
-        return scope == "VolumeAttributesClass" and _in(spec.get("volumeAttributesClassName"), operator, values)
+        classes: list[str | None] = [*attributes_classes(obj)] or [None]
+        return scope == "VolumeAttributesClass" and any(_in(name, operator, values) for name in classes)
     if scope in ("Terminating", "NotTerminating"):
         return (spec.get("activeDeadlineSeconds") is not None) == (scope == "Terminating")
     if scope in ("BestEffort", "NotBestEffort"):
@@ -180,6 +200,17 @@ def _scope(scope: str, operator: str, values: list[str], plural: str, obj: Json)
     if scope == "CrossNamespacePodAffinity":
         return _crosses(spec.get("affinity") or {})
     return False
+
+
+def attributes_classes(claim: Json) -> list[str]:
+    """The volume attributes classes a claim speaks of: that it wants, that it has, and that its volume is brought to."""
+    status = claim.get("status") or {}
+    named = (
+        (claim.get("spec") or {}).get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    )
+    return sorted({name for name in named if name})
 
 
 def _in(value: str | None, operator: str, values: list[str]) -> bool:
@@ -252,6 +283,8 @@ def source_of(name: str) -> tuple[str, str]:
         return "", name
     if name.startswith("services."):
         return "", "services"
+    if name.endswith(_DEVICES_SUFFIX):
+        return _DEVICE_CLAIMS
     if name == "requests.storage" or _CLASS_SUFFIX in name:
         return "", "persistentvolumeclaims"
     return "", "pods"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from portside.api.status import ApiError
-from portside.api.usage import counted, source_of
+from portside.api.usage import attributes_classes, counted, source_of
 from portside.client.cache import View
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Context, Controller
@@ -29,6 +29,7 @@ WATCHED: tuple[Resource, ...] = (
     ("apps", "v1", "statefulsets"),
     ("batch", "v1", "jobs"),
     ("batch", "v1", "cronjobs"),
+    ("resource.k8s.io", "v1", "resourceclaims"),
 )
 LOOK_AGAIN = 5.0  # seconds until what is not watched is counted again
 
@@ -79,11 +80,14 @@ def _only_charged(old: Json | None, new: Json | None) -> bool:
 
 
 def _charged(obj: Json) -> Any:
-    """What of an object's own counts: the kind of a service, the size and class of a claim."""
+    """What of an object's own counts: the kind of a service, the size and classes of a claim."""
     spec = obj.get("spec") or {}
     if obj.get("kind") == "Service":
         return spec.get("type"), len(spec.get("ports") or ())
-    return (spec.get("resources"), spec.get("storageClassName")) if obj.get("kind") == "PersistentVolumeClaim" else None
+    if obj.get("kind") != "PersistentVolumeClaim":
+        return None
+    allocated = (obj.get("status") or {}).get("allocatedResources")
+    return spec.get("resources"), allocated, spec.get("storageClassName"), attributes_classes(obj)
 
 
 def _quotas_of(view: View, obj: Json) -> Iterable[str]:

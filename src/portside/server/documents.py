@@ -176,6 +176,7 @@ class Documents:
         facts = ",".join(f'{name}="{version[field]}"' for name, field in BUILD_FACTS)
         lines = [
             *server.metrics.render(),
+            *server.flows.render(),
             "# HELP kubernetes_build_info What the server says it is.",
             "# TYPE kubernetes_build_info gauge",
             f"kubernetes_build_info{{{facts}}} 1",

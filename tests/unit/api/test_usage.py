@@ -48,6 +48,49 @@ def test_scopes_choose_pods() -> None:
     assert not scopes_match(terminating, "services", "", {"metadata": {}, "spec": {}})
 
 
+def test_a_claim_is_in_the_scope_of_every_attributes_class_it_wants_has_or_moves_to() -> None:
+    def quota(operator: str, *values: str) -> Json:
+        term = {"scopeName": "VolumeAttributesClass", "operator": operator} | (
+            {"values": list(values)} if values else {}
+        )
+        return {"spec": {"scopeSelector": {"matchExpressions": [term]}}}
+
+    moves = {
+        "metadata": {},
+        "spec": {"volumeAttributesClassName": "silver"},
+        "status": {
+            "currentVolumeAttributesClassName": "gold",
+            "modifyVolumeStatus": {"targetVolumeAttributesClassName": "lead"},
+        },
+    }
+    plain: Json = {"metadata": {}, "spec": {}}
+    for name, found in (("silver", True), ("gold", True), ("lead", True), ("tin", False)):
+        assert scopes_match(quota("In", name), "persistentvolumeclaims", "", moves) is found
+    assert scopes_match(quota("NotIn", "gold"), "persistentvolumeclaims", "", moves)
+    assert scopes_match(quota("Exists"), "persistentvolumeclaims", "", moves)
+    assert not scopes_match(quota("DoesNotExist"), "persistentvolumeclaims", "", moves)
+    assert [scopes_match(quota(o, *v), "persistentvolumeclaims", "", plain) for o, *v in (("In", "gold"), ("NotIn", "gold"), ("Exists",), ("DoesNotExist",))] == [False, True, False, True]  # fmt: skip
+
+
+def test_a_claim_of_devices_counts_them_by_class_and_of_alternatives_the_most() -> None:
+    def asks_for(name: str, count: int = 1, mode: str = "ExactCount") -> Json:
+        return {"deviceClassName": name, "allocationMode": mode} | ({"count": count} if mode == "ExactCount" else {})
+
+    requests = [
+        {"name": "a", "exactly": asks_for("gold", 2)},
+        {"name": "b", "firstAvailable": [asks_for("gold", 3), asks_for("silver"), asks_for("gold")]},
+        {"name": "c", "exactly": asks_for("lead", mode="All")},
+    ]
+    claim = {"metadata": {"name": "c"}, "spec": {"devices": {"requests": requests}}}
+    assert usage("resourceclaims", "resource.k8s.io", claim) == {
+        "count/resourceclaims.resource.k8s.io": "1",
+        "gold.deviceclass.resource.k8s.io/devices": "5",
+        "silver.deviceclass.resource.k8s.io/devices": "1",
+        "lead.deviceclass.resource.k8s.io/devices": "32",
+    }
+    assert source_of("gold.deviceclass.resource.k8s.io/devices") == ("resource.k8s.io", "resourceclaims")
+
+
 def test_recount_and_what_is_missing() -> None:
     hard = {"pods": "5", "requests.cpu": "2", "count/deployments.apps": "1", "limits.memory": "1Gi"}
     quota = {"spec": {"hard": hard}}

@@ -91,6 +91,17 @@ def test_a_new_schema_holds_for_the_next_request() -> None:
     assert flows.of(Attributes(SOMEBODY, "list", version="v1", resource="pods", namespace="a")) is None
 
 
+def test_the_seats_of_a_new_level_are_told_with_the_metrics() -> None:
+    host = FakeHost()
+    flows = Flows(host.live)
+    for level in (limited("most", 59, lend=50), limited("mine", 1, borrow=0)):
+        host.add("prioritylevelconfigurations", level, GROUP)
+    lines = set(flows.render())
+    assert 'apiserver_flowcontrol_nominal_limit_seats{priority_level="mine"} 10' in lines
+    assert 'apiserver_flowcontrol_lower_limit_seats{priority_level="most"} 295' in lines
+    assert 'apiserver_flowcontrol_upper_limit_seats{priority_level="mine"} 10' in lines
+
+
 def room(*objects: Json, total: int) -> list[Level]:
     return list(Room(list(objects), total).levels.values())
 

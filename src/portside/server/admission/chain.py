@@ -127,7 +127,8 @@ VALIDATING: tuple[Entry, ...] = (
     Entry(validating_policies.validate, ("**",), _EVERY, dynamic=True),
     Entry(webhooks.validate, ("**",), _EVERY, dynamic=True),
     Entry(resource_quota.validate, ("*",), ("CREATE",)),
-    Entry(resource_quota.validate, ("/pods", "/pods/resize", "/services", "/persistentvolumeclaims"), ("UPDATE",)),
+    Entry(resource_quota.validate, ("/pods", "/pods/resize", "/services"), ("UPDATE",)),
+    Entry(resource_quota.validate, ("/persistentvolumeclaims", "/persistentvolumeclaims/status"), ("UPDATE",)),
 )
 
 # Reviews are questions, not objects: no namespace, quota or other plugin looks at them.

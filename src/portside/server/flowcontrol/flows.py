@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from portside.server.attributes import Attributes
@@ -16,6 +17,12 @@ GROUP = "flowcontrol.apiserver.k8s.io"
 CONNECTIONS = frozenset(("attach", "exec", "log", "portforward", "proxy"))
 MOST_FLOWS = 8192
 """Flows remembered; more are worked out again."""
+
+_SEATS: tuple[tuple[str, str, Callable[[Level], int]], ...] = (
+    ("nominal_limit_seats", "Seats of a priority level by its share.", lambda level: level.seats),
+    ("lower_limit_seats", "Seats that a priority level keeps to itself.", lambda level: level.seats - level.lendable),
+    ("upper_limit_seats", "Seats that a priority level may have with borrowed ones.", lambda level: level.most),
+)
 
 
 class Flow:
@@ -81,15 +88,27 @@ class Flows:
     def _find(self, attributes: Attributes) -> Flow | None:
         if attributes.subresource in CONNECTIONS or attributes.verb == "proxy":
             return None
-        if self._compiled is None:
-            # Requests at work keep the levels they came in by; those end with them.
-            self._compiled = (compile_schemas(list(self._schemas.items())), Room(list(self._levels.items())))
-        schemas, room = self._compiled
+        schemas, room = self._present()
         for schema in schemas:
             level = room.levels.get(schema.level)
             if level is not None and schema.matches(attributes):
                 return Flow(schema, level, attributes)
         return None
+
+    def _present(self) -> tuple[tuple[Schema, ...], Room]:
+        if self._compiled is None:
+            # Requests at work keep the levels they came in by; those end with them.
+            self._compiled = (compile_schemas(list(self._schemas.items())), Room(list(self._levels.items())))
+        return self._compiled
+
+    def render(self) -> Iterator[str]:
+        """The seats of every level, as lines of the text format under upstream's names."""
+        levels = self._present()[1].levels
+        for name, told, seats in _SEATS:
+            yield f"# HELP apiserver_flowcontrol_{name} {told}"
+            yield f"# TYPE apiserver_flowcontrol_{name} gauge"
+            for level, found in levels.items():
+                yield f'apiserver_flowcontrol_{name}{{priority_level="{level}"}} {seats(found)}'
 
 
 def too_many() -> Response:
