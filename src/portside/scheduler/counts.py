@@ -23,7 +23,8 @@ T = TypeVar("T")
 class Domains:
     """Sums over the domains of one topology key. ``codes``: the domain per row, -1 where the node has no such label.
 
-    ``eligible``: only these rows count and make a domain exist (None: all that have the label).
+    ``eligible``: only these rows count and make a domain exist (None: all that have the label). ``single``: no two rows
+    share a domain.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Domains:
         "known",
         "present",
         "safe",
+        "single",
         "sums",
         "total",
         "version",
@@ -49,7 +51,8 @@ class Domains:
         self.safe: Ints = np.maximum(codes, 0)
         self.sums: Ints = np.zeros(max(count, 1), np.int64)
         counted = self.known if eligible is None else self.known & eligible
-        self.present: Ints = np.unique(codes[counted])
+        self.present: Ints = np.flatnonzero(np.bincount(codes[counted]))
+        self.single = int(np.count_nonzero(np.bincount(codes[self.known]))) == int(np.count_nonzero(self.known))
         self.total = 0
         self._has: Mask | None = None
 

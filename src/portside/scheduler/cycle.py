@@ -10,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from portside.base.remembered import Remembered
 from portside.scheduler import scores
 from portside.scheduler.filters import ENFORCED, FILTERS, Refusal, filters_of
-from portside.scheduler.fit import Fit
+from portside.scheduler.fit import UNFIT, Fit
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.snapshot import Mask, Snapshot
+from portside.scheduler.spreading import Spreading
+from portside.scheduler.terms import Spread
 
 NOT_NAMED = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
 MAX_FITS = 256  # shapes whose view of the nodes is kept; each takes some ten bytes a node
+SPREADINGS = 128  # shapes and selectors whose spread is followed, in each of two generations; twenty bytes a node
 PerPod = Callable[[PodInfo, Snapshot], list[Refusal]]
 
 
@@ -61,6 +65,7 @@ class Cycle:
         self._filters = filters_of(profile.without, profile.required_nodes)
         self._per_pod = tuple(f for n, f in self._filters if n in ("PodTopologySpread", "InterPodAffinity"))
         self._fits: OrderedDict[Shape, Fit] = OrderedDict()
+        self._spreadings: Remembered[tuple[Fit, tuple[Spread, ...], bool], Spreading] = Remembered(SPREADINGS)
         self.evictions: dict[
             object, dict[int, tuple[int, Any, Any]]
         ] = {}  # preemption's memory (preemption.Remembered)
@@ -127,29 +132,34 @@ class Cycle:
 
     def _choose(self, pod: PodInfo, fit: Fit, feasible: Mask) -> int:
         """The best feasible row, -1 when there is none."""
-        total = fit.score if feasible is fit.fits else np.where(feasible, fit.score, -1.0)
+        total = fit.score if feasible is fit.fits else np.where(feasible, fit.score, UNFIT)
         best = int(total.argmax())
         if total.item(best) < 0:
             return -1
-        snapshot, profile = self.snapshot, self.profile
-        parts = []
         for weight, raw, reverse in fit.raw:
-            parts.append((weight, scores.scaled(raw, feasible, reverse=reverse)))
-        if weight := profile.weight("PodTopologySpread"):
-            soft = tuple(c for c in pod.shape.spread if not c.required)
-            if soft or pod.shape.spread:
-                parts.append((weight, scores.topology_spread(pod, snapshot, feasible, soft)))
-            else:
-                every = profile.spread_needs_all_keys
-                soft = tuple(c for c in pod.default_spread if not c.required)
-                parts.append((weight, scores.topology_spread(pod, snapshot, feasible, soft, all_keys=every)))
-        if weight := profile.weight("InterPodAffinity"):
-            parts.append((weight, scores.pod_affinity(pod, snapshot, feasible, profile)))
-        found = [weight * part for weight, part in parts if part is not None]
-        if not found:
-            return best
-        total = np.where(feasible, fit.score + sum(found), -1.0)
+            if (part := scores.scaled(raw, feasible, reverse=reverse)) is not None:
+                total = total + weight * part
+        if (spread := self._spread(pod, fit, feasible)) is not None:
+            total = total + spread
+        weight = self.profile.weight("InterPodAffinity")
+        if weight and (part := scores.pod_affinity(pod, self.snapshot, feasible, self.profile)) is not None:
+            total = total + weight * part
         return int(total.argmax())
+
+    def _spread(self, pod: PodInfo, fit: Fit, feasible: Mask) -> scores.Floats | None:
+        """The weighted scores of the pod's soft spread constraints, or else of those that everybody has."""
+        weight = self.profile.weight("PodTopologySpread")
+        own = pod.shape.spread
+        soft = tuple(c for c in own or pod.default_spread if not c.required)
+        if not weight or not soft:
+            return None
+        all_keys = bool(own) or self.profile.spread_needs_all_keys
+        key = fit, soft, all_keys
+        found = self._spreadings.get(key)
+        if found is None:
+            found = Spreading(fit, soft, weight, all_keys=all_keys)
+            self._spreadings.put(key, found)
+        return found.score(pod, feasible)
 
     def fits_on(self, pod: PodInfo, row: int) -> bool:
         """Whether one node passes every filter."""

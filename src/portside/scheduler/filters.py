@@ -32,16 +32,11 @@ NO_EXECUTION = ("NoSchedule", "NoExecute")
 
 def untolerated(shape: Shape, snapshot: Snapshot, effects: tuple[str, ...]) -> Mask:
     """Rows with a taint of one of the effects that the pod does not tolerate."""
-    mask = np.zeros(snapshot.size, bool)
-    verdicts: dict[tuple[tuple[str, str, str], ...], bool] = {(): False}
-    for row in snapshot.row_of.values():
-        taints = snapshot.taints[row]
-        if taints not in verdicts:
-            verdicts[taints] = any(
-                t[2] in effects and not any(x.tolerates(t) for x in shape.tolerations) for t in taints
-            )
-        mask[row] = verdicts[taints]
-    return mask
+    verdicts = [
+        any(t[2] in effects and not any(x.tolerates(t) for x in shape.tolerations) for t in taints)
+        for taints in snapshot.taint_sets
+    ]
+    return np.array(verdicts)[snapshot.taints]
 
 
 def node_unschedulable(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:

@@ -16,12 +16,13 @@ from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.snapshot import PODS, Ints, Mask, Snapshot
 
+UNFIT = -1e9  # the score of a node that is out of the question, whatever others add to it
 FEW = 8  # rows refreshed one by one; more are cheaper as arrays
 
 
 class Fit:
     """``fits``: rows that pass the filters which depend on the shape alone. ``score``: their resource and image scores
-    plus a random fraction below 1 that decides between equals; -1 elsewhere. ``raw``: what is scaled per decision."""
+    plus a random fraction below 1 that decides between equals; UNFIT elsewhere. ``raw``: what is scaled per decision."""
 
     def __init__(self, shape: Shape, snapshot: Snapshot, profile: Profile, rng: Random) -> None:
         self.shape = shape
@@ -106,7 +107,7 @@ class Fit:
             total += self.steady
         total += self.noise.random(snapshot.size)
         self.fits = fits
-        self.score = np.where(fits, total, -1.0)
+        self.score = np.where(fits, total, UNFIT)
 
     def _asked(self, name: str, amount: int) -> bool:
         profile = self.profile
@@ -118,7 +119,7 @@ class Fit:
             return
         if not self._row_fits(row):
             self.fits[row] = False
-            self.score[row] = -1.0
+            self.score[row] = UNFIT
             return
         total = scores.resources_on(self.shape, self.snapshot, row) + self.rng.random()
         if self.steady is not None:
@@ -154,7 +155,7 @@ class Fit:
         if self.steady is not None:
             total += self.steady[rows]
         self.fits[rows] = fits
-        self.score[rows] = np.where(fits, total, -1.0)
+        self.score[rows] = np.where(fits, total, UNFIT)
 
 
 def _plain(profile: Profile) -> bool:

@@ -6,11 +6,13 @@ A pod without spread constraints of its own is spread softly over hosts and zone
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from portside.base.remembered import Remembered
 from portside.scheduler.pod_info import PodInfo
-from portside.scheduler.profile import Profile, spread_with
-from portside.scheduler.terms import Spread
+from portside.scheduler.profile import Profile
+from portside.scheduler.terms import Spread, canonical
 
 Json = dict[str, Any]
 CONTROLLERS = {
@@ -18,6 +20,7 @@ CONTROLLERS = {
     "ReplicaSet": "replicasets",
     "StatefulSet": "statefulsets",
 }
+SELECTORS = 1024  # selectors of siblings remembered, in each of two generations
 
 
 class Owners:
@@ -26,13 +29,21 @@ class Owners:
     def __init__(self, read: Callable[[str], Mapping[str, Json]], services: Callable[[str], Iterable[Json]]) -> None:
         self.read = read
         self.services = services
+        self._made: Remembered[tuple[str, str], tuple[Spread, ...]] = Remembered(SELECTORS)
 
     def spread(self, pod: PodInfo, profile: Profile) -> tuple[Spread, ...]:
         """The profile's default constraints over the pod's siblings; none without services and controllers."""
         if not profile.spread_by:
             return ()
         selector = self._siblings(pod)
-        return spread_with(profile, selector) if selector else ()
+        if not selector:
+            return ()
+        key = profile.name, canonical(selector)
+        found = self._made.get(key)
+        if found is None:
+            found = tuple(replace(s, selector=key[1]) for s in profile.spread_by)
+            self._made.put(key, found)
+        return found
 
     def _siblings(self, pod: PodInfo) -> Json:
         match: dict[str, str] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from portside.scheduler.terms import NodeTerm, Spread, canonical
+from portside.scheduler.terms import NodeTerm, Spread
 
 Json = dict[str, Any]
 API_VERSION = "kubescheduler.config.k8s.io/v1"
@@ -214,21 +214,3 @@ ARGUMENTS = {
     "PodTopologySpread": _spread_args,
     "NodeAffinity": _node_affinity_args,
 }
-
-
-def spread_with(profile: Profile, selector: Json) -> tuple[Spread, ...]:
-    """The default constraints with the selector of a pod's services and controller."""
-    text = canonical(selector)
-    return tuple(
-        Spread(
-            s.topology,
-            s.skew,
-            s.required,
-            text,
-            s.min_domains,
-            s.honor_affinity,
-            s.honor_taints,
-            s.all_keys,
-        )
-        for s in profile.spread_by
-    )

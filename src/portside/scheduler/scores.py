@@ -1,7 +1,7 @@
 """Scores: arrays over nodes, each from 0 to 100, weighted by the profile. Whole numbers, as upstream computes them.
 
 What depends on one node and the pod's shape alone (resources) is computed per row; what is scaled by the best of the
-feasible nodes (taints, node affinity) keeps its raw numbers; spread and pod affinity look at counts by domain.
+feasible nodes (taints, node affinity) keeps its raw numbers; pod affinity looks at counts by domain (spread: spreading.py).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from portside.scheduler.filters import matches_term, spread_domains
+from portside.scheduler.filters import matches_term
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import Profile
 from portside.scheduler.snapshot import CPU, MEMORY, Ints, Mask, Snapshot
-from portside.scheduler.terms import NodeTerm, Spread
+from portside.scheduler.terms import NodeTerm
 
 Floats = npt.NDArray[np.float64]
 Rows = Ints | slice
@@ -154,14 +154,12 @@ def normalized_image(image: str) -> str:
 
 def soft_taints(shape: Shape, snapshot: Snapshot) -> Ints | None:
     """Per row, the PreferNoSchedule taints that the pod does not tolerate; fewer are better."""
-    if not any(t[2] == "PreferNoSchedule" for taints in snapshot.taints for t in taints):
-        return None
     tolerations = [x for x in shape.tolerations if x.effect in ("", "PreferNoSchedule")]
-    raw = np.zeros(snapshot.size, np.int64)
-    for row in snapshot.row_of.values():
-        soft = [t for t in snapshot.taints[row] if t[2] == "PreferNoSchedule"]
-        raw[row] = sum(not any(x.tolerates(t) for x in tolerations) for t in soft)
-    return raw
+    found = [
+        sum(t[2] == "PreferNoSchedule" and not any(x.tolerates(t) for x in tolerations) for t in taints)
+        for taints in snapshot.taint_sets
+    ]
+    return np.array(found, np.int64)[snapshot.taints] if any(found) else None
 
 
 def preferred_nodes(shape: Shape, snapshot: Snapshot, added: tuple[tuple[int, NodeTerm], ...] = ()) -> Ints | None:
@@ -181,44 +179,6 @@ def scaled(raw: Ints, feasible: Mask, *, reverse: bool = False) -> Ints | None:
         return None
     found: Ints = raw * 100 // top
     return 100 - found if reverse else found
-
-
-def topology_spread(
-    pod: PodInfo, snapshot: Snapshot, feasible: Mask, constraints: tuple[Spread, ...], *, all_keys: bool = True
-) -> Ints | None:
-    """Fewer matching pods in the node's domain are better. ``all_keys``: nodes without one of the keys get nothing."""
-    if not constraints:
-        return None
-    found = [(c, spread_domains(pod, c, snapshot)) for c in constraints]
-    counted = feasible
-    if all_keys:
-        for _, domains in found:
-            counted = counted & domains.known
-    if not counted.any():
-        return None
-    raw = np.zeros(snapshot.size, np.float64)
-    for constraint, domains in found:
-        if not domains.anywhere:
-            continue
-        if constraint.topology == "kubernetes.io/hostname":
-            number = int(np.count_nonzero(counted))
-        else:
-            mine = counted & domains.known
-            number = int(np.count_nonzero(np.bincount(domains.codes[mine]))) if mine.any() else 0
-        by_domain = domains.sums * np.log(number + 2) + (constraint.skew - 1)
-        part = by_domain[domains.safe]
-        raw += part if domains.everywhere else np.where(domains.known, part, 0.0)
-    raw += 0.5
-    whole = raw.astype(np.int64)  # no term is negative: this rounds half up
-    chosen = whole[counted]
-    low, high = int(chosen.min()), int(chosen.max())
-    ignored = None if counted is feasible else feasible & ~counted
-    if high == low and (ignored is None or not ignored.any()):
-        return None
-    score: Ints = np.full(snapshot.size, 100) if high == 0 else 100 * (high + low - whole) // high
-    if ignored is not None:
-        score[ignored] = 0
-    return score
 
 
 def pod_affinity(pod: PodInfo, snapshot: Snapshot, feasible: Mask, profile: Profile) -> Ints | None:

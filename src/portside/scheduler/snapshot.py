@@ -20,6 +20,7 @@ from portside.scheduler.terms import PodTerm
 Json = dict[str, Any]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+Taint = tuple[str, str, str]  # key, value, effect
 
 CPU, MEMORY, PODS = 0, 1, 2
 BASE_RESOURCES = ("cpu", "memory", "pods")
@@ -55,7 +56,8 @@ class Snapshot:
         self.unschedulable: Mask = np.zeros(capacity, bool)
         self.labels: dict[str, LabelColumn] = {}
         self.node_labels: list[dict[str, str]] = [{} for _ in range(capacity)]
-        self.taints: list[tuple[tuple[str, str, str], ...]] = [()] * capacity
+        self.taint_sets: dict[tuple[Taint, ...], int] = {(): 0}  # the sets of taints that were met, with their code
+        self.taints: Ints = np.zeros(capacity, np.int64)  # per row, the code of its set
         self.images: list[dict[str, int]] = [{} for _ in range(capacity)]
         self.ports: dict[int, dict[tuple[str, str, int], int]] = {}
         self.pods: dict[str, tuple[PodInfo, int]] = {}
@@ -94,7 +96,7 @@ class Snapshot:
         if (
             fresh
             or labels != self.node_labels[row]
-            or taints != self.taints[row]
+            or self.taint_sets.get(taints) != self.taints[row]
             or unschedulable != self.unschedulable[row]
         ):
             self.node_version += 1
@@ -103,7 +105,8 @@ class Snapshot:
             for key, text in labels.items():
                 column_of = self.label(key)
                 column_of.codes[row] = column_of.code(text)
-            self.node_labels[row], self.taints[row], self.unschedulable[row] = dict(labels), taints, unschedulable
+            self.node_labels[row], self.unschedulable[row] = dict(labels), unschedulable
+            self.taints[row] = self.taint_sets.setdefault(taints, len(self.taint_sets))
         images = {
             name: int(i.get("sizeBytes") or 0) for i in status.get("images") or () for name in i.get("names") or ()
         }
@@ -127,8 +130,8 @@ class Snapshot:
             column.codes[row] = -1
         self.live[row] = False
         self.allocatable[:, row] = 0
-        self.names[row], self.node_labels[row], self.taints[row], self.images[row] = "", {}, (), {}
-        self.unschedulable[row] = False
+        self.names[row], self.node_labels[row], self.images[row] = "", {}, {}
+        self.unschedulable[row], self.taints[row] = False, 0
         self.free.append(row)
         self.node_version += 1
 
@@ -171,6 +174,7 @@ class Snapshot:
             return np.pad(a, ((0, 0), (0, pad)))
 
         self.allocatable, self.used, self.nonzero = wide(self.allocatable), wide(self.used), wide(self.nonzero)
+        self.taints = np.pad(self.taints, (0, pad))
         self.live, self.unschedulable = np.pad(self.live, (0, pad)), np.pad(self.unschedulable, (0, pad))
         for column in self.labels.values():
             column.codes = np.pad(column.codes, (0, pad), constant_values=-1)
@@ -181,7 +185,6 @@ class Snapshot:
         self.names += [""] * pad
         self.versions += [0] * pad
         self.node_labels += [{} for _ in range(pad)]
-        self.taints += [()] * pad
         self.images += [{} for _ in range(pad)]
 
     # Pods

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 Json = dict[str, Any]
 Labels = Mapping[str, str]
 Predicate = Callable[[Labels], bool]
@@ -15,7 +17,7 @@ Predicate = Callable[[Labels], bool]
 
 def canonical(value: Any) -> str:
     """One text for equal JSON values: the key under which compiled forms are shared."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def requirement(key: str, operator: str, values: tuple[str, ...]) -> Predicate:
@@ -119,6 +121,7 @@ class PodTerm:
         return cls(f"{topology}|{who}", selector, topology, listed, namespace_selector, weight, who)
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def within(cls, namespace: str, selector: str, topology: str = "") -> PodTerm:
         """A selector over one namespace."""
         who = f"{selector}|{namespace}|"
