@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portside.api.status import ApiError
+from portside.base.remembered import Remembered
 from portside.client.cache import key_of, split_key
 from portside.client.informer import Informer
 from portside.client.protocol import Json, Resource
@@ -24,6 +25,7 @@ from portside.controllers.served import BUILT_IN, CRDS, Served, of_definition
 log = logging.getLogger(__name__)
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 WORKERS = 16
+ABSENT = 500  # owners remembered to be gone, in each of two generations
 UNWATCHED = {("", "events")}
 Place = tuple[Resource, str]
 
@@ -56,6 +58,7 @@ class Collector:
         self.dependents: dict[str, set[Place]] = {}
         self.served: dict[Resource, Served] = {}
         self.informers: dict[Resource, Informer] = {}
+        self.absent: Remembered[tuple[Place, str], bool] = Remembered(ABSENT)  # owners known to be gone: place and uid
 
     # -- the graph ----------------------------------------------------------------------------------------------------
 
@@ -135,8 +138,10 @@ class Collector:
         for ref in _refs(obj):
             self._unlink(ref["uid"], place)
             self._add_owner(ref["uid"])
-        for dependent in self.dependents.get(uid, ()):
-            self._add(dependent)
+        if dependents := self.dependents.get(uid):
+            self.absent.put((place, uid), True)  # they need not ask: an object's uid never comes back
+            for dependent in dependents:
+                self._add(dependent)
 
     def _unlink(self, uid: str, place: Place) -> None:
         found = self.dependents.get(uid)
@@ -272,16 +277,20 @@ class Collector:
         return next((s for s in self.served.values() if s.kind == ref.get("kind") and s.group == group), None)
 
     async def _live(self, served: Served, ref: Json, namespace: str) -> Json | None:
-        """The owner as the server has it now: the cache may be behind."""
+        """The owner as the server has it now: the cache may be behind. One that is gone is asked for once."""
+        namespace = namespace if served.namespaced else ""
+        place = served.resource, f"{namespace}/{ref['name']}" if namespace else ref["name"]
+        if self.absent.get((place, ref["uid"])):
+            return None
         try:
-            found = await self.context.client.get(
-                served.resource, ref["name"], namespace=namespace if served.namespaced else ""
-            )
+            found = await self.context.client.get(served.resource, ref["name"], namespace=namespace)
+            if found["metadata"].get("uid") == ref["uid"]:
+                return found
         except ApiError as error:
-            if error.code == 404:
-                return None
-            raise
-        return found if found["metadata"].get("uid") == ref["uid"] else None
+            if error.code != 404:
+                raise
+        self.absent.put((place, ref["uid"]), True)
+        return None
 
     def _wrong_namespace(self, place: Place, obj: Json, ref: Json) -> None:
         namespace = split_key(place[1])[0]

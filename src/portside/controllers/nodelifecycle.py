@@ -23,6 +23,7 @@ LEASE_NAMESPACE = "kube-node-lease"
 GRACE = 50.0  # seconds of silence until Unknown (upstream's node-monitor-grace-period)
 STARTUP_GRACE = 60.0  # for a node that never reported
 TOLD = 200  # nodes of a cluster whose nodes' coming and going is told as events
+WORKERS = 64  # a new node can be used once its taint is gone: thousands that come together share commits
 TTL = "node.alpha.kubernetes.io/ttl"
 REPORTED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 NO_SCHEDULE: dict[tuple[str, str], str] = {
@@ -230,5 +231,9 @@ def _pod(view: View, pod: Json) -> Iterable[str]:
 def controller(clock: Clock = SYSTEM) -> Controller:
     """A controller with a memory of its own."""
     return Controller(
-        "node-controller", NODES, NodeLifecycle(clock.monotonic).plan, watches={LEASES: _lease, PODS: _pod}
+        "node-controller",
+        NODES,
+        NodeLifecycle(clock.monotonic).plan,
+        watches={LEASES: _lease, PODS: _pod},
+        workers=WORKERS,
     )

@@ -52,7 +52,6 @@ DEVICES: tuple[Resource, ...] = (
 BY_PLURAL = {resource[2]: resource for resource in (*STORAGE, *OWNERS, *DEVICES, BUDGETS)}
 SLICE = 0.01  # seconds of decisions before the event loop gets its turn
 AHEAD = 512  # bindings under way beyond which decisions wait
-FEW_WRITES = 64  # with more bindings under way events are held back
 RETRY_OLD = 30.0
 ENDED = ("Succeeded", "Failed")
 
@@ -282,7 +281,6 @@ class Scheduler:
                 if (info := self.pending.get(key)) is not None:
                     self._place(info)
                 now = self.clock.monotonic()
-                self.events.hold = len(self.writes) > FEW_WRITES
                 if now > end or len(self.writes) > AHEAD:
                     await asyncio.sleep(0)
                     while len(self.writes) > AHEAD:
@@ -293,7 +291,6 @@ class Scheduler:
             self.wake.clear()
             if self.moved or self.joined:
                 continue
-            self.events.hold = False
             due = self.queue.next_time()
             if due is None:
                 await self.wake.wait()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from portside.api.status import ApiError
+from portside.client.informer import revision_of
 from portside.client.protocol import Client, Json, Resource, WatchEvent
 from portside.sim.lifecycle import Life, Moment, at, life_of
 from portside.sim.status import managed, node_object, node_status, pod_status, runs_to_an_end, status_at
@@ -22,7 +23,9 @@ LEASES: Resource = ("coordination.k8s.io", "v1", "leases")
 LEASE_NAMESPACE = "kube-node-lease"
 HEARTBEAT = 10.0  # seconds between a node's lease renewals, as the kubelet's
 MANY, HEARTBEAT_OF_MANY = 1000, 20.0  # more nodes than this renew less often: half of a lease, still well in time
+CROWD, LATE = 200.0, 30.0  # with more changes of pods a second renewals wait, until the last is so many seconds ago
 LEASE_SECONDS = 40
+STEP = 0.1  # seconds between two looks whether pods still come and go
 AT_ONCE = 64  # writes under way at a time
 VERSION = "v1.37.2"
 JOB = Life(end=0.0)  # what a Job's pod does without annotations
@@ -58,6 +61,10 @@ class Simulation:
         self.began: dict[str, float] = {}  # when pods with a life of their own were first seen on their node
         self.latest: dict[str, Json] = {}
         self.timers: dict[str, asyncio.TimerHandle] = {}
+        self.renewed: dict[str, float] = {}  # when each node's lease was last renewed, by the loop's clock
+        self.seen = 0  # changes of pods since the last look
+        self.looked = 0.0
+        self.reporting: dict[str, Json | None] = {}  # nodes whose status is being written; how they were seen meanwhile
         self.ending: set[str] = set()  # pods whose end is under way: what is said of them meanwhile changes nothing
         self.next_address = FIRST_POD_ADDRESS
         self.next_host = FIRST_NODE_ADDRESS
@@ -83,12 +90,12 @@ class Simulation:
             if error.reason != "AlreadyExists":
                 raise
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.ensure_future(self._bounded(work))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _bounded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _bounded(self, work: Coroutine[Any, Any, object]) -> None:
         async with self.slots:
             try:
                 await work
@@ -106,15 +113,33 @@ class Simulation:
             name = node["metadata"]["name"]
             if event.type == "DELETED" or not managed(node):
                 self.hosts.pop(name, None)
+                self.renewed.pop(name, None)
                 continue
             if name not in self.hosts:
                 self.hosts[name] = self._host_of(node)
                 self._start(self._renew(name))
                 for pod in self.waiting.pop(name, {}).values():
                     self._pod(pod)
-            patch = node_status(node, self.hosts[name], timestamp(self.wall()), VERSION)
-            if patch is not None:
-                self._start(self._patch(NODES, name, "", patch))
+            self._node(name, node)
+
+    def _node(self, name: str, node: Json) -> None:
+        if name in self.reporting:
+            self.reporting[name] = node
+            return
+        patch = node_status(node, self.hosts[name], timestamp(self.wall()), VERSION)
+        if patch is not None:
+            self.reporting[name] = None
+            self._start(self._report(name, patch))
+
+    async def _report(self, name: str, patch: Json) -> None:
+        """Looks at the node again only if it changed after what was written: others write to a new node at the same time."""
+        written = 0
+        try:
+            written = revision_of(await self._patch(NODES, name, "", patch))
+        finally:
+            seen = self.reporting.pop(name)
+            if seen is not None and name in self.hosts and revision_of(seen) > written:
+                self._node(name, seen)
 
     def _host_of(self, node: Json) -> str:
         for entry in (node.get("status") or {}).get("addresses") or ():
@@ -127,6 +152,7 @@ class Simulation:
         async for event in follow(self.client, PODS):
             if event.type in ("BOOKMARK", "ERROR"):
                 continue
+            self.seen += 1
             pod = event.object
             node = pod["spec"].get("nodeName")
             if event.type == "DELETED":
@@ -189,8 +215,10 @@ class Simulation:
         if (timer := self.timers.pop(uid, None)) is not None:
             timer.cancel()
 
-    async def _patch(self, resource: Resource, name: str, namespace: str, patch: Json) -> None:
-        await self.client.patch(resource, name, patch, patch_type="merge", namespace=namespace, subresource="status")
+    async def _patch(self, resource: Resource, name: str, namespace: str, patch: Json) -> Json:
+        return await self.client.patch(
+            resource, name, patch, patch_type="merge", namespace=namespace, subresource="status"
+        )
 
     async def _delete(self, name: str, namespace: str, options: Json, after: float) -> None:
         if after:
@@ -206,6 +234,7 @@ class Simulation:
 
     async def _heartbeats(self) -> None:
         """Renew every node's lease once per interval, spread evenly over it."""
+        loop = asyncio.get_running_loop()
         while True:
             names = list(self.hosts)
             if not names:
@@ -214,12 +243,21 @@ class Simulation:
             interval = HEARTBEAT if len(names) <= MANY else HEARTBEAT_OF_MANY
             together = max(len(names) // MANY, 1) * 5 if len(names) > MANY else 1  # they share a commit
             for i in range(0, len(names), together):
+                while self._crowded() and loop.time() - self.renewed.get(names[i], 0.0) < LATE:
+                    await asyncio.sleep(STEP)
                 for name in names[i : i + together]:
                     if name in self.hosts:
                         self._start(self._renew(name))
                 await asyncio.sleep(interval * together / len(names))
 
+    def _crowded(self) -> bool:
+        """Whether pods came and went by the hundred a second since the last look: heartbeats have time until ``LATE``."""
+        now = asyncio.get_running_loop().time()
+        seen, since, self.seen, self.looked = self.seen, self.looked, 0, now
+        return seen > CROWD * (now - since)
+
     async def _renew(self, name: str) -> None:
+        self.renewed[name] = asyncio.get_running_loop().time()
         now = self.wall()
         renewed = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
         patch = {"spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": renewed}}
