@@ -249,12 +249,21 @@ def encode(obj: Json) -> bytes:
     return wrap(version, kind, _compiled(message_of(version, kind))(obj))
 
 
-def encode_list(api_version: str, kind: str, meta: Json, items: Iterable[Json]) -> bytes:
-    """A list of a kind, item by item."""
+def list_items(api_version: str, kind: str, items: Iterable[Json]) -> bytes:
+    """Some items of a list, as they stand between ``list_head`` and ``list_tail``. Raises ApiError 400 as ``encode``."""
     one = _compiled(message_of(api_version, kind))
-    parts = [_block(b"\x0a", _compiled("meta.v1.ListMeta")(meta))]
-    parts += [_block(b"\x12", one(item)) for item in items]
-    return wrap(api_version, f"{kind}List", b"".join(parts))
+    return b"".join([_block(b"\x12", one(item)) for item in items])
+
+
+def list_head(api_version: str, kind: str, meta: Json, size: int) -> bytes:
+    """The beginning of a list whose items take ``size`` bytes."""
+    said = _block(b"\x0a", _compiled("meta.v1.ListMeta")(meta))
+    return _envelope(api_version, f"{kind}List") + b"\x12" + _size(len(said) + size) + said
+
+
+def list_tail() -> bytes:
+    """The end of every list."""
+    return _TAIL
 
 
 def encode_event(kind: str, enveloped: bytes) -> bytes:

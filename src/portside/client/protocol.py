@@ -97,7 +97,9 @@ class Client(Protocol):
 
     async def delete_collection(
         self, resource: Resource, *, namespace: str = "", label_selector: str = "", options: Json | None = None
-    ) -> Json: ...
+    ) -> Json:
+        """What was deleted; in process, nothing where that is much."""
+        ...
 
     async def request(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +19,7 @@ from portside.api.status import ApiError
 from portside.base.clock import SYSTEM, Clock, rfc3339
 from portside.base.loopwatch import LoopWatch
 from portside.base.pki import Pki
-from portside.server import deletes, forms, history, patches, reads, watchsocket, writes
+from portside.server import deletes, forms, history, listing, patches, reads, watchsocket, writes
 from portside.server.aggregation.aggregator import Aggregator
 from portside.server.attributes import Attributes, User
 from portside.server.auth.authenticate import unauthorized
@@ -384,10 +385,7 @@ class ApiServer(Hosting):
         meta: Json = {"resourceVersion": str(resource.cache.revision)}
         if resource.continues and not wanted.form:
             meta["continue"] = ""
+        slices = await resource.slices(items)
         if wanted.form == "Table":
-            made = forms.table(kind, items, meta, wanted.version, forms.include_object(request))
-        else:
-            left = () if kind.custom else ("apiVersion", "kind")
-            bare = [{k: v for k, v in item.items() if k not in left} for item in items]
-            made = {"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": meta, "items": bare}
-        return Response(200, encode(made, wanted.media), wanted.media)
+            return await listing.formed(kind, meta, slices, wanted, forms.include_object(request))
+        return await listing.formed(kind, meta, slices, replace(wanted, form=""))

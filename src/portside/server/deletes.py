@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from portside.server.reads import filter_of, select
 from portside.server.request import Request
 from portside.server.resource import Resource, encode
 from portside.server.routes import Route
+from portside.server.watchcache_object import CachedObject
 from portside.server.writes import MODIFIED, store
 from portside.store.backend import Committed, Record, Write
 
@@ -28,6 +30,8 @@ ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 # Kinds whose dependents stay when nobody says otherwise, and kinds the collector never looks at.
 ORPHANED_BY_DEFAULT = {("batch", "Job"), ("", "ReplicationController")}
 NOT_COLLECTED = {"Event"}
+AT_ONCE = 16
+"""Deletions of a collection that are under way together."""
 JOB_WARNING = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set "
     "propagationPolicy=Orphan to suppress this warning"
@@ -293,21 +297,33 @@ def _collector_finalizers(resource: Resource, meta: Json, options: DeleteOptions
     return kept
 
 
-async def delete_collection(server: ApiServer, request: Request, resource: Resource, route: Route) -> list[Json]:
-    """All objects the query selects; answers them as they were found, as upstream does."""
+async def delete_collection(
+    server: ApiServer, request: Request, resource: Resource, route: Route
+) -> list[CachedObject]:
+    """All objects the query selects, ``AT_ONCE`` at a time, so that they share commits; answers them as they were found, as
+    upstream does. The first refusal ends it."""
     options = read_options(request)
     wanted = list_options(request, watch=False)
     where = filter_of(resource, route, wanted)
     await server.admit_collection(route.attributes, options, request)
     page = await select(resource, where, replace(wanted, limit=0), server.clock.now())
-    found: list[Json] = []
-    for item in page.objects:
-        attributes = replace(route.attributes, name=item.name, namespace=item.namespace)
-        try:
-            await delete_object(server, request, resource, attributes, options)
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            continue
-        found.append(await resource.load(item))
-    return found
+    left = iter(page.objects)
+    gone: set[str] = set()
+    refused: list[ApiError] = []
+
+    async def some() -> None:
+        for item in left:
+            if refused:
+                return
+            attributes = replace(route.attributes, name=item.name, namespace=item.namespace)
+            try:
+                await delete_object(server, request, resource, attributes, options)
+                gone.add(item.key)
+            except ApiError as error:
+                if error.code != 404:
+                    refused.append(error)
+
+    await asyncio.gather(*(some() for _ in range(min(AT_ONCE, len(page.objects)))))
+    if refused:
+        raise refused[0]
+    return [item for item in page.objects if item.key in gone]

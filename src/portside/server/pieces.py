@@ -38,6 +38,17 @@ class Pieces:
             yield piece
 
 
+def bracketed(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The items of a JSON list, some in each of ``parts``: with brackets around and commas between, in as many pieces."""
+    opening, held = b"[", b""
+    for part in parts:
+        if held:
+            yield opening + held
+            opening = b","
+        held = part
+    yield opening + held + b"]"
+
+
 def chunk(data: bytes) -> bytes:
     """A chunk of HTTP's chunked transfer coding. ``data`` must not be empty: that would be the end."""
     return b"%x\r\n%b\r\n" % (len(data), data)

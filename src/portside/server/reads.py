@@ -15,6 +15,7 @@ from portside.api.customkind import CustomKind
 from portside.api.selector import parse_fields, parse_labels
 from portside.api.status import ApiError, bad_request, not_found
 from portside.server import forms
+from portside.server.listing import formed, response
 from portside.server.negotiate import JSON, PROTOBUF, Wanted, encode, reencode
 from portside.server.options import ListOptions, list_options, parse_revision
 from portside.server.pieces import Pieces
@@ -231,31 +232,11 @@ async def list_(request: Request, resource: Resource, route: Route, wanted: Want
         meta["continue"] = str(Token(page.revision, page.next, begun or int(now)))
         if page.remaining is not None:
             meta["remainingItemCount"] = page.remaining
-    kind = resource.kind
-    if wanted.form == "Table":
-        objects = await resource.views(page.objects)
-        meta = {k: v for k, v in meta.items() if v != ""}
-        made = forms.table(kind, objects, meta, wanted.version, include)
-        return Response(200, encode(made, wanted.media), wanted.media)
     if wanted.form:
-        items = [forms.partial(o, wanted.version) for o in await resource.views(page.objects)]
         meta = {k: v for k, v in meta.items() if v != ""}
-        made = {
-            "kind": "PartialObjectMetadataList",
-            "apiVersion": f"meta.k8s.io/{wanted.version}",
-            "metadata": meta,
-            "items": items,
-        }
-        return Response(200, encode(made, wanted.media), wanted.media)
-    if wanted.media == PROTOBUF:
-        from portside.api.protobuf_encode import encode_list
-
-        served = iter(await resource.views(page.objects))
-        return Response(200, encode_list(kind.api_version, kind.kind, meta, served), PROTOBUF)
-    pieces = await list_pieces(resource, page, meta)
-    if wanted.media == JSON and pieces.large:
-        return Response(200, content_type=JSON, stream=pieces)
-    return Response(200, reencode(pieces.joined(), wanted.media), wanted.media)
+    if wanted.form or wanted.media != JSON:
+        return await formed(resource.kind, meta, await resource.slices(page.objects), wanted, include)
+    return response(await list_pieces(resource, page, meta), JSON)
 
 
 async def _selected(resource: Resource, where: Filter, options: ListOptions, now: float) -> Listing:

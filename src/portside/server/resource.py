@@ -16,6 +16,7 @@ from portside.api.kinds import BY_KIND, Kind
 from portside.api.rules.registry import Rules, rules_for
 from portside.api.schema import schema_for
 from portside.server.watchcache import JsonForm, WatchCache, durability_of, join_items, pieces
+from portside.server.watchcache_object import slices
 
 if TYPE_CHECKING:
     from portside.api.schema import Schema
@@ -122,14 +123,21 @@ class Resource:
         """Parsed objects in the served version, shared and not to be changed."""
         return [self.served(o) for o in objects] if self.converts else [o.view for o in objects]
 
+    async def slices(self, objects: Sequence[CachedObject]) -> Iterator[Sequence[Json]]:
+        """``views`` by the slice, each made when it is asked for: of all at once they would take five times their bytes."""
+        if self.converts:
+            return ([self.served(o) for o in some] for some in slices(objects))
+        return ([o.view for o in some] for some in slices(objects))
+
     async def items(self, objects: list[CachedObject]) -> Iterator[bytes]:
         """The items of a list, in pieces; those of built-in kinds carry neither apiVersion nor kind."""
-        if not self.converts:
-            return pieces(objects, join_items)
+        return pieces(objects, self._bare if self.converts else join_items)
+
+    def _bare(self, objects: Sequence[CachedObject]) -> bytes:
         items = [self.served(o) for o in objects]
         for item in items:
             del item["apiVersion"], item["kind"]
-        return iter((orjson.dumps(items),))
+        return orjson.dumps(items)[1:-1]
 
     async def stored_form(self, obj: Json) -> Json:
         """The object in the version that is stored."""

@@ -23,7 +23,7 @@ from portside.server.watchcache_channel import AT_ONCE, Channel
 from portside.server.watchcache_filter import ALL, Filter
 from portside.server.watchcache_form import Form, JsonForm
 from portside.server.watchcache_history import Event, History
-from portside.server.watchcache_index import FEW, Index
+from portside.server.watchcache_index import FEW, FEW_CHOSEN, Index
 from portside.server.watchcache_object import (
     META,
     CachedObject,
@@ -173,15 +173,17 @@ class WatchCache:
     async def find(self, where: Filter = ALL, *, limit: int = 0, start: str = "") -> Listing:
         """``list`` for clients: where many objects have to be looked at, others get their turns in between. The answer is the
         state at the moment that the looking began."""
-        if len(self._objects) <= FEW or (limit and not where.selects):
+        few = FEW_CHOSEN if where.selects else FEW
+        if len(self._objects) <= few or (limit and not where.selects):
             return self.list(where, limit=limit, start=start)
         for _ in self._index.build(where, self._objects):
             await asyncio.sleep(0)
-        if self._index.find(where, self._objects) is not None:
+        hits = self._index.find(where, self._objects)
+        if hits is not None and len(hits) <= FEW_CHOSEN:
             return self.list(where, limit=limit, start=start)
         revision, changed = self.revision, self.changed
         state = State(self._keys.copy(), self._objects.copy())
-        listing = await in_turns(look(Wanted(self.prefix, where, limit, start), state, None, revision))
+        listing = await in_turns(look(Wanted(self.prefix, where, limit, start), state, self._index, revision))
         if listing.next:
             self._keep(revision, changed, state)
         return listing

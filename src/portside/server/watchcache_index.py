@@ -12,7 +12,11 @@ NODE = None
 """Stands for spec.nodeName where else a label key stands."""
 FEW = 10_000
 """Objects that are looked at in one go; of more, a slice at a time."""
+FEW_CHOSEN = 1_000
+"""The same where a selector has to look into each."""
 SLICE = 2_000
+SLICE_PARSED = 250
+"""Objects in a slice that have to be parsed, some 50 µs each."""
 
 
 def _value(obj: CachedObject, by: str | None) -> str | None:
@@ -36,7 +40,7 @@ class Index:
 
     def find(self, where: Filter, objects: Mapping[str, CachedObject]) -> set[str] | None:
         """The smallest known set of keys that holds every match; None when nothing narrows it."""
-        if len(objects) <= FEW:
+        if len(objects) <= FEW_CHOSEN:
             for _ in self.build(where, objects):
                 pass
         best: set[str] | None = None
@@ -58,7 +62,7 @@ class Index:
                     value = _value(obj, by)
                     if value is not None and objects.get(obj.key) is obj:
                         made.setdefault(value, set()).add(obj.key)
-                    if number % SLICE == 0:
+                    if number % (SLICE_PARSED if by is NODE else SLICE) == 0:
                         yield
                 self._made[by] = made
             finally:

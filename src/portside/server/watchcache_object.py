@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from portside.server.pieces import bracketed
+
 Json = dict[str, Any]
 
 META = b'"metadata":{'
@@ -169,15 +171,18 @@ def join_full(objects: Sequence[CachedObject]) -> bytes:
     return b",".join([o.head + o.tail for o in objects])
 
 
-def pieces(objects: Sequence[CachedObject], join: Callable[[Sequence[CachedObject]], bytes]) -> Iterator[bytes]:
-    """All items as ``join`` writes them, brackets included, in pieces of about ``PIECE_BYTES``."""
-    opening, start, size = b"[", 0, 0
+def slices(objects: Sequence[CachedObject]) -> Iterator[Sequence[CachedObject]]:
+    """The objects in slices of about ``PIECE_BYTES``."""
+    start, size = 0, 0
     for at, obj in enumerate(objects):
         size += len(obj.tail)
         if size >= PIECE_BYTES:
-            yield opening + join(objects[start : at + 1])
-            opening, start, size = b",", at + 1, 0
+            yield objects[start : at + 1]
+            start, size = at + 1, 0
     if start < len(objects):
-        yield opening + join(objects[start:]) + b"]"
-    else:
-        yield b"]" if objects else b"[]"
+        yield objects[start:]
+
+
+def pieces(objects: Sequence[CachedObject], join: Callable[[Sequence[CachedObject]], bytes]) -> Iterator[bytes]:
+    """All items as ``join`` writes them, brackets included, in pieces of about ``PIECE_BYTES``."""
+    return bracketed(join(some) for some in slices(objects))

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import NamedTuple
 
 from portside.server.watchcache_filter import Filter
-from portside.server.watchcache_index import SLICE, Index
+from portside.server.watchcache_index import SLICE, SLICE_PARSED, Index
 from portside.server.watchcache_object import CachedObject
 
 
@@ -59,10 +59,11 @@ def look(wanted: Wanted, state: State, index: Index | None, revision: int) -> Ge
         rest = high - stop
         return Listing(found, revision, found[-1].key[len(scope) :] + "\0" if rest else "", rest)
     name, selected = where.name, where.selected
-    for begin in range(low, high, SLICE):
+    step = SLICE if where.fields is None else SLICE_PARSED
+    for begin in range(low, high, step):
         if begin > low:
             yield
-        for key in keys[begin : min(begin + SLICE, high)]:
+        for key in keys[begin : min(begin + step, high)]:
             obj = objects[key]
             if (not name or obj.name == name) and selected(obj):
                 if limit and len(found) == limit:

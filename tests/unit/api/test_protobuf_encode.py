@@ -132,7 +132,9 @@ def test_a_list_of_items_is_the_same_as_the_list_encoded() -> None:
     items = [{"metadata": {"name": "a"}, "data": {"k": "v"}}, {"metadata": {"name": "b"}}]
     meta = {"resourceVersion": "7"}
     whole = {"apiVersion": "v1", "kind": "ConfigMapList", "metadata": meta, "items": items}
-    made = protobuf_encode.encode_list("v1", "ConfigMap", meta, items)
+    some = [protobuf_encode.list_items("v1", "ConfigMap", [item]) for item in items]
+    head = protobuf_encode.list_head("v1", "ConfigMap", meta, sum(map(len, some)))
+    made = head + b"".join(some) + protobuf_encode.list_tail()
     assert made == protobuf_encode.encode(whole)
     assert protobuf.decode(made) == whole
 

@@ -558,9 +558,12 @@ async def test_a_search_in_turns_finds_the_state_it_began_with(
 ):
     """Writes go on while it looks; the oracle is the list at that moment, made in one go."""
     for module in (watchcache, watchcache_index):
-        monkeypatch.setattr(module, "FEW", 10)
+        monkeypatch.setattr(module, "FEW_CHOSEN", 10)
+    monkeypatch.setattr(watchcache, "FEW", 10)
     monkeypatch.setattr(watchcache_page, "SLICE", 7)
     monkeypatch.setattr(watchcache_index, "SLICE", 7)
+    for module in (watchcache_page, watchcache_index):
+        monkeypatch.setattr(module, "SLICE_PARSED", 3)
     rng = random.Random(seed)
     choices: list[Filter] = [
         ALL,

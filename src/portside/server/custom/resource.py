@@ -24,6 +24,7 @@ from portside.server.custom.conversion import Converter
 from portside.server.resource import Resource
 from portside.server.watchcache import pieces
 from portside.server.watchcache_form import TYPES, JsonForm
+from portside.server.watchcache_object import slices
 
 if TYPE_CHECKING:
     from portside.server.watchcache_feed import WatchCaches
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 REMEMBERED = 20_000
 """Objects of one version whose bytes are known to be good, or kept converted."""
+CONVERTED_AT_ONCE = 32
+"""Objects in a slice of what somebody else converted."""
 
 
 class Versions:
@@ -184,6 +187,12 @@ class CustomResource(Resource):
 
     async def views(self, objects: Sequence[CachedObject]) -> list[Json]:
         return await self.load_all(objects)
+
+    async def slices(self, objects: Sequence[CachedObject]) -> Iterator[Sequence[Json]]:
+        if not self.asks:
+            return ([self.served(o) for o in some] for some in slices(objects))
+        views = await self.load_all(objects)
+        return (views[at : at + CONVERTED_AT_ONCE] for at in range(0, len(views), CONVERTED_AT_ONCE))
 
     async def items(self, objects: list[CachedObject]) -> Iterator[bytes]:
         if self.asks and any(o.head != self._head for o in objects):
