@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from portside.api.status import ApiError
 from portside.base.clock import Clock
@@ -15,11 +15,13 @@ from portside.client.cache import View, controller_of, key_of
 from portside.client.events import EventRecorder
 from portside.client.informer import InformerSet
 from portside.client.protocol import Client, Json, Resource
+from portside.controllers.breath import Breath
 from portside.controllers.plan import Emit, Failure, Op, Plan, Step
 from portside.controllers.queue import WorkQueue
 
 log = logging.getLogger(__name__)
 Mapper = Callable[[View, Json], Iterable[str]]
+T = TypeVar("T")
 Planner = Callable[[View, str, float], Plan]
 
 RESYNC_SECONDS = 900.0  # every key is planned again this often, whatever happened
@@ -37,6 +39,7 @@ class Context:
     recorder: EventRecorder
     clock: Clock
     component: str
+    breath: Breath = field(default_factory=Breath)
 
     @property
     def view(self) -> View:
@@ -179,12 +182,11 @@ class Runner:
         if self.controller.reconcile is not None:
             again = await self.controller.reconcile(self.context, key)
         else:
-            assert self.controller.plan is not None
             await self._look_up()
-            plan = self.controller.plan(self.context.view, key, self.context.clock.now())
+            plan = await self._planned(key)
             failures = await self._steps(plan.steps)
-            if plan.then is not None:
-                failures += await self._steps(plan.then(failures))
+            if (then := plan.then) is not None:
+                failures += await self._steps(self._timed(lambda: then(failures)))
             if failures:
                 loud = [f for f in failures if f.error.code not in QUIET]
                 if loud:
@@ -196,6 +198,20 @@ class Runner:
         self.queue.forget(key)
         if again is not None:
             self.queue.add_after(key, max(again, 0.001))
+
+    async def _planned(self, key: str) -> Plan:
+        """The plan, made when the loop has time for it."""
+        plan = self.controller.plan
+        assert plan is not None
+        await self.context.breath.take()
+        return self._timed(lambda: plan(self.context.view, key, self.context.clock.now()))
+
+    def _timed(self, work: Callable[[], T]) -> T:
+        began = self.context.clock.monotonic()
+        try:
+            return work()
+        finally:
+            self.context.breath.spent(self.context.clock.monotonic() - began)
 
     async def _look_up(self) -> None:
         """Creates whose answer was lost are looked for first: from a cache that lags the next plan would make them twice."""
@@ -335,7 +351,10 @@ class Harness:
         self.informers = InformerSet(client)
         self.recorder = EventRecorder(client, clock)
         self.clock = clock
-        self.runners = [Runner(c, Context(client, self.informers, self.recorder, clock, c.name)) for c in controllers]
+        breath = Breath()
+        self.runners = [
+            Runner(c, Context(client, self.informers, self.recorder, clock, c.name, breath)) for c in controllers
+        ]
 
     async def run(self) -> None:
         """Until cancelled; a controller that dies takes the harness with it, so that the supervisor sees it."""
