@@ -41,10 +41,17 @@ log = logging.getLogger("portside.control-plane")
 AUDIT_POLICY = "audit-policy.yaml"  # in the home: a policy there is used without asking
 START_SECONDS = 10.0  # components import and load for so long: that the loop stands still meanwhile is no news
 MASTER = ("system:masters", "system:authenticated")
-# Package with ``run(client, clock)``, the setting that switches it, and the identity and agent name it acts as.
+# Package with ``run(client, clock)``, what it loads to run, the setting that switches it, and the identity and agent name it
+# acts as.
 PARTS = (
-    ("portside.controllers", "controllers", "system:kube-controller-manager", "kube-controller-manager"),
-    ("portside.scheduler", "scheduler", "system:kube-scheduler", "kube-scheduler"),
+    (
+        "portside.controllers",
+        ("assembly", "harness"),
+        "controllers",
+        "system:kube-controller-manager",
+        "kube-controller-manager",
+    ),
+    ("portside.scheduler", ("runner", "profile"), "scheduler", "system:kube-scheduler", "kube-scheduler"),
 )
 
 
@@ -120,24 +127,45 @@ def _given(settings: Settings, server: ApiServer) -> dict[str, Any]:
 def _components(settings: Settings, server: ApiServer, scheduling: dict[str, Any]) -> list[asyncio.Task[None]]:
     started: list[asyncio.Task[None]] = []
     client_of = _clients(server)
-    for package, switch, user, agent in PARTS:
-        if getattr(settings, switch) and (run := _runner(package)) is not None:
-            client = client_of(user, agent)
+
+    def start(package: str, modules: tuple[str, ...], *given: Any, **more: Any) -> None:
+        async def work() -> None:
+            run = await asyncio.to_thread(_runner, package, modules)
+            if run is not None:
+                await run(*given, **more)
+
+        started.append(asyncio.create_task(_kept(package, work), name=package))
+
+    for package, modules, switch, user, agent in PARTS:
+        if getattr(settings, switch):
             more = _given(settings, server) if switch == "controllers" else scheduling
-            work = lambda run=run, client=client, more=more: run(client, SYSTEM, **more)  # noqa: E731
-            started.append(asyncio.create_task(_kept(package, work), name=package))
-    if settings.simulate and (run := _runner("portside.sim")) is not None:
-        client = client_of("system:kube-sim", "kubelet")
-        started.append(asyncio.create_task(_kept("portside.sim", lambda: run(client, settings.simulate)), name="sim"))
+            start(package, modules, client_of(user, agent), SYSTEM, **more)
+    if settings.simulate:
+        start("portside.sim", (), client_of("system:kube-sim", "kubelet"), settings.simulate)
     return started
 
 
-def _runner(package: str) -> Callable[..., Awaitable[None]] | None:
+def _load_rules() -> None:
+    """What the first write would wait for: the schemas, and the rules of pods with all that they import."""
+    from portside.api.kinds import BY_KIND
+    from portside.api.rules.registry import rules_for
+    from portside.api.schema import schema_for
+
+    schema_for(BY_KIND[("", "v1", "Pod")])
+    rules_for("", "v1", "Pod")
+
+
+def _runner(package: str, modules: tuple[str, ...]) -> Callable[..., Awaitable[None]] | None:
+    """What runs a package, with all that it loads. In another thread: that takes a quarter of a second, and requests are
+    answered meanwhile."""
     try:
-        return getattr(importlib.import_module(package), "run", None)
+        found = importlib.import_module(package)
+        for name in modules:
+            importlib.import_module(f"{package}.{name}")
     except ImportError:
         log.exception("%s can't be imported; the control plane runs without it", package)
         return None
+    return getattr(found, "run", None)
 
 
 def _audited(settings: Settings, server: ApiServer) -> Callable[..., Awaitable[Any]] | None:
@@ -182,6 +210,7 @@ class ControlPlane:
         pki = ensure_pki(settings.home, [local_address(settings), advertised], service_ips=(first,))
         self.port = choose_port(settings)
         backend = make_backend(settings)
+        rules = asyncio.create_task(asyncio.to_thread(_load_rules))
         encryption = Encryption(settings.home, backend) if isinstance(backend, SqliteBackend) else None
         if encryption is not None:
             await encryption.prepare()
@@ -206,6 +235,7 @@ class ControlPlane:
         else:
             listener = Listener(server.handler, fast=server.fast, report=report)
         self._listener = listener
+        await rules
         await listener.listen(settings.address, self.port, tls_context(pki))
         write_admin(settings, pki, self.port)
         server.ready = True

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from portside.api.status import ApiError
@@ -73,7 +73,8 @@ class Simulation:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await asyncio.gather(*(self._make_node(i) for i in range(self.count)))
+        left = iter(range(self.count))
+        await asyncio.gather(*(self._make_nodes(left) for _ in range(AT_ONCE)))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._nodes())
@@ -83,12 +84,14 @@ class Simulation:
             for task in list(self.tasks):
                 task.cancel()
 
-    async def _make_node(self, index: int) -> None:
-        try:
-            await self.client.create(NODES, node_object(f"node-{index}", index))
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
+    async def _make_nodes(self, left: Iterator[int]) -> None:
+        """One of those who take the next index until none is left."""
+        for index in left:
+            try:
+                await self.client.create(NODES, node_object(f"node-{index}", index))
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
 
     def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.ensure_future(self._bounded(work))
