@@ -38,8 +38,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from figures import Results, Targets, at
 from plane import START_SECONDS, Plane, load_tool, milliseconds, seed
-from store import Results, at, sync_time
 
 POD_BYTES = 3400
 LISTED, MANY = 10_000, 150_000
@@ -50,8 +50,7 @@ PODS = "/api/v1/namespaces/default/pods"
 SELECTORS = ("app=a7", "app in (a1,a2),tier notin (t0)", "!app")
 ELSEWHERE = '"nodeSelector":{"no":"where"},'
 
-# Figure: its target, and whether it is the least (">=") or the most ("<=") that will do.
-TARGETS: dict[str, tuple[str, float]] = {
+TARGETS: Targets = {
     "start, empty home: first answer, s": ("<=", 1.0),
     "start, empty home: every health check green, s": ("<=", 1.5),
     "ConfigMap creates/s, 64 clients": (">=", 4500),
@@ -104,6 +103,7 @@ class Bench:
         return stored
 
     def blocked(self, plane: Plane, what: str) -> None:
+        self.results.target(BUSY + what, "<=", LONGEST_BLOCK)
         self.results.add(BUSY + what, plane.metric("portside_event_loop_longest_busy_seconds") * 1000)
         self.results.add(STILL + what, plane.metric("portside_event_loop_longest_block_seconds") * 1000)
 
@@ -355,22 +355,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 
-def show(results: Results) -> None:
-    """The targets first, then everything else that was seen."""
-    print(f"{'figure':<76} {'target':>10} {'median':>12}   spread")
-    blocks = {title: ("<=", LONGEST_BLOCK) for title in results.values if title.startswith(BUSY)}
-    for title, (sign, target) in (TARGETS | blocks).items():
-        if values := results.values.get(title):
-            middle = statistics.median(values)
-            reached = middle >= target if sign == ">=" else middle <= target
-            line = f"{title:<76} {sign}{target:>8,g} {middle:>12,.2f}   ({min(values):,.2f} .. {max(values):,.2f})"
-            print(line, "" if reached else "NOT REACHED")
-    print("\nalso seen")
-    rest = Results()
-    rest.values = {title: values for title, values in results.values.items() if title not in TARGETS | blocks}
-    rest.show()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
@@ -379,7 +363,7 @@ def main() -> None:
     parser.add_argument("--load", default="")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="pb-", dir=options.folder))
-    results = Results()
+    results = Results(TARGETS)
     try:
         tool = load_tool(options.load, work)
         if tool is None:
@@ -388,13 +372,13 @@ def main() -> None:
             )
         bench = Bench(work, tool, results)
         for _ in range(options.rounds):
-            results.add("disk: fdatasync of a 4 kB append, ms", sync_time(work))
+            results.disk(work)
             for name in options.only.split(","):
                 began = time.monotonic()
                 PARTS[name](bench)
                 print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
         print(f"{os.cpu_count()} cores, {options.rounds} rounds, Python {sys.version.split()[0]}")
-        show(results)
+        results.show()
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -31,8 +31,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from figures import Results, at
 from plane import load_tool, milliseconds, processor, resident
-from store import Results, at, sync_time
 
 from portside.base.clock import rfc3339
 from portside.client.http import kubeconfig_client
@@ -215,7 +215,7 @@ def main() -> None:
         tool = load_tool(options.load, work) if "api" in chosen else None
         for number in range(options.rounds):
             cluster = Cluster(work / f"h{number}")
-            results.add("disk: fdatasync of a 4 kB append, ms", sync_time(work))
+            results.disk(work)
             cluster.up()
             try:
                 if "rest" in chosen:

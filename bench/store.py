@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import os
 import shutil
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import orjson
 import uvloop
+from figures import Results, at
 
 from portside.server.watchcache import Filter, JsonForm, join_items
 from portside.server.watchcache_feed import WatchCaches
@@ -32,21 +32,6 @@ from portside.store.sqlite import SqliteBackend
 SECONDS = 1.5
 CONFIGMAP = 600
 POD_BYTES = 3400
-
-
-class Results:
-    """Figures by name, over the rounds."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[float]] = {}
-
-    def add(self, name: str, value: float) -> None:
-        self.values.setdefault(name, []).append(value)
-
-    def show(self) -> None:
-        for name, values in self.values.items():
-            low, high = min(values), max(values)
-            print(f"{name:<66} {statistics.median(values):>12,.2f}   ({low:,.2f} .. {high:,.2f}, n={len(values)})")
 
 
 def pod(i: int, node: str = "") -> bytes:
@@ -60,19 +45,6 @@ def pod(i: int, node: str = "") -> bytes:
     filled = orjson.dumps(obj)
     obj["metadata"]["annotations"] = {"pad": "x" * (POD_BYTES - len(filled) - 30)}  # type: ignore[index]
     return orjson.dumps(obj)
-
-
-def sync_time(folder: Path) -> float:
-    """Milliseconds of one fdatasync behind a 4 kB append."""
-    handle = os.open(folder / "probe", os.O_CREAT | os.O_WRONLY, 0o600)
-    times = []
-    for _ in range(100):
-        os.write(handle, b"x" * 4096)
-        started = time.perf_counter()
-        os.fdatasync(handle)
-        times.append(time.perf_counter() - started)
-    os.close(handle)
-    return statistics.median(times) * 1000
 
 
 async def load(backend: Backend, clients: int, size: int, *, keys: int = 0, seconds: float = SECONDS) -> list[float]:
@@ -91,10 +63,6 @@ async def load(backend: Backend, clients: int, size: int, *, keys: int = 0, seco
 
     await asyncio.gather(*(client(n) for n in range(clients)))
     return sorted(times)
-
-
-def at(times: list[float], share: float) -> float:
-    return times[min(len(times) - 1, int(len(times) * share))]
 
 
 async def writes(folder: Path, results: Results) -> None:
@@ -292,7 +260,7 @@ def main() -> None:
         for name in options.only.split(","):
             folder = Path(tempfile.mkdtemp(prefix="portside-bench-", dir=options.folder))
             try:
-                results.add("disk: fdatasync of a 4 kB append, ms", sync_time(folder))
+                results.disk(folder)
                 clear(folder)
                 uvloop.run(PARTS[name](folder, results))
             finally:
