@@ -17,9 +17,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import os
 import pstats
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ from random import Random
 from typing import Any
 
 import uvloop
+from figures import Results, Targets
 
 from portside.base.clock import SYSTEM
 from portside.base.memory import collect_rarely
@@ -49,6 +50,18 @@ NODES, PODS = ("", "v1", "nodes"), ("", "v1", "pods")
 PRIORITIES = ("scheduling.k8s.io", "v1", "priorityclasses")
 PATIENCE = 300.0
 NAMESPACES = ("", "v1", "namespaces")
+
+
+TARGETS: Targets = {  # of 10,000 pods on 5,000 nodes
+    "api: plain, pods/s": (">=", 3000),
+    "api: spread, pods/s": (">=", 2000),
+    "api: node-affinity, pods/s": (">=", 2000),
+    "api: affinity, pods/s": (">=", 800),
+    "api: anti-affinity, pods/s": (">=", 800),
+    "api: ns-anti-affinity, pods/s": (">=", 500),
+    "core: 100,000 pods on 1,000 nodes, s": ("<=", 3),
+    "core: 1,000,000 pods on 10,000 nodes, s": ("<=", 60),
+}
 
 
 def node(i: int) -> Json:
@@ -281,7 +294,7 @@ async def _count_bound(server: ApiServer, pods: int, times: list[float], label: 
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--only", default="core,api,preemption,large")
     options.add_argument("--work", default=",".join(WORK))
     options.add_argument("--nodes", type=int, default=5000)
@@ -291,31 +304,32 @@ def main() -> None:
     options.add_argument("--profile", action="store_true")
     options.add_argument("--controllers", action="store_true")
     chosen = options.parse_args()
+    results = Results(TARGETS, loud=True)
+    for _ in range(chosen.rounds):
+        with tempfile.TemporaryDirectory(prefix="bench-scheduler-", dir=chosen.folder) as folder:
+            results.disk(Path(folder))
+        measure(chosen, results)
+    print(f"{os.cpu_count()} cores, {chosen.rounds} rounds, {chosen.pods:,} pods on {chosen.nodes:,} nodes")
+    results.show()
+
+
+def measure(chosen: argparse.Namespace, results: Results) -> None:
+    """One round of the parts and the kinds of work that were chosen."""
     parts = chosen.only.split(",")
-    for part in [p for p in parts if p in ("core", "api")]:
-        for name in chosen.work.split(","):
-            found = []
-            for _ in range(chosen.rounds):
-                if part == "core":
-                    found.append(chosen.pods / core(WORK[name], chosen.nodes, chosen.pods))
-                else:
-                    found.append(uvloop.run(through_api(WORK[name], chosen.nodes, chosen.pods, chosen)))
-            show(f"{part:<5} {name}", found, "pods/s")
+    for name in chosen.work.split(","):
+        if "core" in parts:
+            results.add(f"core: {name}, pods/s", chosen.pods / core(WORK[name], chosen.nodes, chosen.pods))
+        if "api" in parts:
+            found = uvloop.run(through_api(WORK[name], chosen.nodes, chosen.pods, chosen))
+            results.add(f"api: {name}, pods/s", found)
     if "preemption" in parts:
         count = min(chosen.pods // 2, chosen.nodes)
         there = [filling(i) for i in range(count)]
-        runs = [uvloop.run(through_api(urgent, count, count, chosen, there)) for _ in range(chosen.rounds)]
-        show(f"api   preemption of {count} by {count}", runs, "pods/s")
+        found = uvloop.run(through_api(urgent, count, count, chosen, there))
+        results.add(f"api: preemption of {count:,} by {count:,}, pods/s", found)
     if "large" in parts:
         for nodes, pods in ((1000, 100_000), (10_000, 1_000_000)):
-            runs = [core(plain, nodes, pods, 110) for _ in range(chosen.rounds)]
-            show(f"core  {pods:,} pods on {nodes:,} nodes", runs, "s")
-
-
-def show(what: str, found: list[float], unit: str) -> None:
-    low, high, places = min(found), max(found), 0 if unit == "pods/s" else 2
-    text = f"{statistics.median(found):>10,.{places}f} {unit:<6}   ({low:,.{places}f} .. {high:,.{places}f})"
-    print(f"{what:<42} {text}", flush=True)
+            results.add(f"core: {pods:,} pods on {nodes:,} nodes, s", core(plain, nodes, pods, 110))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import Results
-from loop import NODES, WatchedPlane
+from loop import NODES, PATIENCE, WatchedPlane
 from plane import seed
 from simulation import DEPLOYMENTS, Watched, deployment, nodes_ready, ready, running
 from steady import CONFIGS, PODS, each
@@ -206,9 +206,12 @@ async def deployments(plane: WatchedPlane, client: Client, options: argparse.Nam
     plane.note(results, f"{what} comes")
     image = {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "app:2"}]}}}}
     await client.patch(DEPLOYMENTS, "large", image, namespace="default", patch_type="strategic")
-    while True:
-        status = (await client.get(DEPLOYMENTS, "large", namespace="default"))["status"]
-        if status.get("updatedReplicas") == count == status.get("availableReplicas") == status.get("replicas"):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        held = await client.get(DEPLOYMENTS, "large", namespace="default")
+        status, heard = held["status"], held["status"].get("observedGeneration") == held["metadata"]["generation"]
+        counts = (status.get("updatedReplicas"), status.get("availableReplicas"), status.get("replicas"))
+        if heard and counts == (count, count, count):
             break
         await asyncio.sleep(1)
     plane.note(results, f"{what} is rolled over")
