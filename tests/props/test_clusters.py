@@ -14,12 +14,12 @@ from typing import Any
 
 from portside.scheduler import gang
 from portside.scheduler.cycle import Cycle, Placed, Unplaced
-from portside.scheduler.devices import Devices
+from portside.scheduler.devices import Allocation, Devices
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.preemption import Budget, Victims, find
 from portside.scheduler.snapshot import Snapshot
 from portside.scheduler.volumes import Volumes
-from tests.unit.scheduler import oracle, oracle_claims, random_clusters
+from tests.unit.scheduler import oracle, oracle_claims, oracle_devices, random_clusters, random_devices
 
 Json = dict[str, Any]
 CLUSTERS, SEED = int(os.environ.get("PORTSIDE_CLUSTERS", "6")), int(os.environ.get("PORTSIDE_SEED", "1"))
@@ -32,14 +32,14 @@ class World:
         self.rng = rng = Random(seed)
         self.seed = seed
         self.nodes = [random_clusters.node(rng, i) for i in range(rng.randint(2, 10))]
-        self.objects = random_clusters.storage(rng, self.nodes) | random_clusters.devices(rng, self.nodes)
+        self.objects = random_clusters.storage(rng, self.nodes) | random_devices.objects(rng, self.nodes)
         self.cluster = oracle.Cluster(self.nodes, [], random_clusters.NAMESPACES)
         self.snapshot = Snapshot(2)
         for name, labels in random_clusters.NAMESPACES.items():
             self.snapshot.set_namespace(name, labels)
         for node in self.nodes:
             self.snapshot.set_node(node)
-        self.volumes, self.devices = Volumes(self.objects.__getitem__), Devices(self.objects.__getitem__)
+        self.volumes, self.devices = Volumes(self.objects.__getitem__), Devices(self.objects.__getitem__, Random(seed))
         self.cycle = Cycle(self.snapshot, Random(seed))
         self.number = 0
 
@@ -106,7 +106,7 @@ def with_volumes(world: World, seen: Counter[str]) -> None:
 def with_devices(world: World, seen: Counter[str]) -> None:
     """Exactly the nodes refuse a pod with device claims where no choice of free devices answers them."""
     claims = list(world.objects["resourceclaims"].values())
-    taken: set[tuple[str, str, str]] = set()
+    held: list[Json] = []
     for claim in claims:
         body = world.pod(rules=False)
         body["metadata"]["namespace"] = claim["metadata"]["namespace"]
@@ -120,15 +120,31 @@ def with_devices(world: World, seen: Counter[str]) -> None:
             continue
         body["spec"]["resourceClaims"] = [{"name": n, "resourceClaimName": n} for n in names]
         info = read_pod(body)
-        refused = world.rows_refused(world.devices.filter(info, world.snapshot))
-        good = {n["metadata"]["name"] for n in world.nodes if oracle_claims.devices_fit(body, n, world.objects, taken)}
+        refused = world.rows_refused(world.devices.filter(info, world.snapshot, world.snapshot.live))
+        good = {n["metadata"]["name"] for n in world.nodes if oracle_devices.fit(body, n, world.objects, held)}
         seen["pods with devices"] += 1
         left = {n["metadata"]["name"] for n in world.nodes} - refused
         assert left == good, f"seed {world.seed}: {names}: {left}, oracle {good}"
         if good:
-            for made in world.devices.plan(info, world.snapshot, sorted(good)[0]):
-                assert not taken & set(made.devices), f"seed {world.seed}: a device is given twice"
-                taken |= set(made.devices)
+            node = next(n for n in world.nodes if n["metadata"]["name"] == sorted(good)[0])
+            made = world.devices.plan(info, world.snapshot, sorted(good)[0])
+            assert allowed(world, node, chosen, made, held), f"seed {world.seed}: {names} got what they can't have"
+            held += [r for a in made if a.status for r in a.status["devices"]["results"]]
+
+
+def allowed(world: World, node: Json, claims: list[Json], made: list[Allocation], held: list[Json]) -> bool:
+    """Whether the oracle calls right what was given to the claims of one pod."""
+    found, given = oracle_devices.Node(node, world.objects), []
+    for claim, allocation in zip(claims, made, strict=True):
+        assert allocation.status is not None
+        ways = {n: (r["name"], w) for r in claim["spec"]["devices"]["requests"] for n, w in oracle_devices.ways(r)}
+        for result in allocation.status["devices"]["results"]:
+            id_ = (result["driver"], result["pool"], result["device"])
+            request, wanted = ways[result["request"]]
+            if not found.selected(id_, wanted):
+                return False
+            given.append((id_, (claim, request, result["request"], wanted, found.devices[id_])))
+    return oracle_devices.right(found, given, held)
 
 
 def victims(world: World, seen: Counter[str]) -> None:

@@ -60,6 +60,11 @@ def valid(text: str | int | float) -> bool:
     return True
 
 
+def form_of(text: str | int | float) -> str:
+    """The format of a text: ``bin``, ``dec`` or ``exp``."""
+    return _parse(text if type(text) is str else str(text))[1]
+
+
 def canonical(text: str | int | float) -> str:
     """The text upstream writes: same format, no fraction, the largest suffix that keeps it exact."""
     return _canonical(text if type(text) is str else str(text))

@@ -25,6 +25,7 @@ PATHS = {
     "resourceclaims": "/apis/resource.k8s.io/v1/resourceclaims",
     "resourceslices": "/apis/resource.k8s.io/v1/resourceslices",
     "deviceclasses": "/apis/resource.k8s.io/v1/deviceclasses",
+    "devicetaintrules": "/apis/resource.k8s.io/v1/devicetaintrules",
     "services": "/api/v1/services",
     "replicasets": "/apis/apps/v1/replicasets",
     "replicationcontrollers": "/api/v1/replicationcontrollers",

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from portside.scheduler.filters import ENFORCED, FILTERS, Refusal, filters_of
 from portside.scheduler.fit import UNFIT, Fit
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import DEFAULT, Profile
-from portside.scheduler.snapshot import Mask, Snapshot
+from portside.scheduler.snapshot import Ints, Mask, Snapshot
 from portside.scheduler.spreading import Spreading
 from portside.scheduler.terms import Spread
 
@@ -24,6 +24,17 @@ NOT_NAMED = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
 MAX_FITS = 256  # shapes whose view of the nodes is kept; each takes some ten bytes a node
 SPREADINGS = 128  # shapes and selectors whose spread is followed, in each of two generations; twenty bytes a node
 PerPod = Callable[[PodInfo, Snapshot], list[Refusal]]
+DEVICES = "DynamicResources"
+
+
+class DeviceFilter(Protocol):
+    """What a cycle asks of devices: after all other filters, as that costs a search per node."""
+
+    def asks(self, pod: PodInfo, snapshot: Snapshot) -> bool: ...
+
+    def filter(self, pod: PodInfo, snapshot: Snapshot, among: Mask) -> list[Refusal]: ...
+
+    def score(self, pod: PodInfo, snapshot: Snapshot, feasible: Mask) -> Ints | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,13 @@ class Cycle:
         profile: Profile = DEFAULT,
         *,
         extra: tuple[tuple[str, PerPod], ...] = (),
+        devices: DeviceFilter | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.rng = rng
         self.profile = profile
         self.extra = tuple((n, f) for n, f in extra if n not in profile.without)
+        self.devices = None if DEVICES in profile.without else devices
         self._filters = filters_of(profile.without, profile.required_nodes)
         self._per_pod = tuple(f for n, f in self._filters if n in ("PodTopologySpread", "InterPodAffinity"))
         self._fits: OrderedDict[Shape, Fit] = OrderedDict()
@@ -75,7 +88,7 @@ class Cycle:
         if early is not None:
             return early
         fit = self.fit_of(pod)
-        refusals = self._refusals(pod)
+        refusals = self._refusals(pod, fit.fits)
         if not refusals and not fit.raw and not self._scored(pod):
             row = int(fit.score.argmax()) if self.snapshot.size else 0
             if fit.score.item(row) < 0:
@@ -110,15 +123,34 @@ class Cycle:
         lead = lead_of(total, {NOT_NAMED: total})
         return Unplaced(lead + tried(total, 0, total), {NOT_NAMED: total}, 0, (), lead)
 
-    def _refusals(self, pod: PodInfo) -> list[Refusal]:
-        """What the filters that look at other pods, claims or the pod itself refuse."""
+    def asks(self, pod: PodInfo) -> bool:
+        """Whether devices matter to the pod."""
+        return self.devices is not None and self.devices.asks(pod, self.snapshot)
+
+    def before_devices(self, pod: PodInfo) -> Mask:
+        """Rows that pass every filter but that of devices."""
+        left = self.fit_of(pod).fits
+        for refusal in self._others(pod):
+            left = left & ~refusal.rows
+        return left
+
+    def _refusals(self, pod: PodInfo, among: Mask) -> list[Refusal]:
+        """What the filters that look at other pods, claims or the pod itself refuse; devices only of the rows ``among``."""
+        found = self._others(pod)
+        if self.devices is not None and self.devices.asks(pod, self.snapshot):
+            for refusal in found:
+                among = among & ~refusal.rows
+            found += self.devices.filter(pod, self.snapshot, among)
+        return found
+
+    def _others(self, pod: PodInfo) -> list[Refusal]:
         found: list[Refusal] = []
         snapshot = self.snapshot
         for run in self._per_pod:
             found += run(pod, snapshot)
         if pod.node_name:
             found += dict(FILTERS)["NodeName"](pod, snapshot)
-        if pod.claims or pod.devices:
+        if pod.claims:
             for _, filter_ in self.extra:
                 found += filter_(pod, snapshot)
         return found
@@ -128,7 +160,7 @@ class Cycle:
         shape, snapshot = pod.shape, self.snapshot
         if shape.preferred or shape.spread or snapshot.preferred_terms or snapshot.affinity_terms:
             return True
-        return bool(pod.default_spread)
+        return bool(pod.default_spread) or bool(pod.devices)
 
     def _choose(self, pod: PodInfo, fit: Fit, feasible: Mask) -> int:
         """The best feasible row, -1 when there is none."""
@@ -144,6 +176,10 @@ class Cycle:
         weight = self.profile.weight("InterPodAffinity")
         if weight and (part := scores.pod_affinity(pod, self.snapshot, feasible, self.profile)) is not None:
             total = total + weight * part
+        if self.devices is not None and pod.devices and (weight := self.profile.weight(DEVICES)):
+            worth = self.devices.score(pod, self.snapshot, feasible)
+            if worth is not None and (part := scores.scaled(worth, feasible)) is not None:
+                total = total + weight * part
         return int(total.argmax())
 
     def _spread(self, pod: PodInfo, fit: Fit, feasible: Mask) -> scores.Floats | None:
@@ -165,12 +201,21 @@ class Cycle:
         """Whether one node passes every filter."""
         if not self.fit_of(pod).fits[row]:
             return False
-        return not any(refusal.rows[row] for refusal in self._refusals(pod))
+        return not any(refusal.rows[row] for refusal in self._refusals(pod, self._only(row)))
+
+    def _only(self, row: int) -> Mask:
+        mask = np.zeros(self.snapshot.size, bool)
+        mask[row] = True
+        return mask
 
     def reason_on(self, pod: PodInfo, row: int) -> str:
         """Why one node does not fit: the first filter's words."""
         for _, run in (*self._filters, *self.extra):
             for refusal in run(pod, self.snapshot):
+                if refusal.rows[row]:
+                    return refusal.reason
+        if self.devices is not None and self.devices.asks(pod, self.snapshot):
+            for refusal in self.devices.filter(pod, self.snapshot, self._only(row)):
                 if refusal.rows[row]:
                     return refusal.reason
         return ""
@@ -181,16 +226,15 @@ class Cycle:
         for name, run in self._filters:
             if found := run(pod, self.snapshot):
                 refusals.append(found)
-            if name == "NodeResourcesFit":
-                refusals += self._asked(pod, last=False)
-        return self._explain(refusals + self._asked(pod, last=True), names_of(pod))
-
-    def _asked(self, pod: PodInfo, *, last: bool) -> list[list[Refusal]]:
-        """What the filters of claims refuse; those of devices come after all others."""
-        if not (pod.claims or pod.devices):
-            return []
-        found = [f(pod, self.snapshot) for n, f in self.extra if (n == "DynamicResources") is last]
-        return [f for f in found if f]
+            if name == "NodeResourcesFit" and pod.claims:
+                refusals += [found for _, f in self.extra if (found := f(pod, self.snapshot))]
+        if self.devices is not None and self.devices.asks(pod, self.snapshot):
+            left = self.snapshot.live.copy()
+            for refusal in (r for group in refusals for r in group):
+                left &= ~refusal.rows
+            if found := self.devices.filter(pod, self.snapshot, left):
+                refusals.append(found)
+        return self._explain(refusals, names_of(pod))
 
     def _explain(self, refusals: list[list[Refusal]], named: set[str] | None = None) -> Unplaced:
         """Count each node for the first filter that refused it; a filter with several reasons counts each of them. For a

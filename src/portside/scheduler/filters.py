@@ -139,10 +139,14 @@ def resources_fit(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
         if amount <= 0:
             continue
         column = snapshot.resources.get(name)
+        if column is None and name in snapshot.backed:
+            continue
         if column is None:
             refusals.append(Refusal(f"Insufficient {name}", snapshot.live, False))
             continue
         lacking = snapshot.used[column] + amount > snapshot.allocatable[column]
+        if name in snapshot.backed:
+            lacking &= snapshot.allocatable[column] > 0
         if lacking.any():
             never = lacking & (snapshot.allocatable[column] < amount)
             refusals.append(Refusal(f"Insufficient {name}", never, False))

@@ -38,6 +38,7 @@ class Fit:
         self.steady: Ints | None = None
         self.raw: list[tuple[int, Ints, bool]] = []
         self.columns: list[tuple[int, int]] = []
+        self.backed: set[int] = set()  # of the columns: those of resources that may be devices instead
         self.epoch = -1
         self.seen = 0
         self.fits: Mask = snapshot.live
@@ -93,12 +94,14 @@ class Fit:
     def _compute_all(self) -> None:
         snapshot = self.snapshot
         self.columns = [(snapshot.column(n), a) for n, a in self.shape.requests.items() if self._asked(n, a)]
+        self.backed = {snapshot.column(n) for n in self.shape.requests if n in snapshot.backed}
         self.epoch, self.seen = snapshot.epoch, len(snapshot.touched)
         fits = self.allowed.copy()
         if "NodeResourcesFit" not in self.profile.without:
             fits &= snapshot.used[PODS] < snapshot.allocatable[PODS]
             for column, amount in self.columns:
-                fits &= snapshot.used[column] + amount <= snapshot.allocatable[column]
+                enough = snapshot.used[column] + amount <= snapshot.allocatable[column]
+                fits &= enough | (snapshot.allocatable[column] == 0) if column in self.backed else enough
         if self.shape.ports and "NodePorts" not in self.profile.without:
             for row in snapshot.ports:
                 fits[row] = fits[row] and not ports_taken(self.shape, snapshot, row)
@@ -136,11 +139,15 @@ class Fit:
             if used(PODS, row) >= allocatable(PODS, row):
                 return False
             for column, amount in self.columns:
-                if used(column, row) + amount > allocatable(column, row):
+                if used(column, row) + amount > allocatable(column, row) and not self._elsewhere(column, row):
                     return False
         if self.shape.ports and "NodePorts" not in self.profile.without:
             return not ports_taken(self.shape, snapshot, row)
         return True
+
+    def _elsewhere(self, column: int, row: int) -> bool:
+        """Whether the node may give a resource as devices, as it has none of its own."""
+        return column in self.backed and self.snapshot.allocatable.item(column, row) == 0
 
     def _compute_rows(self, rows: Ints) -> None:
         snapshot = self.snapshot
@@ -148,7 +155,8 @@ class Fit:
         if "NodeResourcesFit" not in self.profile.without:
             fits &= snapshot.used[PODS, rows] < snapshot.allocatable[PODS, rows]
             for column, amount in self.columns:
-                fits &= snapshot.used[column, rows] + amount <= snapshot.allocatable[column, rows]
+                enough = snapshot.used[column, rows] + amount <= snapshot.allocatable[column, rows]
+                fits &= enough | (snapshot.allocatable[column, rows] == 0) if column in self.backed else enough
         if self.shape.ports and "NodePorts" not in self.profile.without:
             fits &= np.array([not ports_taken(self.shape, snapshot, int(r)) for r in rows], bool)
         total = scores.resources(self.shape, snapshot, self.profile, rows) + self.noise.random(len(rows))

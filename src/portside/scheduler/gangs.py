@@ -120,7 +120,7 @@ class Gangs:
 
         def put(pod: PodInfo, node: str) -> None:
             bindings = volumes.plan(pod, snapshot, node) if pod.claims else []
-            allocations = devices.plan(pod, snapshot, node) if pod.devices else []
+            allocations = devices.plan(pod, snapshot, node) if cycle.asks(pod) else []
             self._plans[pod.uid] = bindings, allocations
             pod.node_name = node
             snapshot.set_pod(pod)
@@ -170,7 +170,7 @@ class Gangs:
             ready.append((pod, *self._plans.pop(pod.uid)))
         for pod, why in made.refused:  # more than the gang needs
             scheduler.refuse(pod, scheduler.cycles[pod.scheduler], why)
-        scheduler.write(self._bind(group, ready), slow=any(bindings for _, bindings, _ in ready))
+        scheduler.write(self._bind(group, ready), slow=any(b or scheduler.devices.slow(a) for _, b, a in ready))
 
     def _may_preempt(self, cycle: Cycle, members: list[PodInfo]) -> bool:
         return "DefaultPreemption" not in cycle.profile.without and not any(p.never_preempts for p in members)
@@ -213,12 +213,16 @@ class Gangs:
             for pod, bindings, allocations in ready:
                 scheduler.volumes.forget(bindings)
                 scheduler.devices.forget(allocations)
+                if allocations:
+                    await scheduler.claims.release(pod, scheduler.read)
                 scheduler.unbound(pod, problem)
             self._tell(group, "False", "Unschedulable", problem)
             return
         problems = await asyncio.gather(*(scheduler.writer.bind(pod) for pod, _, _ in ready))
-        for (pod, _, _), problem in zip(ready, problems, strict=True):
+        for (pod, _, allocations), problem in zip(ready, problems, strict=True):
             if problem:
+                if allocations:
+                    await scheduler.claims.release(pod, scheduler.read)
                 scheduler.unbound(pod, problem)
         if not any(problems):
             await scheduler.writer.group_condition(group.object, "True", "Scheduled", "")

@@ -14,8 +14,10 @@ from portside.client.informer import InformerSet
 from portside.client.protocol import Client, Json, Resource
 from portside.scheduler import preemption
 from portside.scheduler.cycle import Cycle, Placed, Unplaced, tried
-from portside.scheduler.devices import CANNOT, Allocation, Devices
+from portside.scheduler.device_writer import DeviceWriter
+from portside.scheduler.devices import ELSEWHERE, Allocation, Devices
 from portside.scheduler.events import Recorder
+from portside.scheduler.extended_devices import STALE, classes_of
 from portside.scheduler.gangs import Gangs
 from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
@@ -44,10 +46,12 @@ OWNERS: tuple[Resource, ...] = (
     ("apps", "v1", "replicasets"),
     ("apps", "v1", "statefulsets"),
 )
+CLAIMS: Resource = ("resource.k8s.io", "v1", "resourceclaims")
 DEVICES: tuple[Resource, ...] = (
-    ("resource.k8s.io", "v1", "resourceclaims"),
+    CLAIMS,
     ("resource.k8s.io", "v1", "resourceslices"),
     ("resource.k8s.io", "v1", "deviceclasses"),
+    ("resource.k8s.io", "v1", "devicetaintrules"),
 )
 BY_PLURAL = {resource[2]: resource for resource in (*STORAGE, *OWNERS, *DEVICES, BUDGETS)}
 SLICE = 0.01  # seconds of decisions before the event loop gets its turn
@@ -112,19 +116,19 @@ class Scheduler:
         self.snapshot = Snapshot()
         self.informers = InformerSet(client)
         self.volumes = Volumes(self.read)
-        self.devices = Devices(self.read)
+        self.devices = Devices(self.read, rng, clock.now)
         extra = (
             ("VolumeRestrictions", self.volumes.restrictions),
             ("NodeVolumeLimits", self.volumes.limits),
             ("VolumeBinding", self.volumes.binding),
             ("VolumeZone", self.volumes.zones),
-            ("DynamicResources", self.devices.filter),
         )
-        self.cycles = {p.name: Cycle(self.snapshot, rng, p, extra=extra) for p in profiles}
+        self.cycles = {p.name: Cycle(self.snapshot, rng, p, extra=extra, devices=self.devices) for p in profiles}
         self.owners = Owners(self.read, lambda n: self.informers.caches[SERVICES].by("namespace", n))
         self.queue = Queue()
         self.events = Recorder(client, clock, "portside")
         self.writer = Writer(client, clock, self.events)
+        self.claims = DeviceWriter(client, clock, self.events, self._observe_claim)
         self.gangs = Gangs(self)
         self.groups: tuple[Resource, ...] = (POD_GROUPS,) if gangs else ()
         self.pending: dict[str, PodInfo] = {}
@@ -147,7 +151,8 @@ class Scheduler:
         handlers: list[tuple[Resource, Callable[[Json | None, Json | None], None] | None]] = [
             (NODES, self._node),
             (NAMESPACES, self._namespace),
-            *((r, self._other) for r in (*STORAGE, *DEVICES)),
+            *((r, self._other) for r in STORAGE),
+            *((r, self._device) for r in DEVICES),
             (BUDGETS, None),
             *((r, None) for r in OWNERS),
             *((r, self.gangs.changed) for r in self.groups),
@@ -190,6 +195,15 @@ class Scheduler:
         if new is not None:
             self.writer.news()
             self.changed()
+
+    def _device(self, old: Json | None, new: Json | None) -> None:
+        if (new or old or {}).get("kind") == "DeviceClass":
+            self.snapshot.set_backed(classes_of(self.read("deviceclasses").values()))
+        self.claims.news()
+        self.changed()
+
+    def _observe_claim(self, claim: Json) -> None:
+        self.informers.informer(CLAIMS).observe(claim)
 
     def _pod(self, old: Json | None, new: Json | None) -> None:
         pod = new or old
@@ -329,9 +343,9 @@ class Scheduler:
         info.node_name = decision.node
         self.assume(info)
         bindings = self.volumes.plan(info, self.snapshot, decision.node) if info.claims else []
-        allocations = self.devices.plan(info, self.snapshot, decision.node) if info.devices else []
+        allocations = self.devices.plan(info, self.snapshot, decision.node) if cycle.asks(info) else []
         self.snapshot.set_pod(info)
-        self.write(self._bind(info, bindings, allocations), slow=bool(bindings))
+        self.write(self._bind(info, bindings, allocations), slow=bool(bindings) or self.devices.slow(allocations))
 
     def assume(self, info: PodInfo) -> None:
         """The pod is to be bound to ``info.node_name``: it counts as placed from now on."""
@@ -378,10 +392,10 @@ class Scheduler:
     def refuse(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> None:
         now = self.clock.monotonic()
         message, victims = decision.message, None
+        also = self._give_up(info, cycle, decision)
         if not decision.final and "DefaultPreemption" not in cycle.profile.without:
             found = self._preempt(info, cycle, decision)
             if isinstance(found, str):
-                also = " still not schedulable," if CANNOT in decision.reasons else ""
                 message = f"{decision.lead}{also} preemption: {found}"
             else:
                 message, victims = decision.lead, found
@@ -397,6 +411,19 @@ class Scheduler:
             self.nominate(info, "")
             node = ""
         self.write(self.writer.explain(info, message, node))
+
+    def _give_up(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> str:
+        """Let go of a claim that keeps the pod from nodes where it could be. Returns what to add to the message."""
+        if not (ELSEWHERE in decision.reasons or STALE in decision.reasons):
+            return ""
+        claim = self.devices.idle(info, self.snapshot, cycle.before_devices(info))
+        if claim is None:
+            return ""
+        if STALE in decision.reasons:
+            self.write(self.claims.delete(claim))
+            return " deletion of ResourceClaim completed,"
+        self.write(self.claims.give_up(claim))
+        return " deallocation of ResourceClaim completed,"
 
     def _hopeless(self, info: PodInfo, decision: Unplaced) -> bool:
         """Whether the nominated node can't be won any more."""
@@ -422,6 +449,8 @@ class Scheduler:
     async def _bind(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> None:
         problem = await self.prepare(info, bindings, allocations) or await self.writer.bind(info)
         if problem:
+            if allocations:
+                await self.claims.release(info, self.read)
             self.unbound(info, problem)
 
     async def prepare(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> str:
@@ -431,8 +460,11 @@ class Scheduler:
             problem = await self.writer.bind_volumes(bindings, self.read)
             self.volumes.forget(bindings)
         if allocations and not problem:
-            problem = await self.writer.allocate(info, allocations, self.read)
+            problem = await self.claims.allocate(info, allocations, self.read)
             self.devices.forget(allocations)
+            if not problem and (problem := await self.claims.ready(info, allocations, self.read)):
+                text = f'running PreBind plugin "DynamicResources": {problem}'
+                await self.writer.explain(info, text, "", "SchedulerError")
         return problem
 
     def unbound(self, info: PodInfo, problem: str) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from portside.api.quantity import milli, value
 from portside.scheduler.counts import Counter, Counters, Domains, TermCount, TermTable
-from portside.scheduler.pod_info import PodInfo
+from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.terms import PodTerm
 
 Json = dict[str, Any]
@@ -74,6 +74,7 @@ class Snapshot:
         self.epoch = 0  # rises when ``touched`` starts anew
         self.priorities: dict[int, int] = {}  # placed pods by priority
         self.groups: dict[str, set[str]] = {}  # uids of placed pods by their PodGroup
+        self.backed: dict[str, str] = {}  # extended resource -> the device class that stands for it
 
     # Nodes
 
@@ -134,6 +135,21 @@ class Snapshot:
         self.unschedulable[row], self.taints[row] = False, 0
         self.free.append(row)
         self.node_version += 1
+
+    def set_backed(self, classes: dict[str, str]) -> None:
+        """Which extended resources nodes may provide as devices of which class."""
+        if classes != self.backed:
+            self.backed = classes
+            self.node_version += 1
+
+    def delegates(self, shape: Shape) -> bool:
+        """Whether a pod asks for a resource that is a device where a node does not provide it itself."""
+        return bool(self.backed) and any(amount and name in self.backed for name, amount in shape.requests.items())
+
+    def offers(self, name: str, row: int) -> bool:
+        """Whether a node itself provides a resource."""
+        column = self.resources.get(name)
+        return column is not None and self.allocatable.item(column, row) > 0
 
     def label(self, key: str) -> LabelColumn:
         column = self.labels.get(key)

@@ -15,6 +15,7 @@ from typing import Any
 from portside.scheduler import preemption
 from portside.scheduler.cycle import Cycle, Placed
 from portside.scheduler.devices import Devices
+from portside.scheduler.extended_devices import classes_of
 from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.snapshot import CPU, MEMORY, Snapshot
@@ -33,6 +34,7 @@ KINDS = (
     "resourceclaims",
     "resourceslices",
     "deviceclasses",
+    "devicetaintrules",
     "services",
     "replicasets",
     "replicationcontrollers",
@@ -76,15 +78,15 @@ class World:
             self.snapshot.set_namespace(meta["name"], meta.get("labels") or {})
         for node in self.held["nodes"].values():
             self.snapshot.set_node(node)
-        self.volumes, self.devices = Volumes(self._read), Devices(self._read)
+        self.volumes, self.devices = Volumes(self._read), Devices(self._read, rng or Random(0))
         extra = (
             ("VolumeRestrictions", self.volumes.restrictions),
             ("NodeVolumeLimits", self.volumes.limits),
             ("VolumeBinding", self.volumes.binding),
             ("VolumeZone", self.volumes.zones),
-            ("DynamicResources", self.devices.filter),
         )
-        self.cycle = Cycle(self.snapshot, rng or Random(0), extra=extra)
+        self.cycle = Cycle(self.snapshot, rng or Random(0), extra=extra, devices=self.devices)
+        self.snapshot.set_backed(classes_of(self.held["deviceclasses"].values()))
         self.owners = Owners(self._read, self._services)
         self.waiting: list[PodInfo] = []
         for pod in self.held["pods"].values():
@@ -208,7 +210,7 @@ class World:
         info.node_name = node
         if info.claims:
             self.volumes.plan(info, self.snapshot, node)
-        if info.devices:
+        if self.devices.asks(info, self.snapshot):
             self.devices.plan(info, self.snapshot, node)
         self.snapshot.set_pod(info)
         answer.placed.append((info.key, before, node))

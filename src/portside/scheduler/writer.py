@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from portside.api.status import ApiError
 from portside.base.clock import Clock, rfc3339
 from portside.client.protocol import Client, Json, Resource
-from portside.scheduler.devices import Allocation
 from portside.scheduler.events import Recorder, reference
 from portside.scheduler.pod_info import PodInfo
 from portside.scheduler.preemption import Victims
@@ -19,10 +18,8 @@ log = logging.getLogger("portside.scheduler")
 PODS: Resource = ("", "v1", "pods")
 CLAIMS: Resource = ("", "v1", "persistentvolumeclaims")
 VOLUMES: Resource = ("", "v1", "persistentvolumes")
-DEVICE_CLAIMS: Resource = ("resource.k8s.io", "v1", "resourceclaims")
 POD_GROUPS: Resource = ("scheduling.k8s.io", "v1beta1", "podgroups")
 INITIALLY = "PodGroupInitiallyScheduled"
-CLAIM_FINALIZER = "resource.kubernetes.io/delete-protection"
 AT_ONCE = 256  # bindings under way; they share commits
 OTHERS_AT_ONCE = 4  # refusals told at a time: in a burst of pods the API has better things to do
 BIND_VOLUMES_SECONDS = 600.0  # upstream's bindTimeoutSeconds
@@ -61,8 +58,8 @@ class Writer:
         self.events.emit(info.object, "Normal", "Scheduled", "Binding", note, info.scheduler)
         return ""
 
-    async def explain(self, info: PodInfo, message: str, nominated: str) -> None:
-        """The event and the condition of a pod that found no node."""
+    async def explain(self, info: PodInfo, message: str, nominated: str, reason: str = "Unschedulable") -> None:
+        """The event and the condition of a pod that found no node, or (SchedulerError) was not bound to the one it found."""
         pod = info.object
         self.events.emit(pod, "Warning", "FailedScheduling", "Scheduling", message, info.scheduler)
         status = pod.get("status") or {}
@@ -74,7 +71,7 @@ class Writer:
         condition = {
             "type": "PodScheduled",
             "status": "False",
-            "reason": "Unschedulable",
+            "reason": reason,
             "message": message,
             "lastTransitionTime": have.get("lastTransitionTime") if same else now,
             "lastProbeTime": None,
@@ -180,39 +177,6 @@ class Writer:
             except TimeoutError:
                 continue
         return "timed out waiting for the volumes to be bound"
-
-    async def allocate(
-        self, info: PodInfo, allocations: Sequence[Allocation], read: Callable[[str], Mapping[str, Json]]
-    ) -> str:
-        """Write what the claims got, and that the pod uses them. Returns why that failed."""
-        try:
-            for made in allocations:
-                await self._allocate(info, made, read)
-        except (ApiError, OSError, TimeoutError) as error:
-            return str(error)
-        return ""
-
-    async def _allocate(self, info: PodInfo, made: Allocation, read: Callable[[str], Mapping[str, Json]]) -> None:
-        namespace, _, name = made.claim.partition("/")
-        claim = read("resourceclaims").get(made.claim)
-        if claim is None:
-            raise ApiError(409, "Conflict", f"resourceclaim {made.claim} is gone")
-        user = {"resource": "pods", "name": info.name, "uid": info.uid}
-        users = (claim.get("status") or {}).get("reservedFor") or []
-        if made.status is None and any(u.get("uid") == info.uid for u in users):
-            return
-        version = claim["metadata"]["resourceVersion"]
-        if made.status is not None:
-            held = claim["metadata"].get("finalizers") or []
-            if CLAIM_FINALIZER not in held:
-                patch: Json = {"metadata": {"resourceVersion": version, "finalizers": [*held, CLAIM_FINALIZER]}}
-                claim = await self.client.patch(DEVICE_CLAIMS, name, patch, namespace=namespace)
-                version = claim["metadata"]["resourceVersion"]
-        status: Json = {"reservedFor": [*users, user]}
-        if made.status is not None:
-            status["allocation"] = made.status | {"allocationTimestamp": rfc3339(self.clock.now())}
-        patch = {"metadata": {"resourceVersion": version}, "status": status}
-        await self.client.patch(DEVICE_CLAIMS, name, patch, namespace=namespace, subresource="status")
 
     async def _bind_volume(self, made: Binding, read: Callable[[str], Mapping[str, Json]]) -> None:
         namespace, _, name = made.claim.partition("/")

@@ -1,11 +1,10 @@
-"""What is right for volumes, devices and victims, said slowly: every node alone, every choice tried.
+"""What is right for volumes and victims, said slowly: every node alone, every choice tried.
 
 Nothing here shares code with the scheduler but quantities, budgets' arithmetic excepted from neither: objects are plain JSON.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -121,68 +120,6 @@ def attaches(pod: Json, node: Json, cluster: Cluster, objects: Objects) -> bool:
         if mine - held and len(mine | held) > driver["allocatable"]["count"]:
             return False
     return True
-
-
-# Devices
-
-
-def devices_on(node: Json, objects: Objects) -> list[tuple[tuple[str, str, str], Json]]:
-    """The devices a node reaches: those of the newest generation of a pool whose slices are all there."""
-    slices = [s["spec"] for s in objects["resourceslices"].values()]
-    found = []
-    for spec in slices:
-        pool = [s for s in slices if (s["driver"], s["pool"]["name"]) == (spec["driver"], spec["pool"]["name"])]
-        newest = max(s["pool"]["generation"] for s in pool)
-        whole = len([s for s in pool if s["pool"]["generation"] == newest]) == spec["pool"]["resourceSliceCount"]
-        here = spec.get("allNodes") or spec.get("nodeName") == node["metadata"]["name"]
-        if spec["pool"]["generation"] == newest and whole and here:
-            found += [((spec["driver"], spec["pool"]["name"], d["name"]), d) for d in spec["devices"]]
-    return found
-
-
-def model(device: Json) -> str:
-    return str(device["attributes"]["model"]["string"])
-
-
-def suits(device: Json, wanted: Json) -> bool:
-    """The only selectors that random claims use ask for a model; taints keep away who does not tolerate them."""
-    for taint in device.get("taints") or ():
-        if not any(t["operator"] == "Exists" for t in wanted.get("tolerations") or ()):
-            return taint["effect"] not in ("NoSchedule", "NoExecute")
-    return all(f'"{model(device)}"' in s["cel"]["expression"] for s in wanted.get("selectors") or ())
-
-
-def devices_fit(pod: Json, node: Json, objects: Objects, taken: set[tuple[str, str, str]]) -> bool:
-    """Whether some choice of different free devices answers every request of every claim: all choices are tried."""
-    claims = [
-        objects["resourceclaims"][f"{pod['metadata']['namespace']}/{c['resourceClaimName']}"]
-        for c in pod["spec"].get("resourceClaims") or ()
-    ]
-    here = devices_on(node, objects)
-    needs = [(claim, request) for claim in claims for request in claim["spec"]["devices"]["requests"]]
-    return _tried(needs, here, set(taken), {})
-
-
-def _tried(needs: list[tuple[Json, Json]], here: list[Any], taken: set[Any], chosen: dict[str, list[Json]]) -> bool:
-    if not needs:
-        return True
-    (claim, request), rest = needs[0], needs[1:]
-    options = [request["exactly"]] if "exactly" in request else request["firstAvailable"]
-    for wanted in options:
-        fitting = [(i, d) for i, d in here if suits(d, wanted)]
-        if wanted.get("allocationMode") == "All":
-            picks: Iterable[Any] = [fitting] if fitting and not any(i in taken for i, _ in fitting) else []
-        else:
-            picks = itertools.combinations([(i, d) for i, d in fitting if i not in taken], wanted.get("count") or 1)
-        for pick in picks:
-            name = claim["metadata"]["name"]
-            together = chosen.get(name, []) + [d for _, d in pick]
-            same = any("matchAttribute" in c for c in claim["spec"]["devices"].get("constraints") or ())
-            if same and len({model(d) for d in together}) > 1:
-                continue
-            if _tried(rest, here, taken | {i for i, _ in pick}, chosen | {name: together}):
-                return True
-    return False
 
 
 # Victims

@@ -1,4 +1,4 @@
-"""Random clusters from a seed, as plain objects: nodes, pods, storage, devices, budgets."""
+"""Random clusters from a seed, as plain objects: nodes, pods, storage, budgets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 Json = dict[str, Any]
 Objects = dict[str, dict[str, Json]]
 HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
-DRIVER, GPUS = "disks.example.com", "gpu.example.com"
+DRIVER = "disks.example.com"
 NAMESPACES = {"d": {"team": "x"}, "e": {"team": "y"}}
 SELECTORS: tuple[Json | None, ...] = (
     None,
@@ -162,47 +162,3 @@ def storage(rng: Random, nodes: list[Json]) -> Objects:
             driver = {"name": DRIVER, "allocatable": {"count": rng.randint(0, 2)}}
             found["csinodes"][one["metadata"]["name"]] = {"spec": {"drivers": [driver]}}
     return found
-
-
-def devices(rng: Random, nodes: list[Json]) -> Objects:
-    """Slices of node-local and shared pools, a class, and claims (r0 …)."""
-    found: Objects = {"resourceslices": {}, "resourceclaims": {}}
-    selector = {"cel": {"expression": f"device.driver == '{GPUS}'"}}
-    found["deviceclasses"] = {"gpu": {"metadata": {"name": "gpu"}, "spec": {"selectors": [selector]}}}
-    pools = [n["metadata"]["name"] for n in nodes if rng.random() < 0.8] + ["shared"] * (rng.random() < 0.3)
-    for pool in pools:
-        made = []
-        for i in range(rng.randint(1, 4)):
-            device: Json = {"name": f"g{i}", "attributes": {"model": {"string": rng.choice(["a", "b"])}}}
-            if rng.random() < 0.15:
-                device["taints"] = [{"key": "bad", "effect": rng.choice(["NoSchedule", "NoExecute"])}]
-            made.append(device)
-        where: Json = {"allNodes": True} if pool == "shared" else {"nodeName": pool}
-        count = 2 if rng.random() < 0.1 else 1  # two: one of its slices is missing
-        spec = {"driver": GPUS, "pool": {"name": pool, "generation": 1, "resourceSliceCount": count}, "devices": made}
-        found["resourceslices"][pool] = {"metadata": {"name": pool, "resourceVersion": "1"}, "spec": spec | where}
-    for i in range(rng.randint(1, 8)):
-        claimed: Json = {"requests": [_request(rng, j) for j in range(rng.randint(1, 2))]}
-        if rng.random() < 0.3:
-            claimed["constraints"] = [{"matchAttribute": f"{GPUS}/model"}]
-        namespace = rng.choice(["d", "e"])
-        meta = {"name": f"r{i}", "namespace": namespace, "uid": f"r{i}"}
-        found["resourceclaims"][f"{namespace}/r{i}"] = {"metadata": meta, "spec": {"devices": claimed}}
-    return found
-
-
-def _request(rng: Random, number: int) -> Json:
-    def wanted() -> Json:
-        made: Json = {"deviceClassName": "gpu"}
-        if rng.random() < 0.5:
-            name = rng.choice(["a", "b"])
-            made["selectors"] = [{"cel": {"expression": f'device.attributes["{GPUS}"].model == "{name}"'}}]
-        if rng.random() < 0.2:
-            made["tolerations"] = [{"operator": "Exists"}]
-        if rng.random() < 0.15:
-            return made | {"allocationMode": "All"}
-        return made | {"allocationMode": "ExactCount", "count": rng.randint(1, 2)}
-
-    if rng.random() < 0.7:
-        return {"name": f"q{number}", "exactly": wanted()}
-    return {"name": f"q{number}", "firstAvailable": [wanted() | {"name": f"o{i}"} for i in range(2)]}

@@ -49,10 +49,11 @@ class World:
         self.objects: dict[str, dict[str, Json]] = {
             "resourceslices": {s["metadata"]["name"]: s for s in slices},
             "resourceclaims": {f"d/{c['metadata']['name']}": c for c in claims},
+            "devicetaintrules": {},
             "deviceclasses": {"gpu": {"metadata": {"name": "gpu"}, "spec": {"selectors": [selector]}}},
         }
         self.devices = Devices(lambda plural: self.objects[plural])
-        self.cycle = Cycle(self.snapshot, Random(1), extra=(("DynamicResources", self.devices.filter),))
+        self.cycle = Cycle(self.snapshot, Random(1), devices=self.devices)
 
     def decide(self, *claims: str) -> tuple[Placed | Unplaced, Any]:
         body = pod("p", resourceClaims=[{"name": c, "resourceClaimName": c} for c in claims])
@@ -130,7 +131,9 @@ def test_partitions_share_counters() -> None:
         return device(name, consumesCounters=[used])
 
     shared = [{"name": "card", "counters": {"memory": {"value": "8Gi"}}}]
-    slices = [published("a", part("half-1", "4Gi"), part("whole", "8Gi"), part("half-2", "4Gi"), sharedCounters=shared)]
+    pool = {"pool": {"name": "a", "generation": 1, "resourceSliceCount": 2}}
+    slices = [published("a", part("half-1", "4Gi"), part("whole", "8Gi"), part("half-2", "4Gi"), **pool)]
+    slices.append(published("a", **pool, sharedCounters=shared) | {"metadata": {"name": "counters"}})
     assert World(slices, claim("c", request(count=2))).got("c") == ("a", ["half-1", "half-2"])
 
 
