@@ -5,7 +5,8 @@ Amounts are canonical quantity texts. Rules follow upstream's quota evaluators f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from portside.api.quantity import compare, format_value, milli, parse, total
@@ -26,12 +27,37 @@ PLAIN = frozenset(
     )
 )
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
+DEVICE_CLAIMS = ("resource.k8s.io", "resourceclaims")
+SPECIAL_CLAIM = "resource.kubernetes.io/extended-resource-claim"
+MOST_DEVICES = 32  # of one claim
+_DEVICE_SUFFIX = ".deviceclass.resource.k8s.io/devices"
+_IMPLICIT = "deviceclass.resource.kubernetes.io/"
 _CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
-_DEVICES_SUFFIX = ".deviceclass.resource.k8s.io/devices"
-_DEVICE_CLAIMS = ("resource.k8s.io", "resourceclaims")
-_ALL_DEVICES = 32
-"""What a request for all devices is charged: the most that one claim can be given."""
 _TERMINAL = ("Failed", "Succeeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """``resources``: device class -> the extended resource it stands for. ``covered``: what the pod of a special claim is
+    charged for already, by quota name."""
+
+    resources: Mapping[str, str] = field(default_factory=dict)
+    covered: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, claim: Json, classes: Iterable[Json], pods: Callable[[str], Json | None]) -> Devices:
+        """``classes``: all device classes; ``pods``: a pod of the claim's namespace by its name."""
+        named = {c["metadata"]["name"]: (c.get("spec") or {}).get("extendedResourceName") for c in classes}
+        resources = {name: resource for name, resource in named.items() if resource}
+        meta = claim["metadata"]
+        if (meta.get("annotations") or {}).get(SPECIAL_CLAIM) != "true":
+            return cls(resources)
+        owner: Json = next((o for o in meta.get("ownerReferences") or () if o.get("controller")), {})
+        pod = pods(owner["name"]) if owner.get("kind") == "Pod" else None
+        if pod is None or pod["metadata"].get("uid") != owner.get("uid"):
+            return cls(resources)
+        said = ((pod.get("status") or {}).get("extendedResourceClaimStatus") or {}).get("resourceClaimName")
+        return cls(resources, pod_usage(pod) if said in (None, meta.get("name")) else {})
 
 
 def add(left: Mapping[str, str], right: Mapping[str, str]) -> Amounts:
@@ -54,11 +80,11 @@ def negative(amount: str) -> str:
     return amount[1:] if amount.startswith("-") else f"-{amount}"
 
 
-def usage(plural: str, group: str, obj: Json) -> Amounts:
-    """What one object uses, over every name a quota may speak of."""
+def usage(plural: str, group: str, obj: Json, devices: Devices | None = None) -> Amounts:
+    """What one object uses, over every name a quota may speak of. ``devices``: what else is known of a claim for them."""
     counts = {f"count/{plural}.{group}" if group else f"count/{plural}": "1"}
-    if (group, plural) == _DEVICE_CLAIMS:
-        return counts | device_usage(obj)
+    if (group, plural) == DEVICE_CLAIMS:
+        return counts | device_usage(obj, devices or Devices())
     if group:
         return counts
     if plural == "pods":
@@ -152,19 +178,6 @@ def claim_usage(claim: Json) -> Amounts:
         out["requests.storage"] = asked
         if storage_class:
             out[f"{storage_class}{_CLASS_SUFFIX}requests.storage"] = asked
-    return out
-
-
-def device_usage(claim: Json) -> Amounts:
-    """Devices by class; of alternatives the most that each class could be asked for, as any of them may be chosen."""
-    out: Amounts = {}
-    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
-        alternatives = request.get("firstAvailable") or ([request["exactly"]] if request.get("exactly") else [])
-        most: Amounts = {}
-        for asked in alternatives:
-            count = _ALL_DEVICES if asked.get("allocationMode") == "All" else int(asked.get("count") or 0)
-            most = maximum(most, {f"{asked.get('deviceClassName', '')}{_DEVICES_SUFFIX}": str(count)})
-        out = add(out, most)
     return out
 
 
@@ -269,13 +282,43 @@ _ENFORCED = {
 }
 
 
+def device_usage(claim: Json, known: Devices) -> Amounts:
+    """Devices by class, at most: of alternatives the largest of each class, of a request for all as many as a claim may
+    have. Where a class stands for an extended resource that is used too, as far as its pod is not charged for it."""
+    out: dict[str, int] = {}
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: dict[str, int] = {}
+        for wanted in request.get("firstAvailable") or filter(None, [request.get("exactly")]):
+            name = wanted.get("deviceClassName", "")
+            count = MOST_DEVICES if wanted.get("allocationMode") == "All" else int(wanted.get("count") or 0)
+            most[name] = max(most.get(name, 0), count)
+        for name, count in most.items():
+            out[name] = out.get(name, 0) + count
+    found = {f"{name}{_DEVICE_SUFFIX}": str(count) for name, count in out.items()}
+    for name, count in out.items():
+        for resource in (f"{_IMPLICIT}{name}", known.resources.get(name)):
+            if resource is not None:
+                quota = f"requests.{resource}"
+                rest = subtract({quota: str(count)}, {quota: known.covered.get(quota, "0")})
+                found |= {n: a for n, a in rest.items() if compare(a, "0") > 0}
+    return found
+
+
 def canonical_zero(names: Iterable[str]) -> Amounts:
     """A fresh ``status.used``."""
     return {name: format_value(parse("0")) for name in names}
 
 
-def source_of(name: str) -> tuple[str, str]:
+def sources_of(name: str) -> list[tuple[str, str]]:
     """(group, plural) of the objects that a quota's resource name counts."""
+    if name.endswith(_DEVICE_SUFFIX):
+        return [DEVICE_CLAIMS]
+    if name.startswith("requests.") and "/" in name:
+        return [("", "pods"), DEVICE_CLAIMS]
+    return [_source_of(name)]
+
+
+def _source_of(name: str) -> tuple[str, str]:
     if name.startswith("count/"):
         plural, _, group = name[len("count/") :].partition(".")
         return group, plural
@@ -283,20 +326,23 @@ def source_of(name: str) -> tuple[str, str]:
         return "", name
     if name.startswith("services."):
         return "", "services"
-    if name.endswith(_DEVICES_SUFFIX):
-        return _DEVICE_CLAIMS
     if name == "requests.storage" or _CLASS_SUFFIX in name:
         return "", "persistentvolumeclaims"
     return "", "pods"
 
 
-def counted(quota: Json, objects: Mapping[tuple[str, str], Iterable[Json]]) -> Amounts:
-    """``status.used`` of a quota over the objects of its namespace, by (group, plural)."""
+def counted(
+    quota: Json,
+    objects: Mapping[tuple[str, str], Iterable[Json]],
+    devices: Callable[[Json], Devices] | None = None,
+) -> Amounts:
+    """``status.used`` of a quota over the objects of its namespace, by (group, plural). ``devices``: see ``usage``."""
     hard = (quota.get("spec") or {}).get("hard") or {}
     used = dict.fromkeys(hard, "0")
     for (group, plural), found in objects.items():
         for obj in found:
             if scopes_match(quota, plural, group, obj):
-                amounts = usage(plural, group, obj)
+                known = devices(obj) if devices is not None and (group, plural) == DEVICE_CLAIMS else None
+                amounts = usage(plural, group, obj, known)
                 used = add(used, {name: amount for name, amount in amounts.items() if name in hard})
     return used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from portside.api.podrefs import resource_claims
 from portside.api.status import ApiError
 from portside.client.cache import View, controller_of, key_of, split_key
 from portside.client.protocol import Json, Resource
@@ -168,7 +169,7 @@ def _owner_done(view: View, claim: Json) -> bool:
     if ref is None or ref.get("kind") != "Pod":
         return False
     pod = view.get(PODS, claim["metadata"]["namespace"], ref["name"])
-    return pod is not None and pod["metadata"]["uid"] == ref["uid"] and is_done(pod)
+    return pod is not None and (pod["metadata"]["uid"] != ref["uid"] or is_done(pod))
 
 
 # -- news -------------------------------------------------------------------------------------------------------------
@@ -188,7 +189,7 @@ def _pods_of(view: View, template: Json) -> Iterable[str]:
 
 
 def _claims_of(view: View, pod: Json) -> Iterable[str]:
-    return [f"{pod['metadata']['namespace']}/{n}" for n in names_of(pod).values() if n]
+    return [f"{pod['metadata']['namespace']}/{n}" for n, _ in resource_claims(pod)]
 
 
 def _without(old: Json | None, new: Json | None) -> bool:

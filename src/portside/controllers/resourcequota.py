@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from portside.api.status import ApiError
-from portside.api.usage import attributes_classes, counted, source_of
+from portside.api.usage import DEVICE_CLAIMS, Devices, attributes_classes, counted, sources_of
 from portside.client.cache import View
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Context, Controller
@@ -31,6 +31,7 @@ WATCHED: tuple[Resource, ...] = (
     ("batch", "v1", "cronjobs"),
     ("resource.k8s.io", "v1", "resourceclaims"),
 )
+CLASSES: Resource = ("resource.k8s.io", "v1", "deviceclasses")
 LOOK_AGAIN = 5.0  # seconds until what is not watched is counted again
 
 
@@ -43,12 +44,17 @@ async def reconcile(context: Context, key: str) -> float | None:
     hard = (quota.get("spec") or {}).get("hard") or {}
     served = {(s.resource[0], s.resource[2]): s.resource for s in all_served(context.view) if s.namespaced}
     objects: dict[tuple[str, str], list[Json]] = {}
-    for source in {source_of(resource) for resource in hard}:
+    for source in {source for resource in hard for source in sources_of(resource)}:
         if source == ("", "pods"):
             objects[source] = context.view.in_namespace(PODS, namespace)
         elif source in served:
             objects[source] = (await context.client.list(served[source], namespace=namespace)).items
-    status: dict[str, Any] = {"hard": hard, "used": counted(quota, objects)}
+    classes = context.view.all(CLASSES) if objects.get(DEVICE_CLAIMS) else []
+
+    def devices(claim: Json) -> Devices:
+        return Devices.of(claim, classes, lambda name: context.view.get(PODS, namespace, name))
+
+    status: dict[str, Any] = {"hard": hard, "used": counted(quota, objects, devices)}
     if status != quota.get("status"):
         try:
             answer = await context.client.update(QUOTAS, {**quota, "status": status}, subresource="status")
@@ -100,6 +106,7 @@ CONTROLLER = Controller(
     "resourcequota-controller",
     QUOTAS,
     reconcile=reconcile,
+    reads=(CLASSES,),
     watches={PODS: _quotas_of, **dict.fromkeys(WATCHED, _quotas_of)},
     relevant={PODS: _phase, **dict.fromkeys(WATCHED, _charged)},
     ignores=_only_charged,

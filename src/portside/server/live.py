@@ -39,6 +39,7 @@ LIVE: tuple[tuple[str, str], ...] = (
     ("networking.k8s.io", "servicecidrs"),
     ("networking.k8s.io", "ipaddresses"),
     ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "deviceclasses"),
     ("flowcontrol.apiserver.k8s.io", "flowschemas"),
     ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from portside.api.usage import counted, missing_for, pod_usage, scopes_match, source_of, subtract, usage
+from portside.api.usage import Devices, counted, missing_for, pod_usage, scopes_match, sources_of, subtract, usage
 
 Json = dict[str, Any]
 
@@ -82,13 +82,14 @@ def test_a_claim_of_devices_counts_them_by_class_and_of_alternatives_the_most() 
         {"name": "c", "exactly": asks_for("lead", mode="All")},
     ]
     claim = {"metadata": {"name": "c"}, "spec": {"devices": {"requests": requests}}}
-    assert usage("resourceclaims", "resource.k8s.io", claim) == {
+    used = usage("resourceclaims", "resource.k8s.io", claim)
+    assert {n: a for n, a in used.items() if not n.startswith("requests.")} == {
         "count/resourceclaims.resource.k8s.io": "1",
         "gold.deviceclass.resource.k8s.io/devices": "5",
         "silver.deviceclass.resource.k8s.io/devices": "1",
         "lead.deviceclass.resource.k8s.io/devices": "32",
     }
-    assert source_of("gold.deviceclass.resource.k8s.io/devices") == ("resource.k8s.io", "resourceclaims")
+    assert sources_of("gold.deviceclass.resource.k8s.io/devices") == [("resource.k8s.io", "resourceclaims")]
 
 
 def test_recount_and_what_is_missing() -> None:
@@ -99,5 +100,34 @@ def test_recount_and_what_is_missing() -> None:
     assert used == {"pods": "2", "requests.cpu": "1", "count/deployments.apps": "1", "limits.memory": "0"}
     assert missing_for(hard, pods[0]) == {"limits.memory": ["a"]}
     assert subtract({"a": "1Gi"}, {"a": "512Mi"}) == {"a": "512Mi"}
-    assert source_of("gold.storageclass.storage.k8s.io/requests.storage") == ("", "persistentvolumeclaims")
-    assert source_of("count/roles.rbac.authorization.k8s.io") == ("rbac.authorization.k8s.io", "roles")
+    assert sources_of("gold.storageclass.storage.k8s.io/requests.storage") == [("", "persistentvolumeclaims")]
+    assert sources_of("count/roles.rbac.authorization.k8s.io") == [("rbac.authorization.k8s.io", "roles")]
+
+
+def claim(*requests: Json, **meta: Any) -> Json:
+    listed = [r | {"name": f"r{i}"} for i, r in enumerate(requests)]
+    return {"metadata": {"name": "c", "namespace": "a", **meta}, "spec": {"devices": {"requests": listed}}}
+
+
+def test_devices_of_an_extended_resource_count_once_whoever_asks_for_them() -> None:
+    gpus = {"exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}}
+    classes = [{"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": "example.com/gpu"}}]
+    user = pod(containers=[{"name": "c", "resources": {"requests": {"example.com/gpu": "2"}}}])
+    user["metadata"]["uid"] = "u"
+    owner = {"kind": "Pod", "name": "p", "uid": "u", "controller": True}
+    special = claim(
+        gpus, annotations={"resource.kubernetes.io/extended-resource-claim": "true"}, ownerReferences=[owner]
+    )
+    quota = {"spec": {"hard": {"requests.example.com/gpu": "9", "gpu.deviceclass.resource.k8s.io/devices": "9"}}}
+
+    def recount(*claims: Json) -> Json:
+        known = lambda c: Devices.of(c, classes, {"p": user}.get)  # noqa: E731
+        return counted(quota, {("", "pods"): [user], ("resource.k8s.io", "resourceclaims"): claims}, known)
+
+    one = {"requests.example.com/gpu": "2", "gpu.deviceclass.resource.k8s.io/devices": "2"}
+    assert recount(special) == one
+    assert recount(special, claim(gpus)) == {n: "4" for n in one}
+    assert set(map(tuple, sources_of("requests.example.com/gpu"))) == {
+        ("", "pods"),
+        ("resource.k8s.io", "resourceclaims"),
+    }

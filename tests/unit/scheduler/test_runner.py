@@ -3,59 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.scheduler.conftest import PODS, bound, pod
 
-from portside.base.clock import SYSTEM
-from portside.base.pki import ensure_pki
-from portside.client.inprocess import inprocess_client
 from portside.scheduler import runner
-from portside.scheduler.runner import Scheduler
-from portside.server.app import ApiServer
-from portside.server.attributes import User
-from portside.server.bootstrap.apply import Place, bootstrap
-from portside.store.memory import MemoryBackend
 
 Json = dict[str, Any]
-PODS, NODES = ("", "v1", "pods"), ("", "v1", "nodes")
 CLAIMS, CLASSES = ("", "v1", "persistentvolumeclaims"), ("storage.k8s.io", "v1", "storageclasses")
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Any]:
-    pki = ensure_pki(tmp_path, ["127.0.0.1"])
-    server = ApiServer(MemoryBackend(), pki)
-    await server.start()
-    await bootstrap(server, Place("127.0.0.1", 6443, server.allocator.first, "10.96.0.0/16"), pki)
-    made = inprocess_client(server.handler, server.make_request(User("admin", groups=("system:masters",))))
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-    await made.create(("", "v1", "serviceaccounts"), account, namespace="default")
-    room = {"cpu": "4", "memory": "8Gi", "pods": "110"}
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"allocatable": room}}
-    await made.create(NODES, node)
-    await made.patch(NODES, "n", {"spec": {"taints": None}})
-    task = asyncio.create_task(Scheduler(made, SYSTEM).run())
-    yield made
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await server.stop()
-
-
-def pod(name: str, **spec: Any) -> Json:
-    container = {"name": "c", "image": "i"}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container], **spec}}
-
-
-async def bound(client: Any, name: str) -> Json:
-    for _ in range(200):
-        found: Json = await client.get(PODS, name, namespace="default")
-        if found["spec"].get("nodeName"):
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"{name} has no node")
 
 
 async def test_a_pod_gets_its_node_its_condition_and_its_event(client: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from portside.api.quantity import compare, parse
 from portside.api.status import ApiError, conflict
-from portside.api.usage import Amounts, add, missing_for, scopes_match, subtract, usage
+from portside.api.usage import DEVICE_CLAIMS, Amounts, Devices, add, missing_for, scopes_match, subtract, usage
 from portside.server.admission.review import Review
 
 Json = dict[str, Any]
@@ -51,11 +51,23 @@ async def validate(review: Review) -> None:
 def _delta(review: Review) -> Amounts:
     plural, group = review.attributes.resource, review.attributes.group
     if review.operation == "CREATE":
-        return usage(plural, group, review.obj)
+        return usage(plural, group, review.obj, _devices(review))
     if group or plural not in ON_UPDATE or review.old is None:
         return {}
     changed = subtract(usage(plural, group, review.obj), usage(plural, group, review.old))
     return {name: amount for name, amount in changed.items() if parse(amount)}
+
+
+def _devices(review: Review) -> Devices | None:
+    """What else is known of a claim for devices."""
+    if (review.attributes.group, review.attributes.resource) != DEVICE_CLAIMS:
+        return None
+    live, space = review.server.live, review.namespace
+
+    def pod(name: str) -> Json | None:
+        return live.of("pods").get(name, space)
+
+    return Devices.of(review.obj, live.of("deviceclasses", "resource.k8s.io").items(), pod)
 
 
 def _enters(review: Review, quota: Json) -> bool:
