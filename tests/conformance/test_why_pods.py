@@ -45,6 +45,45 @@ def test_a_claim_that_does_not_exist_is_named(k: Asker) -> None:
     k.says("claim-missing", "pod/lost", "PersistentVolumeClaim data does not exist")
 
 
+def test_devices_that_a_pod_does_not_get_are_explained(k: Asker) -> None:
+    k.pod("lost", resourceClaims=[{"name": "gpu", "resourceClaimName": "gone"}])
+    k.says("device-claim-missing", "pod/lost", "ResourceClaim gone does not exist")
+    driver = f"{k.namespace}.example"
+    k.make("DeviceClass", k.namespace, spec={"selectors": [{"cel": {"expression": f"device.driver == '{driver}'"}}]})
+    node, other = (n["metadata"]["name"] for n in k.api.send("GET", "/api/v1/nodes")["items"][:2])
+    pool = {"name": "p", "generation": 1, "resourceSliceCount": 1}
+    devices = [{"name": "sick", "taints": [{"key": "k", "effect": "NoSchedule"}]}]
+    devices += [{"name": "slow", "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]}]
+    given = {"driver": driver, "pool": pool, "nodeName": node, "devices": devices}
+    k.make("ResourceSlice", k.namespace, spec=given)
+    for name in ("first", "second"):
+        request = {"name": "r", "exactly": {"deviceClassName": k.namespace}}
+        k.make("ResourceClaim", name, spec={"devices": {"requests": [request]}})
+        k.pod(name, resourceClaims=[{"name": "gpu", "resourceClaimName": name}])
+        if name == "first":
+            k.says("devices-not-ready", "pod/first", f"the device {driver}/p/slow has not been made ready", "Attached")
+    k.says(
+        "unschedulable",
+        "pod/second",
+        "cannot allocate all claims",
+        f"asks for 1 of class {k.namespace}: 2 published in all, 1 in use, 1 with taints it does not tolerate",
+    )
+    k.pod("third", resourceClaims=[{"name": "gpu", "resourceClaimName": "first"}], **named(other))
+    k.says("unschedulable", "pod/third", "resourceclaim not available on the node")
+    k.delete("resourceslices", k.namespace)
+    again = [given | {"pool": pool | {"resourceSliceCount": 2}, "devices": [{"name": "same"}]} for _ in range(2)]
+    k.make("ResourceSlice", k.namespace, spec=again[0])
+    request = {"name": "r", "exactly": {"deviceClassName": k.namespace, "allocationMode": "All"}}
+    k.make("ResourceClaim", "all", spec={"devices": {"requests": [request]}})
+    k.pod("all", resourceClaims=[{"name": "gpu", "resourceClaimName": "all"}])
+    k.says("unschedulable", "pod/all", "request r: asks for all devices, but resource pool", "is incomplete")
+    k.make("ResourceSlice", f"{k.namespace}-2", spec=again[1])
+    k.says("unschedulable", "pod/second", "invalid resource pools were encountered")
+    for name in (k.namespace, f"{k.namespace}-2"):
+        k.delete("resourceslices", name)
+    k.delete("deviceclasses", k.namespace)
+
+
 def affinity(kind: str, labels: Json) -> Json:
     term = {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}
     return {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}

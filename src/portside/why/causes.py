@@ -7,6 +7,7 @@ from portside.why import (
     cluster,
     containers,
     deletions,
+    devices,
     jobs,
     pods,
     refusals,
@@ -19,6 +20,7 @@ from portside.why.finding import Cause
 CAUSES: tuple[Cause, ...] = (
     *deletions.CAUSES,
     *cluster.CAUSES,
+    *devices.CAUSES,
     *scheduling.CAUSES,
     *pods.CAUSES,
     *containers.CAUSES,

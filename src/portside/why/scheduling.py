@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from portside.why.devices import NEEDS as DEVICE_KINDS
+from portside.why.devices import facts as device_facts
 from portside.why.finding import (
     Cause,
     Fact,
@@ -47,6 +49,7 @@ GIVEN = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")  # to
 MAX_NODES = 3  # shown as evidence
 SELECTOR = "node(s) didn't match Pod's node affinity/selector"
 ALLOCATABLE = ("status", "allocatable")
+CLAIMS = ("spec", "resourceClaims")
 FILTERS: tuple[Filter, ...] = (
     Filter("node(s) were unschedulable", (), ("spec", "unschedulable"), "kubectl uncordon NODE"),
     Filter(
@@ -136,9 +139,27 @@ FILTERS: tuple[Filter, ...] = (
     ),
     Filter(
         "cannot allocate all claims",
-        ("spec", "resourceClaims"),
+        CLAIMS,
         (),
         "no node has free devices as the claims ask: kubectl get resourceslices, kubectl get resourceclaims",
+    ),
+    Filter(
+        "resourceclaim not available on the node",
+        CLAIMS,
+        (),
+        "the claim's devices are on other nodes, or were not made ready: free room there, or end what else uses the claim",
+    ),
+    Filter(
+        "invalid resource pools were encountered",
+        CLAIMS,
+        (),
+        "a driver publishes slices that contradict each other: kubectl get resourceslices",
+    ),
+    Filter(
+        "request ",
+        CLAIMS,
+        (),
+        "a request for all devices waits until its pools are complete: kubectl get resourceslices",
     ),
     Filter(
         "no nodes available to schedule pods",
@@ -255,6 +276,8 @@ def unschedulable(world: World, pod: Json) -> Finding | None:
     facts = [seen(pod, "status", "conditions", "PodScheduled", "message")]
     facts += [_tolerated(pod) if f.path[-1] == "tolerations" else seen(pod, *f.path) for f in filters if f.path]
     facts += _wanted(pod, parts)
+    if any(f.path == CLAIMS for f in filters):
+        facts += device_facts(world, pod)
     if any(words.startswith(SELECTOR) for _, words in parts):
         keys = list(pod["spec"].get("nodeSelector") or ())
         facts += [seen(n, "metadata", "labels", key) for n in world.all("nodes")[:MAX_NODES] for key in keys]
@@ -318,7 +341,7 @@ CAUSES: tuple[Cause, ...] = (
         PODS,
         unschedulable,
         "no node fits: what each of the scheduler's filters cost",
-        ("nodes",),
+        ("nodes", *DEVICE_KINDS),
         role=Role.LINK,
     ),
 )
