@@ -19,7 +19,8 @@ from portside.api.field import FieldError, invalid_value
 from portside.api.rules.registry import Context
 from portside.api.status import ApiError, already_exists, bad_request, conflict, internal, invalid, not_found
 from portside.server import body
-from portside.server.attributes import Attributes
+from portside.server.attributes import Attributes, User
+from portside.server.auth.forbidden import refuse
 from portside.server.history import AUTHOR
 from portside.server.options import WriteOptions, write_options
 from portside.server.request import Request
@@ -65,7 +66,22 @@ def context_of(server: ApiServer, attributes: Attributes, dry_run: bool) -> Cont
         namespace=attributes.namespace,
         subresource=attributes.subresource,
         space=lambda: server.live.of("namespaces").get(attributes.namespace),
+        verb=attributes.verb,
+        node=_node_of(attributes.user),
+        refused=lambda *asked: _refused(server, attributes, *asked),
     )
+
+
+def _node_of(user: User) -> str:
+    """The node of the pod that a service account's token was made for."""
+    named = user.extra.get("authentication.kubernetes.io/node-name", ())
+    return named[0] if user.name.startswith("system:serviceaccount:") and len(named) == 1 else ""
+
+
+def _refused(server: ApiServer, attributes: Attributes, verb: str, sub: str, namespace: str, name: str) -> str:
+    asked = replace(attributes, verb=verb, subresource=sub, namespace=namespace, name=name)
+    decision = server.authorizer.authorize(asked)
+    return "" if decision.allowed else str(refuse(asked, decision.reason))
 
 
 def generate_name(prefix: str) -> str:

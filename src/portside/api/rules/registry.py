@@ -18,10 +18,16 @@ Json = dict[str, Any]
 Errors = list[FieldError]
 
 
+def _allowed(verb: str, subresource: str, namespace: str, name: str) -> str:
+    return ""
+
+
 @dataclass(slots=True)
 class Context:
     """The request's facts that rules may read. ``now`` is RFC 3339 in whole seconds; ``warnings`` are told whatever
-    becomes of the request; ``space`` finds the object of the namespace, None when it is not there."""
+    becomes of the request; ``space`` finds the object of the namespace, None when it is not there; ``verb`` is the API's;
+    ``node`` is that of a service account's token, "" without one; ``refused`` says why the user may not (verb,
+    subresource, namespace, name) of the same resource, "" when that is allowed."""
 
     now: str = ""
     user: str = ""
@@ -30,6 +36,9 @@ class Context:
     subresource: str = ""
     warnings: list[str] = field(default_factory=list)
     space: Callable[[], Json | None] = dict
+    verb: str = ""
+    node: str = ""
+    refused: Callable[[str, str, str, str], str] = _allowed
 
 
 def _nothing(obj: Json) -> None:

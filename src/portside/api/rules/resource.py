@@ -7,7 +7,15 @@ from typing import Any
 from portside.api.field import FieldError, forbidden_field, invalid_value, too_many
 from portside.api.kinds import BY_KIND
 from portside.api.meta import validate_annotations, validate_labels
-from portside.api.rules import device_claim, device_declared, device_selector, device_slice, device_status, resources
+from portside.api.rules import (
+    device_authority,
+    device_claim,
+    device_declared,
+    device_selector,
+    device_slice,
+    device_status,
+    resources,
+)
 from portside.api.rules.conditions import validate_conditions
 from portside.api.rules.declared import ABSENT
 from portside.api.rules.device_names import configuration, driver, label, pool, taint
@@ -18,7 +26,6 @@ Json = dict[str, Any]
 Errors = list[FieldError]
 GROUP = "resource.k8s.io"
 MOST_RULE_CONDITIONS = 8
-ADMIN_LABEL = "resource.kubernetes.io/admin-access"
 # Fields of features that upstream leaves switched off: dropped without a word.
 _OFF_REQUEST = ("derivedAttributes",)
 _OFF_SLICE = ("partitionTypeAttribute", "skipNodeOperations")
@@ -136,11 +143,7 @@ def _administrators(spec: Json, ctx: Context) -> Errors:
     asks = next((i for i, r in enumerate(requests) if (r.get("exactly") or {}).get("adminAccess")), None)
     if asks is None:
         return []
-    labels = ((ctx.space() or {}).get("metadata") or {}).get("labels") or {}
-    if labels.get(ADMIN_LABEL) == "true":
-        return []
-    text = f"admin access to devices requires the `{ADMIN_LABEL}: true` label on the containing namespace"
-    return [forbidden_field(f"spec.devices.requests[{asks}].adminAccess", text)]
+    return device_authority.may_administer(f"spec.devices.requests[{asks}].adminAccess", ctx)
 
 
 def validate_claim(obj: Json, ctx: Context) -> Errors:
@@ -219,6 +222,11 @@ def _claim_status(obj: Json, old: Json, ctx: Context) -> None:
     device_status.drop_deallocated(obj, old)
 
 
+def _validate_claim_status(obj: Json, old: Json, ctx: Context) -> Errors:
+    errors = device_authority.validate(obj.get("status") or {}, old.get("status") or {}, ctx)
+    return errors + device_status.validate(obj, old)
+
+
 def _clear(obj: Json, ctx: Context) -> None:
     obj["status"] = {}
 
@@ -235,6 +243,9 @@ def _create_taint_rule(obj: Json, ctx: Context) -> None:
 def _update_taint_rule(obj: Json, old: Json, ctx: Context) -> None:
     _keep(obj, old, ctx)
     _time_taint(obj, ctx)
+    mine, before = obj["spec"]["taint"], (old.get("spec") or {}).get("taint") or {}
+    if mine.get("effect") != before.get("effect") and mine["timeAdded"] == before.get("timeAdded"):
+        mine["timeAdded"] = ctx.now  # since when it has this effect
 
 
 def _rules(kind: str, **more: Any) -> tuple[tuple[str, str], Rules]:
@@ -251,7 +262,7 @@ RULES = dict(
             validate=validate_claim,
             validate_update=_fixed_claim,
             subresources={
-                "status": SubRules(_claim_status, lambda obj, old, ctx: device_status.validate(obj, old)),
+                "status": SubRules(_claim_status, _validate_claim_status),
             },
         ),
         _rules(
