@@ -30,6 +30,7 @@ class Documents:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
         self._started = time.time()
+        self._asked = health.Asked()
         self._openapi: Any = None
         self._listed: Discovery | None = None
         self._groups = frozenset(kind.group for kind in server.table.values())
@@ -72,6 +73,9 @@ class Documents:
             return await self._openapi_answer(request, parts)
         if top == "metrics" and len(parts) == 1:
             return Response(200, self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        if parts == ["metrics", "slis"]:
+            text = "\n".join([*self._asked.render(), *self._start_time(), ""])
+            return Response(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
         if top in ("", "index.html"):
             return Response(200, orjson.dumps({"paths": self.paths()}))
         if top == ".well-known" and parts[1:] == ["openid-configuration"]:
@@ -89,6 +93,7 @@ class Documents:
             "/healthz",
             "/livez",
             "/metrics",
+            "/metrics/slis",
             "/openapi/v2",
             "/openapi/v3",
             "/openid/v1/jwks",
@@ -100,7 +105,7 @@ class Documents:
     def _health(self, request: Request, parts: list[str]) -> Response:
         server = self._server
         check = "/".join(parts[1:])
-        return health.answer(request, parts[0], check, lambda: server.ready, lambda: True)
+        return health.answer(request, parts[0], check, lambda: server.ready, lambda: True, self._asked)
 
     def _discovery(self, request: Request, parts: list[str]) -> Response:
         found = self.discovery
@@ -167,6 +172,13 @@ class Documents:
         keys = orjson.dumps(self._server.authenticator.signer.jwks())
         return Response(200, keys, "application/jwk-set+json", [CACHED])
 
+    def _start_time(self) -> tuple[str, str, str]:
+        return (
+            "# HELP process_start_time_seconds When the server started.",
+            "# TYPE process_start_time_seconds gauge",
+            f"process_start_time_seconds {self._started:.2f}",
+        )
+
     def _metrics(self) -> bytes:
         import resource as usage
 
@@ -194,9 +206,7 @@ class Documents:
             "# HELP process_resident_memory_bytes Greatest resident memory.",
             "# TYPE process_resident_memory_bytes gauge",
             f"process_resident_memory_bytes {spent.ru_maxrss * 1024}",
-            "# HELP process_start_time_seconds When the server started.",
-            "# TYPE process_start_time_seconds gauge",
-            f"process_start_time_seconds {self._started:.2f}",
+            *self._start_time(),
             "# HELP portside_store_revision The store's newest revision.",
             "# TYPE portside_store_revision gauge",
             f"portside_store_revision {server.backend.revision}",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from portside.server.request import Request, Response
@@ -51,14 +52,43 @@ def names(endpoint: str) -> list[str]:
     return ["ping", "log", "loopback-serving-certificate", "etcd", *hooks]
 
 
-def answer(request: Request, endpoint: str, check: str, ready: Check, store: Check) -> Response:
-    """One health endpoint; ``check`` names a single one."""
+class Asked:
+    """How often each check was asked for and held, under the names of upstream's /metrics/slis."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, bool]] = Counter()
+        self._last: dict[tuple[str, str], bool] = {}
+
+    def note(self, endpoint: str, name: str, held: bool) -> None:
+        self._counts[endpoint, name, held] += 1
+        self._last[endpoint, name] = held
+
+    def render(self) -> Iterator[str]:
+        """Lines of the text format."""
+        yield "# HELP kubernetes_healthcheck Whether a check held when it was last asked for."
+        yield "# TYPE kubernetes_healthcheck gauge"
+        for (endpoint, name), held in self._last.items():
+            yield f'kubernetes_healthcheck{{name="{name}",type="{endpoint}"}} {int(held)}'
+        yield "# HELP kubernetes_healthchecks_total How often a check was asked for, by what came of it."
+        yield "# TYPE kubernetes_healthchecks_total counter"
+        for (endpoint, name, held), count in self._counts.items():
+            status = "success" if held else "error"
+            yield f'kubernetes_healthchecks_total{{name="{name}",status="{status}",type="{endpoint}"}} {count}'
+
+
+def answer(request: Request, endpoint: str, check: str, ready: Check, store: Check, asked: Asked) -> Response:
+    """One health endpoint; ``check`` names a single one. ``asked`` is told what came of each."""
     known = names(endpoint)
 
-    def holds(name: str) -> bool:
+    def look(name: str) -> bool:
         if name.startswith("etcd"):
             return store()
         return ready() if name == "informer-sync" or name.startswith("poststarthook/") or name == "shutdown" else True
+
+    def holds(name: str) -> bool:
+        found = look(name)
+        asked.note(endpoint, name, found)
+        return found
 
     if check:
         if check not in known:
