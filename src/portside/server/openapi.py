@@ -266,12 +266,12 @@ class OpenApi:
             if verb in kind.verbs:
                 method = "delete" if verb == "deletecollection" else METHODS[verb]
                 made[method] = self._operation(kind, verb, v2, "")
-        return made | {"parameters": [self._place_parameter(p, v2) for p in places]}
+        return made | without_empty([self._place_parameter(p, v2) for p in places])
 
     def _sub_item(self, kind: Kind, sub: Sub, v2: bool, places: list[str]) -> Json:
         shown = Kind(sub.group or kind.group, sub.version or kind.version, sub.kind, kind.plural, kind.namespaced)
         made = {METHODS[v]: self._operation(shown, v, v2, sub.name) for v in sub.verbs if v in METHODS}
-        return made | {"parameters": [self._place_parameter(p, v2) for p in places]}
+        return made | without_empty([self._place_parameter(p, v2) for p in places])
 
     @staticmethod
     def _place_parameter(name: str, v2: bool) -> Json:
@@ -287,7 +287,7 @@ class OpenApi:
         made: Json = {
             "description": f"{verb} {kind.kind}{' ' + sub if sub else ''}",
             "operationId": f"{verb}{kind.group.replace('.', '')}{kind.version}{kind.plural}{sub}",
-            "parameters": parameters(verb, v2),
+            **without_empty(parameters(verb, v2)),
             "responses": {"200": answer, "401": {"description": "Unauthorized"}},
             "x-kubernetes-action": ACTIONS.get(verb, verb),
             "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
@@ -298,12 +298,18 @@ class OpenApi:
             if v2:
                 made["consumes"] = list(types)
                 made["parameters"] = [
-                    *made["parameters"],
+                    *made.get("parameters", ()),
                     {"name": "body", "in": "body", "required": True, "schema": sent},
                 ]
             else:
                 made["requestBody"] = {"required": True, "content": {m: {"schema": sent} for m in types}}
         return made
+
+
+def without_empty(found: list[Json]) -> Json:
+    """The field with parameters, left out where there are none: a client that reads a document and writes it again has
+    the same."""
+    return {"parameters": found} if found else {}
 
 
 def _v2_document(paths: bytes, definitions: bytes) -> bytes:

@@ -266,3 +266,11 @@ async def test_discovery_lists_every_kind_once(call: Caller) -> None:
     assert [g["name"] for g in old["groups"]] == names
     _, index = await call("GET", "/openapi/v3")
     assert {"api/v1", "apis/apps/v1"} <= set(index["paths"])
+
+
+async def test_openapi_has_no_empty_lists_so_that_a_client_writes_what_it_read(call: Caller) -> None:
+    for path in ("/openapi/v2", "/openapi/v3/api/v1", "/openapi/v3/apis/coordination.k8s.io/v1"):
+        _, document = await call("GET", path)
+        for where, item in document["paths"].items():
+            operations = [held for held in item.values() if isinstance(held, dict)]
+            assert all(held.get("parameters") != [] for held in [item, *operations]), where

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from portside.api.customkind import CustomKind
-from portside.server.openapi import parameters, plain_definitions
+from portside.server.openapi import parameters, plain_definitions, without_empty
 
 Json = dict[str, Any]
 Published = Callable[[CustomKind], Json]
@@ -183,8 +183,7 @@ def paths_of(kind: CustomKind, *, v2: bool) -> Json:
 
 def _item(kind: CustomKind, verbs: tuple[str, ...], places: list[str], sub: str, tail: str, v2: bool) -> Json:
     made: Json = {OPERATIONS[verb][0]: _operation(kind, verb, sub, tail, v2) for verb in verbs}
-    made["parameters"] = [_place(p, v2) for p in places]
-    return made
+    return made | without_empty([_place(p, v2) for p in places])
 
 
 def _place(name: str, v2: bool) -> Json:
@@ -209,7 +208,7 @@ def _operation(kind: CustomKind, verb: str, sub: str, tail: str, v2: bool) -> Js
     made: Json = {
         "description": f"{word} {sub + ' of ' if sub else ''}{kind.kind}",
         "operationId": f"{start}{mid}{rest}{spaced}{kind.kind}{_camel(sub)}{tail}",
-        "parameters": list(_parameters(verb, v2)),
+        **without_empty(list(_parameters(verb, v2))),
         "responses": {"200": answer, "401": {"description": "Unauthorized"}},
         "tags": [f"{_camel(kind.group)[:1].lower()}{_camel(kind.group)[1:]}_{kind.version}"],
         "x-kubernetes-action": action,
@@ -222,7 +221,7 @@ def _operation(kind: CustomKind, verb: str, sub: str, tail: str, v2: bool) -> Js
         if v2:
             made["consumes"] = list(types)
             body = {"name": "body", "in": "body", "required": verb != "delete", "schema": bodies[sent]}
-            made["parameters"].append(body)
+            made.setdefault("parameters", []).append(body)
         else:
             content = {m: {"schema": bodies[sent]} for m in types}
             made["requestBody"] = {"content": content} | ({"required": True} if verb != "delete" else {})
