@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -243,6 +244,34 @@ def test_job_suspended_resumed_patched_replaced_and_collected(ground: Ground) ->
     assert len(ground.all("jobs", "e2e=patched", everywhere=True)) == 1
     ground.clear("jobs", "e2e=patched")
     ground.until(lambda: ground.gone("jobs", "j"))
+
+
+def test_a_suspended_job_may_change_what_its_pods_ask_for_also_after_it_had_started(ground: Ground) -> None:
+    def asks(cpu: str, **more: Any) -> Json:
+        own = {"name": name, "resources": {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}}
+        return {"spec": {"template": {"spec": {"containers": [own | more]}}}}
+
+    def change(body: Json) -> None:
+        ground.kubectl("patch", "job", "j", "--type=strategic", "-p", json.dumps(body))
+
+    made = ground.create("jobs", job(suspend=True, parallelism=1, completions=1))
+    name = made["spec"]["template"]["spec"]["containers"][0]["name"]
+    ground.condition("jobs", "j", "Suspended")
+    change(asks("20m"))
+    with pytest.raises(AssertionError, match=r"spec.template.spec: Invalid value.*field is immutable"):
+        change(asks("30m", image="registry.example.com/other:1"))
+    change({"spec": {"suspend": False}})
+    (first,) = pods(ground, 1)
+    assert first["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "20m"
+    with pytest.raises(AssertionError, match=r"spec.template: Invalid value.*field is immutable"):
+        change(asks("40m"))
+    change({"spec": {"suspend": True}})
+    ground.until(lambda: not ground.pods("app=job") and not ground.get("jobs", "j")["status"].get("startTime"))
+    ground.until(lambda: not ground.get("jobs", "j")["status"].get("active"))
+    change(asks("40m"))
+    change({"spec": {"suspend": False}})
+    (second,) = pods(ground, 1)
+    assert second["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "40m"
 
 
 def replaced(g: Ground, annotation: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from portside.api.field import FieldError, invalid_value
@@ -12,7 +13,7 @@ Json = dict[str, Any]
 Errors = list[FieldError]
 
 IMMUTABLE = "field is immutable"
-# Scheduling directives that a suspended Job that never started may change.
+# Scheduling directives that a suspended Job without pods may change, besides the resources of its containers.
 _DIRECTIVES = ("nodeSelector", "tolerations", "schedulingGates")
 
 
@@ -39,46 +40,54 @@ def _completions(new: Json, old: Json) -> Errors:
     return []
 
 
-def _munged(new: Json, old: Json, started: bool) -> tuple[Json, bool]:
-    """The new template with what may change set back, and whether the Job may change scheduling at all."""
-    template = new["template"]
-    free = bool(old.get("suspend")) and not started
-    if not free:
-        return template, False
-    before = old["template"]
-    spec = dict(template["spec"])
-    for key in _DIRECTIVES:
-        if key in before["spec"]:
-            spec[key] = before["spec"][key]
-        else:
-            spec.pop(key, None)
-    mine, theirs = dict(spec.get("affinity") or {}), before["spec"].get("affinity") or {}
-    if "nodeAffinity" in theirs:
-        mine["nodeAffinity"] = theirs["nodeAffinity"]
-    else:
-        mine.pop("nodeAffinity", None)
-    if mine or "affinity" in before["spec"]:
-        spec["affinity"] = mine
+def _like(mine: Json, theirs: Json, keys: Iterable[str]) -> Json:
+    """``mine`` with these keys as in ``theirs``."""
+    kept = {k: v for k, v in mine.items() if k not in keys}
+    return kept | {k: theirs[k] for k in keys if k in theirs}
+
+
+def _may_change(old: Json) -> bool:
+    """Whether the pods of a Job are free to be made otherwise: it is suspended, as its status says, and has none."""
+    status = old.get("status") or {}
+    told = any(c.get("type") == "Suspended" and c.get("status") == "True" for c in status.get("conditions") or ())
+    return bool(old["spec"].get("suspend")) and (told or not status.get("startTime")) and not status.get("active")
+
+
+def _containers(mine: list[Json], theirs: list[Json]) -> list[Json]:
+    """Containers with the resources of their namesakes at the same place."""
+    if len(mine) != len(theirs):
+        return mine
+    return [
+        _like(new, old, ("resources",)) if new.get("name") == old.get("name") else new
+        for new, old in zip(mine, theirs, strict=True)
+    ]
+
+
+def _munged(template: Json, before: Json) -> Json:
+    """The new template with what may change set back."""
+    old: Json = before["spec"]
+    spec = _like(template["spec"], old, _DIRECTIVES)
+    affinity = _like(spec.get("affinity") or {}, old.get("affinity") or {}, ("nodeAffinity",))
+    if affinity or "affinity" in old:
+        spec["affinity"] = affinity
     else:
         spec.pop("affinity", None)
-    meta = dict(template.get("metadata") or {})
-    for key in ("labels", "annotations"):
-        if (before.get("metadata") or {}).get(key):
-            meta[key] = before["metadata"][key]
-        else:
-            meta.pop(key, None)
-    return {**template, "metadata": meta, "spec": spec}, True
+    for field in ("containers", "initContainers"):
+        if field in spec:
+            spec[field] = _containers(spec[field], old.get(field) or [])
+    return {**template, "spec": spec}
 
 
-def _template(new: Json, old: Json, started: bool) -> Errors:
-    munged, free = _munged(new, old, started)
-    before = old["template"]
-    if (munged.get("metadata") or {}) == (before.get("metadata") or {}) and munged["spec"] == before["spec"]:
+def _template(obj: Json, old: Json) -> Errors:
+    new, before = obj["spec"]["template"], old["spec"]["template"]
+    if _may_change(old):
+        # Labels and annotations may change as well, so only the spec is compared.
+        if _munged(new, before)["spec"] == before["spec"]:
+            return []
+        return [invalid_value("spec.template.spec", dump_pod_spec(new["spec"]), IMMUTABLE)]
+    if (new.get("metadata") or {}) == (before.get("metadata") or {}) and new["spec"] == before["spec"]:
         return []
-    if free:
-        # Only the spec is left: labels and annotations may change.
-        return [invalid_value("spec.template.spec", dump_pod_spec(munged["spec"]), IMMUTABLE)]
-    return [invalid_value("spec.template", shown_template(munged), IMMUTABLE)]
+    return [invalid_value("spec.template", shown_template(new), IMMUTABLE)]
 
 
 def validate_job_update(obj: Json, old: Json) -> Errors:
@@ -87,7 +96,7 @@ def validate_job_update(obj: Json, old: Json) -> Errors:
     errors = _completions(new, before)
     if new.get("selector") != before.get("selector"):
         errors.append(invalid_value("spec.selector", new.get("selector"), IMMUTABLE))
-    errors += _template(new, before, bool((old.get("status") or {}).get("startTime")))
+    errors += _template(obj, old)
     for name in ("completionMode",):
         if new.get(name) != before.get(name):
             errors.append(invalid_value(f"spec.{name}", new.get(name), IMMUTABLE))
