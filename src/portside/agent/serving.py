@@ -85,7 +85,14 @@ class Exchange:
         return await self.reader.readexactly(size)
 
 
-REASONS = {200: "OK", 101: "Switching Protocols", 400: "Bad Request", 403: "Forbidden", 404: "Not Found"}
+REASONS = {
+    200: "OK",
+    101: "Switching Protocols",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+}
 Handler = Callable[["Agent", Exchange], Awaitable[None]]
 
 
@@ -154,6 +161,8 @@ class NodeServer:
             request = parse_head(head[:-4])
             exchange = Exchange(request, reader, writer)
             certificate = writer.get_extra_info("peercert")
+            if not certificate:
+                raise HttpProblem(401, "Unauthorized")
             if not allowed(certificate):
                 raise HttpProblem(403, "only the control plane may ask this")
             await self._dispatch(exchange)
@@ -193,7 +202,7 @@ async def serve_node(home: Path, node: str, ips: tuple[str, ...], port: int) -> 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pki.certificate(name), pki.key(name))
     context.load_verify_locations(pki.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL  # who has none is told so, as upstream, instead of a broken connection
     server = NodeServer()
     kept = home / PORT_FILE
     try:

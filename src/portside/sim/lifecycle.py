@@ -6,7 +6,7 @@
 | sim.portside.io/ready-after | from a start until it is ready | 0s |
 | sim.portside.io/fail-after | from a start until its containers fail | never |
 | sim.portside.io/end-after | from a start until they end well | never; at once for a Job's pod |
-| sim.portside.io/stop-after | from a deletion until it is gone, at most its grace | 0s |
+| sim.portside.io/stop-after | from a deletion until it is gone, at most its grace | what its preStop hooks sleep |
 """
 
 from __future__ import annotations
@@ -66,14 +66,26 @@ def life_of(pod: Json) -> Life:
     said = pod["metadata"].get("annotations") or {}
     job = any(o.get("kind") == "Job" for o in pod["metadata"].get("ownerReferences") or ())
     found = {k[len(PREFIX) :]: duration(str(v)) for k, v in said.items() if k.startswith(PREFIX)}
-    if not found and not job:
+    sleep = _hooks_sleep(pod)
+    if not found and not job and not sleep:
         return INSTANT
     fail, end = found.get("fail-after"), found.get("end-after")
     if job and fail is None and end is None:
         end = 0.0
+    stop = found.get("stop-after")
     return Life(
-        found.get("start-after") or 0.0, found.get("ready-after") or 0.0, fail, end, found.get("stop-after") or 0.0
+        found.get("start-after") or 0.0, found.get("ready-after") or 0.0, fail, end, sleep if stop is None else stop
     )
+
+
+def _hooks_sleep(pod: Json) -> float:
+    """Seconds that the longest preStop hook of action sleep takes; other actions take no time here."""
+    longest = 0.0
+    for container in pod["spec"].get("containers") or ():
+        if hooks := container.get("lifecycle"):
+            action = (hooks.get("preStop") or {}).get("sleep") or {}
+            longest = max(longest, float(action.get("seconds") or 0))
+    return longest
 
 
 def at(life: Life, policy: str, began: float, now: float) -> Moment:

@@ -92,3 +92,15 @@ def test_a_silent_node_is_nobodys() -> None:
     assert not managed(node)
     node["metadata"]["annotations"].pop("sim.portside.io/silent")
     assert managed(node)
+
+
+def test_a_pre_stop_hook_that_sleeps_holds_the_end_up_unless_an_annotation_says_otherwise() -> None:
+    def life(seconds: int, **said: str) -> Life:
+        hooks = {"preStop": {"sleep": {"seconds": seconds}}}
+        spec = {"containers": [{"name": "a"}, {"name": "b", "lifecycle": hooks}]}
+        annotations = {f"sim.portside.io/{key.replace('_', '-')}": value for key, value in said.items()}
+        return life_of({"metadata": {"annotations": annotations}, "spec": spec})
+
+    assert life(79).stop == 79 and life(79).instant
+    assert life(79, stop_after="2s").stop == 2
+    assert life(0) == Life()
