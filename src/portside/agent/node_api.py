@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 JSON = "application/json"
+STARTED = time.time()  # the process's, near enough
 
 
 def find_worker(agent: Agent, namespace: str, name: str, uid: str = "") -> PodWorker:
@@ -54,10 +56,15 @@ async def stats(agent: Agent, exchange: Exchange) -> None:
 
 
 async def metrics(agent: Agent, exchange: Exchange) -> None:
-    """/metrics/resource"""
-    if exchange.request.path.strip("/") != "metrics/resource":
+    """/metrics and /metrics/resource"""
+    path = exchange.request.path.strip("/")
+    if path == "metrics":
+        held = [worker.current_pod() for worker in agent.workers.values()]
+        text = resource_metrics.own(agent.settings.node_name, held, STARTED)
+    elif path == "metrics/resource":
+        text = resource_metrics.text(await summary(agent))
+    else:
         raise HttpProblem(404, "404 page not found")
-    text = resource_metrics.text(await summary(agent))
     await exchange.answer(200, text.encode(), resource_metrics.CONTENT_TYPE)
 
 

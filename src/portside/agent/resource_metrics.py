@@ -1,8 +1,11 @@
-"""/metrics/resource: the figures of /stats/summary as text for Prometheus and metrics servers, under the kubelet's names."""
+"""What a node tells Prometheus and metrics servers, under the kubelet's names: /metrics of its process, and /metrics/resource with
+the figures of /stats/summary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import resource
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from portside.agent.stamps import seconds
@@ -53,4 +56,38 @@ def text(summary: Json) -> str:
     for name, (kind, what) in FAMILIES.items():
         if found[name]:
             lines += [f"# HELP {name} {what}", f"# TYPE {name} {kind}", *sorted(found[name])]
+    return "\n".join(lines) + "\n"
+
+
+def own(node: str, pods: Iterable[Json], started: float) -> str:
+    """/metrics: what the node runs, from its pods with their statuses, and what its process uses; ``started`` in seconds
+    since 1970."""
+    states: Counter[str] = Counter()
+    running = 0
+    for pod in pods:
+        status = pod.get("status") or {}
+        running += status.get("phase") == "Running"
+        for container in status.get("containerStatuses") or ():
+            states.update(list(container.get("state") or ()))
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    lines = [
+        "# HELP kubelet_node_name The node's name; always 1.",
+        "# TYPE kubelet_node_name gauge",
+        f'kubelet_node_name{{node="{node}"}} 1',
+        "# HELP kubelet_running_pods Pods that run.",
+        "# TYPE kubelet_running_pods gauge",
+        f"kubelet_running_pods {running}",
+        "# HELP kubelet_running_containers Containers of pods by their state.",
+        "# TYPE kubelet_running_containers gauge",
+        *(f'kubelet_running_containers{{container_state="{s}"}} {states[s]}' for s in sorted(states)),
+        "# HELP process_cpu_seconds_total Processor time spent.",
+        "# TYPE process_cpu_seconds_total counter",
+        f"process_cpu_seconds_total {spent.ru_utime + spent.ru_stime:.2f}",
+        "# HELP process_resident_memory_bytes Greatest resident memory.",
+        "# TYPE process_resident_memory_bytes gauge",
+        f"process_resident_memory_bytes {spent.ru_maxrss * 1024}",
+        "# HELP process_start_time_seconds When the node's process started.",
+        "# TYPE process_start_time_seconds gauge",
+        f"process_start_time_seconds {started:.2f}",
+    ]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ import time
 from tests.unit.agent.cluster import pod
 from tests.unit.agent.node import Node
 
-from portside.agent.resource_metrics import text
+from portside.agent.resource_metrics import own, text
 from portside.agent.stamps import seconds
 from portside.agent.stats import summary
 
@@ -40,3 +40,13 @@ async def test_use_of_node_pods_and_containers_under_the_kubelets_names(node: No
     assert before - 2 <= started <= time.time() + 1
     assert seconds(document["node"]["startTime"]) < before
     assert document["pods"][0]["startTime"] == node.status("web")["startTime"]
+
+
+async def test_the_nodes_own_metrics_count_what_runs(node: Node) -> None:
+    node.api.add("pods", pod("web", {"command": ["sleep", "100000"]}, {"command": ["sleep", "100000"]}))
+    await node.until("web", "Running")
+    shown = own("n", [worker.current_pod() for worker in node.agent.workers.values()], 17.0).splitlines()
+    assert 'kubelet_node_name{node="n"} 1' in shown and "kubelet_running_pods 1" in shown
+    assert 'kubelet_running_containers{container_state="running"} 2' in shown
+    assert "process_start_time_seconds 17.00" in shown
+    assert all(line.startswith("# ") or LINE.match(line) for line in shown)
