@@ -66,7 +66,6 @@ ALWAYS: tuple[Controller, ...] = (
     endpointmirror.CONTROLLER,
     serviceaccount.CONTROLLER,
     namespace.CONTROLLER,
-    daemonset.CONTROLLER,
     job.CONTROLLER,
     cronjob.CONTROLLER,
     untracked.CONTROLLER,
@@ -100,6 +99,7 @@ ALWAYS: tuple[Controller, ...] = (
     *legacytoken.CONTROLLERS,
 )
 REMEMBERING = (  # made anew for each run, as they remember what they saw
+    daemonset.controller,
     endpointslice.controller,
     endpoints.controller,
     tainteviction.controller,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from portside.api.status import ApiError
-from portside.base.clock import parse_time
 from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
+from portside.controllers.backoff import Backoff
 from portside.controllers.claim import candidates, claim, matching_owners, selector_of
 from portside.controllers.harness import Controller
-from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, delete, update_status
+from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, update_status
 from portside.controllers.pods import (
     PODS,
     available_in,
@@ -22,6 +22,7 @@ from portside.controllers.pods import (
     owner_reference,
     phase,
 )
+from portside.controllers.replicas import pod_deletion
 from portside.controllers.revisions import HASH, REVISIONS, History, history, surplus
 from portside.controllers.rollout import scaled
 from portside.controllers.taints import NOT_READY, UNREACHABLE, fits_affinity, taints_of, untolerated
@@ -31,7 +32,7 @@ NODES: Resource = ("", "v1", "nodes")
 GENERATION = "deprecated.daemonset.template.generation"
 GENERATION_LABEL = "pod-template-generation"
 BURST = 250  # pods one plan creates or deletes (upstream's BurstReplicas)
-FAILED_DELAY = 1.0  # seconds of age before a failed pod is replaced, so that one that fails at once does not spin
+FIRST_DELAY, LAST_DELAY = 1.0, 900.0  # seconds between replacements of failed pods on one node, doubling
 TOLERATED: tuple[tuple[str, str], ...] = (
     (NOT_READY, "NoExecute"),
     (UNREACHABLE, "NoExecute"),
@@ -104,8 +105,8 @@ def _pod(daemonset: Json, node: str, code: str) -> Json:
 class Work:
     """One reconciliation of one DaemonSet."""
 
-    def __init__(self, view: View, daemonset: Json, now: float) -> None:
-        self.view, self.set, self.now = view, daemonset, now
+    def __init__(self, view: View, daemonset: Json, now: float, failures: Backoff) -> None:
+        self.view, self.set, self.now, self.failures = view, daemonset, now, failures
         self.draft = Draft()
         reference = owner_reference(daemonset, "apps/v1", "DaemonSet")
         selector = selector_of(daemonset["spec"].get("selector"))
@@ -133,9 +134,8 @@ class Work:
     def updated(self, pod: Json) -> bool:
         labels = pod["metadata"].get("labels") or {}
         generation = (self.set["metadata"].get("annotations") or {}).get(GENERATION)
-        return labels.get(HASH) == self.past.current_hash or (
-            HASH not in labels and generation is not None and labels.get(GENERATION_LABEL) == generation
-        )
+        by_generation = generation is not None and labels.get(GENERATION_LABEL) == generation
+        return labels.get(HASH) == self.past.current_hash or by_generation
 
     def available(self, pod: Json) -> bool:
         return self._for_long(pod) and not is_terminating(pod)
@@ -155,11 +155,12 @@ class Work:
             elif not may_stay:
                 self._doom(*pods)
             elif pods:
-                self._node(name, pods)
-        known = set(self.places)
-        self._doom(*(p for name, pods in self.by_node.items() if name and name not in known for p in pods))
+                self._node(name, pods, should=should)
+        for name, pods in self.by_node.items():
+            if name and name not in self.places:  # those that are bound go with the other pods of a node that is gone
+                self._doom(*(p for p in pods if not (p.get("spec") or {}).get("nodeName")))
 
-    def _node(self, name: str, pods: list[Json]) -> None:
+    def _node(self, name: str, pods: list[Json], *, should: bool) -> None:
         running: list[Json] = []
         for pod in pods:
             if is_terminating(pod):
@@ -171,6 +172,8 @@ class Work:
         if self.surge == 0:
             self._doom(*running[1:])
             return
+        if should and not running:
+            self.wanted.append(name)  # beside a pod that is on its way out
         newest = [p for p in running if self.updated(p)]
         older = [p for p in running if not self.updated(p)]
         self._doom(*newest[1:], *older[1:])
@@ -181,10 +184,12 @@ class Work:
         meta = pod["metadata"]
         place = f"{meta['namespace']}/{meta['name']} on node {name}"
         if phase(pod) == "Failed":
-            age = self.now - (parse_time(meta.get("creationTimestamp")) or 0.0)
-            if age < FAILED_DELAY:
-                self.draft.look_again(FAILED_DELAY - age)
+            seen = (self.set.get("status") or {}).get("observedGeneration", 0)
+            key = f"{self.set['metadata']['uid']}/{seen}/{name}"
+            if left := self.failures.left(key, self.now):
+                self.draft.look_again(left + 0.01)
                 return
+            self.failures.turn(key, self.now)
             text = f"Found failed daemon pod {place}, will try to kill it"
             self.draft.add(Emit(self.set, "Warning", "FailedDaemonPod", text))
         else:
@@ -199,42 +204,65 @@ class Work:
 
     def roll(self) -> None:
         """Replaces old pods, as many at a time as may be unavailable; or adds new ones beside them (surge)."""
-        if not self.rolling:
-            return
-        limit = scaled(self.parameters.get("maxUnavailable", 1), self.desired, up=True)
-        if limit == 0 and self.surge == 0:
-            limit = 1
-        unavailable, extra = 0, 0
-        broken: list[Json] = []
-        candidates_: list[Json] = []
-        surging: list[str] = []
+        if self.rolling and self.surge:
+            self._surge()
+        elif self.rolling:
+            self._replace()
+
+    def _pair(self, name: str) -> tuple[Json | None, Json | None]:
+        """(the node's old pod, its new one) of those that stay."""
+        pods = [p for p in self.by_node.get(name, ()) if not is_terminating(p)]
+        pods = [p for p in pods if p["metadata"]["uid"] not in self.doomed]
+        old = next((p for p in pods if not self.updated(p)), None)
+        return old, next((p for p in pods if self.updated(p)), None)
+
+    def _where(self) -> Iterable[tuple[str, bool]]:
+        """(node, whether a pod should run there): the nodes that want one, and those that have one none the less."""
         for name, (should, _) in self.places.items():
-            if not should:
-                continue
-            pods = [p for p in self.by_node.get(name, ()) if not is_terminating(p)]
-            pods = [p for p in pods if p["metadata"]["uid"] not in self.doomed]
-            old = next((p for p in pods if not self.updated(p)), None)
-            new = next((p for p in pods if self.updated(p)), None)
-            if not pods:
-                unavailable += 1
-            elif self.surge:
-                if old is not None and new is not None:
-                    extra += 0 if self.available(new) else 1
-                elif old is not None and not self.available(old):
-                    self.wanted.append(name)  # nothing is lost by a successor, so it takes no surge
-                elif old is not None:
-                    surging.append(name)
-            elif new is not None:
+            if should or name in self.by_node:
+                yield name, should
+
+    def _replace(self) -> None:
+        limit = scaled(self.parameters.get("maxUnavailable", 1), self.desired, up=True) or 1
+        unavailable = 0
+        broken: list[Json] = []
+        ripe: list[Json] = []
+        for name, _ in self._where():
+            old, new = self._pair(name)
+            if new is not None:
                 unavailable += 0 if self.available(new) else 1
-            elif old is not None and self.available(old):
-                candidates_.append(old)
-            elif old is not None:
+            elif old is None:
+                unavailable += 1
+            elif self.available(old):
+                ripe.append(old)
+            else:
                 broken.append(old)
                 unavailable += 1
-        if self.surge:
-            self.wanted += surging[: max(self.surge - extra, 0)]
-        else:
-            self._doom(*broken, *candidates_[: max(limit - unavailable, 0)])
+        self._doom(*broken, *ripe[: max(limit - unavailable, 0)])
+
+    def _surge(self) -> None:
+        """A pod where none should run any more goes only when as many as wanted are available elsewhere."""
+        extra = available = 0
+        surging: list[str] = []
+        misplaced: list[Json] = []
+        for name, should in self._where():
+            old, new = self._pair(name)
+            speaks = old or new
+            available += 1 if speaks is not None and self.available(speaks) else 0
+            if old is None:
+                continue
+            if new is not None:
+                extra += 0 if self.available(new) else 1
+            elif not should and self.available(old):
+                misplaced.append(old)
+            elif not should:
+                self._doom(old)
+            elif self.available(old):
+                surging.append(name)
+            else:
+                self.wanted.append(name)  # nothing is lost by a successor, so it takes no surge
+        self.wanted += surging[: max(self.surge - extra, 0)]
+        self._doom(*misplaced[: max(available - self.desired, 0)])
 
     def writes(self) -> None:
         def failed(error: ApiError) -> list[Emit]:
@@ -245,9 +273,7 @@ class Work:
 
         for name in self.wanted[:BURST]:
             self.draft.add(create(PODS, _pod(self.set, name, self.past.current_hash), ok=made, failed=failed))
-        for pod in list(self.doomed.values())[:BURST]:
-            event = Emit(self.set, "Normal", "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
-            self.draft.add(delete(PODS, pod, ok=_always(event)))
+        self.draft.add(*(pod_deletion(self.set, pod) for pod in list(self.doomed.values())[:BURST]))
 
     def clean_up(self) -> None:
         used = {str((p["metadata"].get("labels") or {}).get(HASH, "")) for p in self.pods}
@@ -293,19 +319,15 @@ def _age(pod: Json) -> tuple[bool, float, str]:
     return not (pod.get("spec") or {}).get("nodeName"), created(pod), pod["metadata"]["name"]
 
 
-def _always(event: Emit) -> Callable[[Json], Iterable[Emit]]:
-    return lambda _: [event]
-
-
-def plan(view: View, key: str, now: float) -> Plan:
-    """One step of a DaemonSet towards one pod per node."""
+def plan(view: View, key: str, now: float, failures: Backoff) -> Plan:
+    """One step of a DaemonSet towards one pod per node; ``failures``: the delays of its nodes."""
     daemonset = view.get(DAEMONSETS, *split_key(key))
     if daemonset is None or is_terminating(daemonset):
         return NOTHING
     if selector_of(daemonset["spec"].get("selector")).everything:
         text = "This daemon set is selecting all pods. A non-empty selector is required."
         return Plan([Emit(daemonset, "Warning", "SelectingAll", text)])
-    work = Work(view, daemonset, now)
+    work = Work(view, daemonset, now, failures)
     work.place()
     work.roll()
     work.writes()
@@ -321,14 +343,17 @@ def _node(node: Json) -> object:
     return node["metadata"].get("labels"), (node.get("spec") or {}).get("taints")
 
 
-CONTROLLER = Controller(
-    "daemonset-controller",
-    DAEMONSETS,
-    plan,
-    watches={
-        PODS: matching_owners(DAEMONSETS, "DaemonSet", "apps"),
-        REVISIONS: matching_owners(DAEMONSETS, "DaemonSet", "apps"),
-        NODES: _every,
-    },
-    relevant={NODES: _node},
-)
+def controller() -> Controller:
+    """A controller with a memory of its own: where pods have failed lately."""
+    failures = Backoff(FIRST_DELAY, LAST_DELAY)
+    return Controller(
+        "daemonset-controller",
+        DAEMONSETS,
+        lambda view, key, now: plan(view, key, now, failures),
+        watches={
+            PODS: matching_owners(DAEMONSETS, "DaemonSet", "apps"),
+            REVISIONS: matching_owners(DAEMONSETS, "DaemonSet", "apps"),
+            NODES: _every,
+        },
+        relevant={NODES: _node},
+    )

@@ -6,7 +6,8 @@ from typing import Any
 
 from portside.base.clock import rfc3339
 from portside.client.cache import View
-from portside.controllers.daemonset import DAEMONSETS, NODES, plan
+from portside.controllers.backoff import Backoff
+from portside.controllers.daemonset import DAEMONSETS, FIRST_DELAY, LAST_DELAY, NODES, plan
 from portside.controllers.plan import Op, Plan
 from portside.controllers.revisions import HASH, REVISIONS, data_of
 
@@ -51,7 +52,11 @@ def pod(
     return {"metadata": meta, "spec": {"nodeName": where}, "status": {"phase": phase, "conditions": [condition]}}
 
 
-def planned(owner: Json, nodes: list[Json], *pods: Json) -> Plan:
+def backoff() -> Backoff:
+    return Backoff(FIRST_DELAY, LAST_DELAY)
+
+
+def planned(owner: Json, nodes: list[Json], *pods: Json, failures: Backoff | None = None, now: float = NOW) -> Plan:
     meta = {
         "name": "d-new",
         "namespace": "ns",
@@ -60,7 +65,8 @@ def planned(owner: Json, nodes: list[Json], *pods: Json) -> Plan:
         "ownerReferences": OWNER,
     }
     revision = {"metadata": meta, "data": data_of(TEMPLATE), "revision": 2}
-    return plan(View.of({DAEMONSETS: [owner], NODES: nodes, PODS: pods, REVISIONS: [revision]}), "ns/d", NOW)
+    view = View.of({DAEMONSETS: [owner], NODES: nodes, PODS: pods, REVISIONS: [revision]})
+    return plan(view, "ns/d", now, failures or backoff())
 
 
 def made(found: Plan) -> list[str]:
@@ -96,12 +102,55 @@ def test_taints_keep_new_pods_away_and_only_noexecute_sends_running_ones() -> No
     assert gone(planned(daemons(), [node("a", taint | {"effect": "NoExecute"})], pod("p", "a"))) == ["p"]
 
 
-def test_of_two_pods_on_a_node_the_older_stays_and_failed_ones_are_replaced() -> None:
+def test_of_two_pods_on_a_node_the_older_stays() -> None:
     twice = planned(daemons(), [node("a")], pod("young", "a", age=10), pod("older", "a", age=90))
     assert gone(twice) == ["young"]
-    assert gone(planned(daemons(), [node("a")], pod("bad", "a", phase="Failed"))) == ["bad"]
-    early = planned(daemons(), [node("a")], pod("bad", "a", phase="Failed", age=0))
-    assert gone(early) == [] and early.again is not None
+
+
+def test_failed_pods_are_replaced_after_a_delay_that_grows_with_each_of_their_node() -> None:
+    failures, nodes, now = backoff(), [node("a"), node("b")], NOW
+    bad = pod("bad", "a", phase="Failed")
+    waits = []
+    for _ in range(12):
+        assert gone(planned(daemons(), nodes, bad, failures=failures, now=now)) == ["bad"]
+        early = planned(daemons(), nodes, bad, failures=failures, now=now)
+        assert gone(early) == [] and early.again is not None
+        waits.append(round(early.again))
+        now += early.again
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+    elsewhere = planned(daemons(), nodes, pod("ill", "b", phase="Failed"), failures=failures, now=now)
+    assert gone(elsewhere) == ["ill"], "another node has its own delay"
+    changed = daemons() | {"status": {"observedGeneration": 2}}
+    assert gone(planned(changed, nodes, bad, failures=failures, now=now - 1)) == ["bad"], "and so has a new template"
+    assert gone(planned(daemons(), nodes, bad, failures=failures, now=now + 1801)) == ["bad"]
+    again = planned(daemons(), nodes, bad, failures=failures, now=now + 1801).again
+    assert again is not None and round(again) == 1, "half an hour without a failure is forgiven"
+
+
+def test_an_update_also_takes_old_pods_from_where_none_should_run_any_more() -> None:
+    taint = {"key": "k", "value": "v", "effect": "NoSchedule"}
+    nodes = [node("a", taint), node("b")]
+    assert gone(planned(daemons(), nodes, pod("a", "a", old=True), pod("b", "b"))) == ["a"]
+    surging = daemons(surge=1, unavailable=0)
+    waits = planned(surging, nodes, pod("a", "a", old=True), pod("b", "b", ready=False))
+    assert gone(waits) == [], "the last available pod stays until another is"
+    assert gone(planned(surging, nodes, pod("a", "a", old=True), pod("b", "b"))) == ["a"]
+    assert gone(planned(surging, nodes, pod("a", "a", old=True, ready=False), pod("b", "b"))) == ["a"]
+
+
+def test_with_surge_a_successor_comes_beside_a_pod_that_is_on_its_way_out() -> None:
+    leaving = pod("a", "a")
+    leaving["metadata"]["deletionTimestamp"] = rfc3339(NOW)
+    assert made(planned(daemons(), [node("a")], leaving)) == []
+    assert made(planned(daemons(surge=1, unavailable=0), [node("a")], leaving)) == ["a"]
+
+
+def test_pods_of_a_node_that_is_gone_are_the_garbage_collectors_unless_they_were_never_bound() -> None:
+    waiting = pod("w", "")
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gone"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    waiting["spec"] = {"affinity": {"nodeAffinity": required}}
+    assert gone(planned(daemons(), [node("a")], pod("a", "a"), pod("g", "gone"), waiting)) == ["w"]
 
 
 def test_an_update_takes_as_many_as_may_be_missing_and_broken_ones_at_once() -> None:

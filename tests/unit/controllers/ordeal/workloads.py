@@ -145,6 +145,27 @@ async def _daemons(world: World) -> None:
     await world.until(lambda: status(world, "DaemonSet").get("numberAvailable") == 3)
 
 
+def faulty(pod: Json, number: int) -> Json:
+    """Pods of the first template fail on the second node."""
+    fails = pod["spec"].get("nodeName") == "n2" and pod["spec"]["containers"][0]["image"] == "a"
+    return {"phase": "Failed", "reason": "Broken"} if fails else running(pod, number)
+
+
+async def _faulty_daemons(world: World) -> None:
+    await world.join("n2")
+    await world.create(DAEMONS, workload())
+    failed: set[str] = set()
+
+    def often() -> bool:
+        pods = [p for p in world.of_kind("Pod") if (p.get("status") or {}).get("phase") == "Failed"]
+        failed.update(p["metadata"]["uid"] for p in pods)
+        return len(failed) > 3
+
+    await world.until(often)
+    await world.patch(DAEMONS, "web", {"spec": {"template": template("b")}})
+    await world.until(lambda: status(world, "DaemonSet").get("numberAvailable") == 2)
+
+
 def _two_per_node(pods: Sequence[Json]) -> str | None:
     """With surge, a node has the old pod and its successor, never two of one template."""
     found = Counter(
@@ -272,6 +293,13 @@ SCENARIOS = (
     Scenario("ordered pods with claims", STATEFULLY, _stateful, laws=(ORDINALS, at_most(3, "three replicas"))),
     Scenario("parallel pods with a partition", STATEFULLY[:1], _stateful_parallel, laws=(ORDINALS,)),
     Scenario("daemons", ("daemonset-controller of daemonsets",), _daemons, laws=(Law(PODS, _two_per_node),)),
+    Scenario(
+        "daemons that fail on a node",
+        ("daemonset-controller of daemonsets",),
+        _faulty_daemons,
+        faulty,
+        laws=(Law(PODS, _two_per_node),),
+    ),
     Scenario("a job", COUNTING, _count, ended, (at_most(2, "the parallelism"),)),
     Scenario("an indexed job", COUNTING, _index, ended, (at_most(3, "the parallelism"),)),
     Scenario("a suspended job", COUNTING, _suspend, ended, (at_most(2, "the parallelism"),)),
