@@ -380,6 +380,23 @@ def test_eviction_waits_for_the_budget(ground: Ground) -> None:
     ground.status("poddisruptionbudgets", "b", disruptionsAllowed=2, desiredHealthy=1)
 
 
+def test_a_pod_under_two_budgets_is_told_and_stays(ground: Ground) -> None:
+    ground.create("deployments", workload(replicas=1))
+    ground.status("deployments", "web", availableReplicas=1)
+    name = ground.pods("app=web")[0]["metadata"]["name"]
+    for budget_name in ("c", "b"):
+        ground.create("poddisruptionbudgets", budget(budget_name, minAvailable=0))
+        ground.status("poddisruptionbudgets", budget_name, disruptionsAllowed=1)
+    text = f'Pod "{ground.name}"/"{name}" matches multiple PodDisruptionBudgets.  Chose "b" arbitrarily.'
+
+    def said() -> bool:
+        events = [e for e in ground.all("events") if e["reason"] == "MultiplePodDisruptionBudgets"]
+        return [(e["involvedObject"]["name"], e["message"]) for e in events] == [(name, text)]
+
+    ground.until(said)
+    assert evict(ground, name) == 500
+
+
 @conformance("PodDisruptionBudget", "status observed from the controller", "status update and patch")
 def test_budget_status_is_observed_and_can_be_written(ground: Ground) -> None:
     ground.create("poddisruptionbudgets", budget(minAvailable=1))

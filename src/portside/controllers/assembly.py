@@ -47,6 +47,7 @@ from portside.controllers import (
     serviceaccounttoken,
     servicecidr,
     servingapproval,
+    staledisruption,
     statefulset,
     storageversionmigration,
     tainteviction,
@@ -71,7 +72,7 @@ ALWAYS: tuple[Controller, ...] = (
     untracked.CONTROLLER,
     ttlafterfinished.CONTROLLER,
     statefulset.CONTROLLER,
-    disruption.CONTROLLER,
+    staledisruption.CONTROLLER,
     claimprotection.CONTROLLER,
     persistentvolumeclaim.CONTROLLER,
     persistentvolume.CONTROLLER,
@@ -100,6 +101,7 @@ ALWAYS: tuple[Controller, ...] = (
 )
 REMEMBERING = (  # made anew for each run, as they remember what they saw
     daemonset.controller,
+    disruption.controller,
     endpointslice.controller,
     endpoints.controller,
     tainteviction.controller,

@@ -8,33 +8,23 @@ from portside.base.clock import parse_time
 from portside.client.cache import View, controller_of, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
+from portside.controllers import scales
 from portside.controllers.claim import selector_of
 from portside.controllers.goselector import go_selector
-from portside.controllers.harness import Controller
-from portside.controllers.plan import NOTHING, Draft, Emit, Plan, Step, patch, update_status
-from portside.controllers.pods import PODS, condition, is_active, is_finished, is_ready, is_terminating
+from portside.controllers.harness import Context, Controller, write
+from portside.controllers.plan import NOTHING, Draft, Emit, Plan, Step, update_status
+from portside.controllers.pods import PODS, is_active, is_finished, is_ready, is_terminating
 from portside.controllers.rollout import scaled
-from portside.controllers.served import all_served
+from portside.controllers.served import CRDS
 
 BUDGETS: Resource = ("policy", "v1", "poddisruptionbudgets")
-REPLICASETS: Resource = ("apps", "v1", "replicasets")
-SCALED: dict[tuple[str, str], Resource] = {
-    ("ReplicaSet", "apps"): REPLICASETS,
-    ("Deployment", "apps"): ("apps", "v1", "deployments"),
-    ("StatefulSet", "apps"): ("apps", "v1", "statefulsets"),
-    ("ReplicationController", ""): ("", "v1", "replicationcontrollers"),
-}
 UNMANAGED = (
     "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of the "
     "PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set "
     '".spec.minAvailable" field of the PDB to an integer value.'
 )
 GRANTED_SECONDS = 120.0  # an eviction that was granted counts until its pod goes, or for this long
-STALE_TARGET_SECONDS = 120.0  # after this a DisruptionTarget that came to nothing is taken back
-
-
-class SyncFailed(Exception):
-    """The expected number of pods can't be found out."""
+UNKNOWN_SECONDS = 60.0  # until a size that nobody knew is asked for again
 
 
 def selected(view: View, budget: Json) -> list[Json]:
@@ -47,64 +37,55 @@ def selected(view: View, budget: Json) -> list[Json]:
     return [p for p in found if selector.matches_object(p)]
 
 
-def _scale_of(view: View, namespace: str, ref: Json) -> tuple[str, int] | None:
-    """The uid and size of what the pod's controller scales; None when it is gone. A replica set's Deployment counts."""
-    group = str(ref.get("apiVersion", "")).rpartition("/")[0]
-    resource = SCALED.get((str(ref.get("kind")), group))
-    if resource is None:
-        served = next((s for s in all_served(view) if s.kind == ref.get("kind") and s.group == group), None)
-        plural = served.resource[2] if served else str(ref.get("kind", "")).lower()
-        name = f"{plural}.{group}" if group else plural
-        raise SyncFailed(f"{name} does not implement the scale subresource")
-    owner = view.get(resource, namespace, ref["name"])
-    if owner is None or owner["metadata"]["uid"] != ref["uid"]:
-        return None
-    above = controller_of(owner)
-    if resource == REPLICASETS and above is not None and above.get("kind") == "Deployment":
-        return _scale_of(view, namespace, above)
-    return owner["metadata"]["uid"], int(owner["spec"].get("replicas", 1))
+def by_scale(budget: Json) -> bool:
+    """It is about a share of all pods that there should be, or about how many may be missing of them."""
+    spec = budget["spec"]
+    return "maxUnavailable" in spec or isinstance(spec.get("minAvailable"), str)
 
 
-def expected(view: View, budget: Json, pods: list[Json]) -> tuple[int, int, list[str]]:
-    """(expected pods, healthy pods wanted, names of pods without a controller)."""
+def expected(view: View, budget: Json, pods: list[Json], answers: scales.Answers) -> tuple[int, int, list[str]]:
+    """(expected pods, healthy pods wanted, names of pods without a controller). Raises ScaleUnknown."""
     spec = budget["spec"]
     lost: list[str] = []
-    if "maxUnavailable" not in spec and isinstance(spec.get("minAvailable"), int):
-        return len(pods), int(spec["minAvailable"]), lost
+    if not by_scale(budget):
+        return (len(pods), int(spec["minAvailable"]), lost) if "minAvailable" in spec else (0, 0, lost)
     sizes: dict[str, int] = {}
     for pod in pods:
         ref = controller_of(pod)
         if ref is None:
             lost.append(pod["metadata"]["name"])
             continue
-        found = _scale_of(view, pod["metadata"]["namespace"], ref)
+        if ref.get("uid") in sizes:
+            continue
+        found = scales.size(view, pod["metadata"]["namespace"], ref, answers)
         if found is None:
-            raise SyncFailed(f'found no controllers for pod "{pod["metadata"]["name"]}"')
+            raise scales.ScaleUnknown(f'found no controllers for pod "{pod["metadata"]["name"]}"')
         sizes[found[0]] = found[1]
     total = sum(sizes.values())
     if "maxUnavailable" in spec:
         return total, max(total - scaled(spec["maxUnavailable"], total, up=True), 0), lost
-    return total, scaled(spec.get("minAvailable", 1), total, up=True), lost
+    return total, scaled(spec["minAvailable"], total, up=True), lost
 
 
-def plan(view: View, key: str, now: float) -> Plan:
-    """Key: a budget."""
+def plan(view: View, key: str, now: float, answers: scales.Answers) -> Plan:
+    """Key: a budget; ``answers``: what was asked about controllers that are none of ours."""
     budget = view.get(BUDGETS, *split_key(key))
     if budget is None or is_terminating(budget):
         return NOTHING
     pods = selected(view, budget)
     draft = Draft()
-    _take_back(pods, now, draft)
     old = budget.get("status") or {}
     if not pods:
         draft.add(Emit(budget, "Normal", "NoPods", "No matching pods found"))
     try:
-        count, wanted, lost = expected(view, budget, pods)
-    except SyncFailed as error:
+        count, wanted, lost = expected(view, budget, pods, answers)
+    except scales.ScaleUnknown as error:
         text = f"Failed to calculate the number of expected pods: {error}"
         draft.add(Emit(budget, "Warning", "CalculateExpectedPodCountFailed", text))
+        draft.look_again(UNKNOWN_SECONDS)
         new = cond.make("DisruptionAllowed", "False", "SyncFailed", str(error), now)
-        return Plan([*draft.steps, *_write(budget, {**old, "disruptionsAllowed": 0}, new)], again=draft.again)
+        draft.add(*_write(budget, {**old, "disruptionsAllowed": 0}, new))
+        return draft.plan()
     if lost:
         text = UNMANAGED.format(go_selector(budget["spec"].get("selector")))
         draft.add(Emit(budget, "Warning", "UnmanagedPods", text))
@@ -143,24 +124,8 @@ def _granted(budget: Json, pods: list[Json], now: float, draft: Draft) -> dict[s
     return found
 
 
-def _take_back(pods: list[Json], now: float, draft: Draft) -> None:
-    for pod in pods:
-        target = condition(pod, "DisruptionTarget")
-        if target is None or target.get("status") != "True" or not is_active(pod):
-            continue
-        if target.get("reason") in ("DeletionByTaintManager", "EvictionByEvictionAPI", "PreemptionByScheduler"):
-            left = (parse_time(target.get("lastTransitionTime")) or now) + STALE_TARGET_SECONDS - now
-            if left > 0:
-                draft.look_again(left + 0.01)
-                continue
-            new = cond.make("DisruptionTarget", "False", "", "", now)
-            body = {"status": {"conditions": [new]}}
-            draft.add(patch(PODS, pod, body, patch_type="strategic", subresource="status", ignore=frozenset({404})))
-
-
 def _write(budget: Json, status: Json, new: Json) -> list[Step]:
-    generation = budget["metadata"].get("generation", 0)
-    new["observedGeneration"] = generation
+    new["observedGeneration"] = status.get("observedGeneration", 0)
     conditions = list(status.get("conditions") or ())
     held = cond.find(conditions, new["type"])
     if held is not None and held.get("status") == new["status"]:
@@ -186,13 +151,68 @@ def _of_owner(view: View, owner: Json) -> Iterable[str]:
             yield f"{namespace}/{budget['metadata']['name']}"
 
 
-CONTROLLER = Controller(
-    "controllermanager",
-    BUDGETS,
-    plan,
-    watches={PODS: _of_pod, **dict.fromkeys(SCALED.values(), _of_owner)},
-    relevant={
-        PODS: lambda p: (is_ready(p), is_terminating(p), is_finished(p), p["metadata"].get("labels")),
-        **dict.fromkeys(SCALED.values(), lambda o: o["spec"].get("replicas")),
-    },
-)
+class Disruption:
+    """Remembers which pods it has said to be under several budgets."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, set[str]] = {}
+
+    async def reconcile(self, context: Context, key: str) -> float | None:
+        """One look at one budget: asks for the scales it needs, then does what is planned."""
+        view = context.view
+        budget = view.get(BUDGETS, *split_key(key))
+        answers: dict[str, scales.Answer] = {}
+        if budget is None:
+            self._told.pop(key, None)
+            return None
+        pods = selected(view, budget)
+        if by_scale(budget):
+            for ref in scales.foreign(pods):
+                answers[str(ref.get("uid"))] = await scales.ask(context.client, view, split_key(key)[0], ref)
+        for event in self._several(view, budget, pods, key):
+            context.emit(event)
+        found = plan(view, key, context.clock.now(), answers)
+        for step in found.steps:
+            if isinstance(step, Emit):
+                context.emit(step)
+            else:
+                await write(context, step)
+        return found.again
+
+    def _several(self, view: View, budget: Json, pods: list[Json], key: str) -> list[Emit]:
+        """Pods that can't be evicted as several budgets select them; said once for each."""
+        space, name = split_key(key)
+        others = [
+            (b["metadata"]["name"], selector_of(b["spec"]["selector"]))
+            for b in view.in_namespace(BUDGETS, space)
+            if b["metadata"]["name"] != name and b["spec"].get("selector") is not None
+        ]
+        text = 'Pod "{}"/"{}" matches multiple PodDisruptionBudgets.  Chose "{}" arbitrarily.'
+        told = set().union(*self._told.values())
+        self._told[key] = set()
+        events: list[Emit] = []
+        for pod in pods if others else ():
+            names = [other for other, selector in others if selector.matches_object(pod)]
+            meta = pod["metadata"]
+            if not names or not is_active(pod):
+                continue
+            self._told[key].add(meta["uid"])
+            if meta["uid"] not in told:
+                said = text.format(space, meta["name"], min(name, *names))
+                events.append(Emit(pod, "Warning", "MultiplePodDisruptionBudgets", said))
+        return events
+
+
+def controller() -> Controller:
+    """A controller with a memory of its own."""
+    return Controller(
+        "controllermanager",
+        BUDGETS,
+        reconcile=Disruption().reconcile,
+        watches={PODS: _of_pod, **dict.fromkeys(scales.SCALED.values(), _of_owner)},
+        relevant={
+            PODS: lambda p: (is_ready(p), is_terminating(p), is_finished(p), p["metadata"].get("labels")),
+            **dict.fromkeys(scales.SCALED.values(), lambda o: o["spec"].get("replicas")),
+        },
+        reads=(CRDS,),
+    )

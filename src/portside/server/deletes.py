@@ -103,7 +103,7 @@ async def delete_object(
         if current is None:
             raise not_found(kind.plural, attributes.name, kind.group)
         old = await resource.load(current)
-        _check_preconditions(resource, attributes.name, old, options)
+        check_preconditions(resource, attributes.name, old, options)
         await server.admit_delete(replace(attributes, verb="delete"), old, options, request)
         new = orjson.loads(orjson.dumps(old))
         if kind.kind == "Job" and not options.policy and options.orphan is None:
@@ -161,7 +161,8 @@ def _warn_job(request: Request) -> None:
         request.warnings.append(JOB_WARNING)
 
 
-def _check_preconditions(resource: Resource, name: str, old: Json, options: DeleteOptions) -> None:
+def check_preconditions(resource: Resource, name: str, old: Json, options: DeleteOptions) -> None:
+    """Whether the object is the one that was meant. Raises 409."""
     kind, meta = resource.kind, old["metadata"]
     if options.uid is not None and options.uid != meta.get("uid"):
         text = (

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.unit.controllers.ordeal.world import PODS, Json, Law, Scenario, World, running
 
+from portside.base.clock import rfc3339
 from portside.client.protocol import Resource
 
 DEPLOYMENTS: Resource = ("apps", "v1", "deployments")
@@ -18,6 +19,8 @@ DAEMONS: Resource = ("apps", "v1", "daemonsets")
 JOBS: Resource = ("batch", "v1", "jobs")
 CRONJOBS: Resource = ("batch", "v1", "cronjobs")
 BUDGETS: Resource = ("policy", "v1", "poddisruptionbudgets")
+CRDS: Resource = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+FLEETS: Resource = ("example.com", "v1", "fleets")
 
 
 def template(image: str = "a", **spec: Any) -> Json:
@@ -270,6 +273,41 @@ async def _disrupt(world: World) -> None:
     await world.until(lambda: status(world, "PodDisruptionBudget").get("disruptionsAllowed") == 1)
 
 
+def _fleet(replicas: int) -> tuple[Json, Json]:
+    """A definition of a custom kind that scales, and an object of it."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    scale = {"specReplicasPath": ".spec.ships", "statusReplicasPath": ".status.ships"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    version["subresources"] = {"scale": scale}
+    names = {"plural": "fleets", "singular": "fleet", "kind": "Fleet", "listKind": "FleetList"}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
+    definition = {"metadata": {"name": "fleets.example.com"}, "spec": spec}
+    body = {"apiVersion": "example.com/v1", "kind": "Fleet", "metadata": {"name": "f"}, "spec": {"ships": replicas}}
+    return definition, body
+
+
+async def _custom_budget(world: World) -> None:
+    """The budget counts what the custom resource wants, of which one pod is not there; one pod was to go and did not."""
+    definition, body = _fleet(3)
+    await world.client.create(CRDS, definition)
+    await world.until(lambda: _condition(world, "CustomResourceDefinition", "Established"))
+    fleet = await world.create(FLEETS, body)
+    owner = {"apiVersion": "example.com/v1", "kind": "Fleet", "name": "f", "uid": fleet["metadata"]["uid"]}
+    for name in ("p1", "p2"):
+        meta = {"name": name, "labels": {"app": "web"}, "ownerReferences": [owner | {"controller": True}]}
+        await world.create(PODS, {**template(), "metadata": meta})
+    selector = {"matchLabels": {"app": "web"}}
+    await world.create(BUDGETS, {"metadata": {"name": "web"}, "spec": {"maxUnavailable": 2, "selector": selector}})
+    await world.until(lambda: status(world, "PodDisruptionBudget").get("disruptionsAllowed") == 1)
+    assert status(world, "PodDisruptionBudget")["expectedPods"] == 3
+    marked = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    marked["lastTransitionTime"] = rfc3339(world.clock.now())
+    patch = {"status": {"conditions": [marked]}}
+    await world.patch(PODS, "p1", patch, subresource="status", patch_type="strategic")
+    await world.until(lambda: _condition(world, "Pod", "DisruptionTarget"))
+    await world.until(lambda: not _condition(world, "Pod", "DisruptionTarget"))
+
+
 DEPLOYING = ("deployment-controller of deployments", "replicaset-controller of replicasets")
 COUNTING = ("job-controller of jobs", "job-controller of pods")
 TIMED = "ttl-after-finished-controller of jobs"
@@ -307,4 +345,9 @@ SCENARIOS = (
     Scenario("a job with a time to live", (*COUNTING, TIMED, COLLECTING), _forget, ended),
     Scenario("a schedule", (*COUNTING, COLLECTING, "cronjob-controller of cronjobs"), _cron, ended),
     Scenario("a budget", (*DEPLOYING, "controllermanager of poddisruptionbudgets"), _disrupt),
+    Scenario(
+        "a budget over pods of a custom resource",
+        ("controllermanager of poddisruptionbudgets", "controllermanager of pods"),
+        _custom_budget,
+    ),
 )
