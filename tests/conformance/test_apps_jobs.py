@@ -149,7 +149,13 @@ def test_job_policy_ignores_disruptions_and_fails_early_on_an_exit_code(ground: 
     ]
     ground.create("jobs", job(backoffLimit=0, podFailurePolicy={"rules": rules}))
     (first,) = pods(ground, 1)
-    target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    target = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "lastTransitionTime": stamp,
+    }
     ground.patch("pods", first["metadata"]["name"], {"status": {"conditions": [target]}}, "status")
     end(ground, first, 1)
     again = ground.until(lambda: [p for p in ground.pods("app=job") if p["status"]["phase"] == "Pending"])

@@ -67,7 +67,6 @@ ALWAYS: tuple[Controller, ...] = (
     endpointmirror.CONTROLLER,
     serviceaccount.CONTROLLER,
     namespace.CONTROLLER,
-    job.CONTROLLER,
     cronjob.CONTROLLER,
     untracked.CONTROLLER,
     ttlafterfinished.CONTROLLER,
@@ -102,6 +101,7 @@ ALWAYS: tuple[Controller, ...] = (
 REMEMBERING = (  # made anew for each run, as they remember what they saw
     daemonset.controller,
     disruption.controller,
+    job.controller,
     endpointslice.controller,
     endpoints.controller,
     tainteviction.controller,

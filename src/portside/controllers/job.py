@@ -6,8 +6,7 @@ whatever crashes in between, no pod is counted twice or forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from portside.api.status import ApiError
 from portside.base.clock import parse_time, rfc3339
@@ -16,6 +15,7 @@ from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.claim import GONE, candidates, claim, matching_owners, selector_of
 from portside.controllers.harness import Controller
+from portside.controllers.jobbackoff import Record, ended, remaining
 from portside.controllers.jobindex import (
     failures_of,
     format_indexes,
@@ -25,10 +25,9 @@ from portside.controllers.jobindex import (
 )
 from portside.controllers.jobpods import TRACKING, pod_of
 from portside.controllers.jobpolicy import COUNTED, judge, success_rule
-from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, delete, patch, update_status
+from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, patch, update
 from portside.controllers.pods import (
     PODS,
-    condition,
     created,
     deletion_order,
     is_active,
@@ -38,11 +37,11 @@ from portside.controllers.pods import (
     owner_reference,
     phase,
 )
+from portside.controllers.replicas import pod_deletion
 
 JOBS: Resource = ("batch", "v1", "jobs")
 OURS = "kubernetes.io/job-controller"
 BURST = 500  # pods one plan may create
-BACKOFF, MAX_BACKOFF = 10.0, 600.0  # seconds before a failed pod is replaced; doubles with each failure in a row
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
 TOO_MANY = "Too many succeeded pods running after completion count reached"
 GATHER = 1.0  # seconds of changes to pods that make one plan (upstream's SyncJobBatchPeriod)
@@ -59,8 +58,8 @@ def finished(job: Json) -> bool:
 class Work:
     """One reconciliation of one Job."""
 
-    def __init__(self, view: View, job: Json, now: float) -> None:
-        self.job, self.now, self.spec = job, now, job["spec"]
+    def __init__(self, view: View, key: str, job: Json, now: float, records: dict[str, Record]) -> None:
+        self.job, self.now, self.spec, self.key, self.records = job, now, job["spec"], key, records
         self.draft = Draft()
         self.old: Json = job.get("status") or {}
         self.conditions: list[Json] = list(self.old.get("conditions") or ())
@@ -90,6 +89,16 @@ class Work:
         self.failures_seen: list[tuple[Json, bool]] = []  # failed pods, and whether they count
         self.replaced: dict[int, Json] = {}  # index -> the failed pod that is to have a successor
         self.suspended = bool(self.spec.get("suspend"))
+        self.made = 0  # pods that this plan makes
+        self.ended = False  # this plan deletes what is active
+        held = records.get(key)
+        self.record = held if held is not None and held.uid == job["metadata"]["uid"] else self._recalled()
+
+    def _recalled(self) -> Record:
+        """What the counted pods that are still there tell, where nothing is remembered of the job."""
+        counted = [p for p in self.pods if not self.tracked(p)]
+        good = [p for p in counted if phase(p) == "Succeeded"]
+        return Record(str(self.job["metadata"]["uid"])).after(good, [p for p in counted if phase(p) == "Failed"])
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
@@ -112,11 +121,16 @@ class Work:
                     self.succeeded += 1
             self.uncounted[name] = kept
         noted = {*self.uncounted["succeeded"], *self.uncounted["failed"]}
+        fresh: list[Json] = []
         for pod in sorted(self.pods, key=created):
             if sum(map(len, self.uncounted.values())) + len(self.failures_seen) >= MANY_UNCOUNTED:
                 break
             if self.tracked(pod) and pod["metadata"]["uid"] not in noted:
                 self._note(pod)
+                fresh.append(pod)
+        self.record = self.record.after(
+            (p for p in fresh if phase(p) == "Succeeded"), (p for p, _ in self.failures_seen if self._has_failed(p))
+        )
         self._count_failures()
         if self.indexed:
             self.succeeded = len(self.done_indexes)
@@ -136,6 +150,10 @@ class Work:
                 self.uncounted["succeeded"].append(uid)
             else:
                 self.draft.add(self._untrack(pod))
+            return
+        if self.indexed and (index is None or index >= (self.completions or 0)):
+            if self._has_failed(pod):
+                self.draft.add(self._untrack(pod))  # of an index that is not wanted any more
             return
         given_up = cond.find(self.conditions, "FailureTarget") is not None or finished(self.job)
         if not self._has_failed(pod) and not (given_up and is_terminating(pod)):
@@ -181,7 +199,8 @@ class Work:
 
     @property
     def failures(self) -> int:
-        return self.failed + len(self.uncounted["failed"])
+        kept = sum(1 for p, counted in self.failures_seen if counted and any(p is r for r in self.replaced.values()))
+        return self.failed + len(self.uncounted["failed"]) + kept
 
     @property
     def successes(self) -> int:
@@ -253,12 +272,12 @@ class Work:
         doomed = self._out_of_place()
         rest = [p for p in self.active if p["metadata"]["uid"] not in doomed]
         if len(rest) > wanted:
-            for pod in deletion_order(rest, rest, self.now)[: len(rest) - wanted]:
+            for pod in deletion_order(rest, (), self.now)[: len(rest) - wanted]:
                 doomed[pod["metadata"]["uid"]] = pod
         for pod in doomed.values():
             if self.tracked(pod):
                 self.draft.add(self._untrack(pod))
-        self.draft.add(*(self._delete(p) for p in doomed.values()))
+        self.draft.add(*(pod_deletion(self.job, p) for p in doomed.values()))
         self.active = [p for p in self.active if p["metadata"]["uid"] not in doomed]
         missing = wanted - len(self.active)
         if self.spec.get("podReplacementPolicy") == "Failed":
@@ -273,13 +292,13 @@ class Work:
     def _next(self, count: int) -> tuple[list[int | None], float]:
         """(indexes of the pods to make, seconds until one may be made). Back-off is per index where limits are."""
         if not self.indexed:
-            return [None] * count, self._backoff()
+            return [None] * count, self.record.left(self.now)
         busy = {index_of(p) for p in self.active} | self.done_indexes | self.failed_indexes
         if self.spec.get("podReplacementPolicy") == "Failed":
             busy |= {index_of(p) for p in self.terminating}
         free = [i for i in range(self.completions or 0) if i not in busy][:count]
         if self.per_index is None:
-            return list(free), self._backoff()
+            return list(free), self.record.left(self.now)
         waits = {i: self._index_backoff(i) for i in free}
         now = [i for i in free if waits[i] <= 0]
         if now or not waits:
@@ -290,8 +309,7 @@ class Work:
         last = self.replaced.get(index)
         if last is None:
             return 0.0
-        delay = min(BACKOFF * 2.0 ** min(failures_of(last) + ignored_of(last), 10), MAX_BACKOFF)
-        return _ended(last) + delay - self.now
+        return remaining(failures_of(last) + ignored_of(last) + 1, ended(last), self.now)
 
     def _wanted(self) -> int:
         if self.suspended:
@@ -317,24 +335,6 @@ class Work:
                 seen.add(index)
         return found
 
-    def _delete(self, pod: Json) -> Step:
-        event = Emit(self.job, "Normal", "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
-        return delete(PODS, pod, ok=_always(event))
-
-    def _backoff(self) -> float:
-        """Seconds until failed pods may be replaced."""
-        ended = [p for p in self.pods if is_finished(p) or (self.tracked(p) and self._has_failed(p))]
-        ends = sorted(((_ended(p), phase(p) == "Succeeded") for p in ended), key=lambda e: e[0])
-        in_a_row = 0
-        for _, good in reversed(ends):
-            if good:
-                break
-            in_a_row += 1
-        if not in_a_row:
-            return 0.0
-        delay = min(BACKOFF * 2.0 ** min(in_a_row - 1, 10), MAX_BACKOFF)
-        return float(max(ends[-1][0] + delay - self.now, 0.0))
-
     def _creates(self, indexes: list[int | None]) -> list[Step]:
         def made(answer: Json) -> list[Emit]:
             return [Emit(self.job, "Normal", "SuccessfulCreate", f"Created pod: {answer['metadata']['name']}")]
@@ -342,6 +342,7 @@ class Work:
         def failed(error: ApiError) -> list[Emit]:
             return [Emit(self.job, "Warning", "FailedCreate", f"Error creating: {error.message}")]
 
+        self.made = len(indexes)
         return [create(PODS, self._pod(i), ok=made, failed=failed) for i in indexes]
 
     def _pod(self, index: int | None) -> Json:
@@ -377,8 +378,8 @@ class Work:
         held = cond.find(self.conditions, first)
         if held is None:
             self._condition(first, "True", reason, message)
-        for pod in self.active:
-            self.draft.add(self._delete(pod))
+        self.draft.add(*(pod_deletion(self.job, pod) for pod in self.active))
+        self.ended = bool(self.active)
         waiting = self.uncounted["succeeded"] or self.uncounted["failed"]
         if self.active or self.terminating or waiting:
             return
@@ -391,10 +392,12 @@ class Work:
             self.events.append(Emit(self.job, "Warning", reason, message))
 
     def status_steps(self, failures: list[Failure]) -> Sequence[Step]:
+        if self.ended and not failures:
+            self.terminating, self.active = [*self.terminating, *self.active], []
         status: Json = {
             "startTime": self._start(),
             "completionTime": self.old.get("completionTime"),
-            "active": len(self.active) or None,
+            "active": len(self.active) + (0 if failures else self.made) or None,
             "succeeded": self.succeeded or None,
             "failed": self.failed or None,
             "ready": sum(1 for p in self.active if is_ready(p)),
@@ -410,8 +413,15 @@ class Work:
             status["completionTime"] = rfc3339(self.now)
         status = {k: v for k, v in status.items() if v is not None}
         if status == self.old:
+            if not failures:
+                self._keep(status)
             return self.events
-        return [update_status(JOBS, self.job, status), *self.events]
+        return [update(JOBS, {**self.job, "status": status}, subresource="status", ok=self._keep), *self.events]
+
+    def _keep(self, answer: Json) -> list[Emit]:
+        """What was counted is remembered; what was not is counted again."""
+        self.records[self.key] = self.record
+        return []
 
     def _start(self) -> str | None:
         if self.suspended:
@@ -420,35 +430,18 @@ class Work:
         return held or rfc3339(self.now)
 
 
-def _always(event: Emit) -> Callable[[Json], Iterable[Emit]]:
-    return lambda _: [event]
-
-
 def _rank(pod: Json) -> tuple[int, float]:
-    return failures_of(pod) + ignored_of(pod), _ended(pod)
+    return failures_of(pod) + ignored_of(pod), ended(pod)
 
 
-def _ended(pod: Json) -> float:
-    """When the pod ended: by its containers, else when it stopped being ready, else by its deletion."""
-    meta, listed = pod["metadata"], (pod.get("status") or {}).get("containerStatuses") or ()
-    ends = [parse_time(((c.get("state") or {}).get("terminated") or {}).get("finishedAt")) for c in listed]
-    known = [at for at in ends if at is not None]
-    if known and len(known) == len(ends):
-        return max(known)
-    ready: Any = condition(pod, "Ready") or {}
-    since = parse_time(ready.get("lastTransitionTime")) if ready.get("status") == "False" else None
-    if since is not None:
-        return since
-    leaving = parse_time(meta.get("deletionTimestamp"))
-    return created(pod) if leaving is None else leaving - float(meta.get("deletionGracePeriodSeconds") or 0)
-
-
-def plan(view: View, key: str, now: float) -> Plan:
-    """One step of a Job towards its end."""
+def plan(view: View, key: str, now: float, records: dict[str, Record]) -> Plan:
+    """One step of a Job towards its end; ``records``: its failures, and those of others, by key."""
     job = view.get(JOBS, *split_key(key))
+    if job is None or finished(job):
+        records.pop(key, None)
     if job is None or job["spec"].get("managedBy", OURS) != OURS:
         return NOTHING
-    work = Work(view, job, now)
+    work = Work(view, key, job, now, records)
     if finished(job) or is_terminating(job):
         work.draft.add(*(work._untrack(p) for p in work.pods if work.tracked(p)))
         return work.draft.plan()
@@ -462,6 +455,13 @@ def plan(view: View, key: str, now: float) -> Plan:
     return work.draft.plan(work.status_steps)
 
 
-CONTROLLER = Controller(
-    "job-controller", JOBS, plan, watches={PODS: matching_owners(JOBS, "Job", "batch")}, settle=GATHER
-)
+def controller() -> Controller:
+    """A controller with a memory of its own: the failures of each job."""
+    records: dict[str, Record] = {}
+    return Controller(
+        "job-controller",
+        JOBS,
+        lambda view, key, now: plan(view, key, now, records),
+        watches={PODS: matching_owners(JOBS, "Job", "batch")},
+        settle=GATHER,
+    )

@@ -7,6 +7,7 @@ from typing import Any
 from portside.base.clock import rfc3339
 from portside.client.cache import View
 from portside.controllers.job import JOBS, plan
+from portside.controllers.jobbackoff import Record
 from portside.controllers.jobindex import FAILURES, IGNORED, INDEX
 from portside.controllers.jobpods import TRACKING
 from portside.controllers.plan import Emit, Op, Plan
@@ -60,8 +61,8 @@ def pod(
     return {"metadata": meta, "spec": {}, "status": status}
 
 
-def planned(owner: Json, *pods: Json) -> Plan:
-    return plan(View.of({JOBS: [owner], PODS: pods}), "ns/j", NOW)
+def planned(owner: Json, *pods: Json, records: dict[str, Record] | None = None, now: float = NOW) -> Plan:
+    return plan(View.of({JOBS: [owner], PODS: pods}), "ns/j", now, {} if records is None else records)
 
 
 def ops(found: Plan, verb: str) -> list[Op]:
@@ -132,6 +133,52 @@ def test_failures_wait_longer_each_time_and_end_the_job_at_the_limit() -> None:
     over = planned(job({"startTime": rfc3339(NOW), "failed": 7}), pod("x"))
     assert condition(over, "FailureTarget") == "BackoffLimitExceeded"
     assert [s.name for s in ops(over, "delete")] == ["x"]
+
+
+def test_failures_are_remembered_when_their_pods_are_gone_and_forgotten_with_a_success() -> None:
+    records: dict[str, Record] = {}
+    owner = job(parallelism=1, completions=3)
+
+    def counted(*pods: Json, now: float = NOW) -> Plan:
+        found = planned(owner, *pods, records=records, now=now)
+        assert found.then is not None
+        for step in found.then([]):
+            if isinstance(step, Op) and step.ok is not None:
+                step.ok({})
+        return found
+
+    counted(pod("a", "Failed", ago=0))
+    counted(pod("b", "Failed", ago=-10))
+    early = planned(owner, records=records, now=NOW + 20)
+    assert not ops(early, "create") and early.again == 10.0, "two in a row: 20 s after the second"
+    assert ops(planned(owner, records=records, now=NOW + 30), "create")
+    counted(pod("c", "Succeeded", ago=-40))
+    assert ops(planned(owner, records=records, now=NOW + 40), "create"), "nothing is held against it any more"
+    counted(pod("d", "Failed", ago=-50))
+    assert planned(owner, records=records, now=NOW + 50).again == 10.0
+    other = job(parallelism=1)
+    other["metadata"]["uid"] = "another"
+    assert ops(planned(other, records=records, now=NOW + 50), "create"), "a job of the same name begins anew"
+
+
+def test_after_a_restart_the_failures_are_read_from_the_pods_that_are_there() -> None:
+    seen = [pod("a", "Failed", tracked=False, ago=35), pod("b", "Failed", tracked=False, ago=5)]
+    found = planned(job(parallelism=1), *seen)
+    assert not ops(found, "create") and found.again == 15.0
+    assert ops(planned(job(parallelism=1), *seen, pod("c", "Succeeded", tracked=False, ago=1)), "create")
+
+
+def test_what_is_made_and_what_is_deleted_shows_in_the_status_at_once() -> None:
+    assert status(planned(job()))["active"] == 2
+    found = planned(job(activeDeadlineSeconds=1), pod("a"), pod("b"))
+    assert len(ops(found, "delete")) == 2
+    assert ("active" in status(found), status(found)["terminating"]) == (False, 2)
+
+
+def test_pods_of_indexes_beyond_the_end_are_freed_and_not_counted() -> None:
+    found = planned(job(completionMode="Indexed"), pod("a", "Failed", index=5), pod("b", "Failed", index=1))
+    assert status(found)["uncountedTerminatedPods"] == {"failed": ["b"]}
+    assert [o.name for o in ops(found, "patch")] == ["a"]
 
 
 def test_the_deadline_counts_from_the_start() -> None:

@@ -36,7 +36,7 @@ def test_a_change_without_a_known_time_takes_the_old_one_away() -> None:
 
 
 def judged(budget: Json, *pods: Json) -> tuple[list[tuple[str, str]], Json]:
-    found = plan(View.of({BUDGETS: [budget], PODS: pods}), "ns/b", 1_790_000_000.0)
+    found = plan(View.of({BUDGETS: [budget], PODS: pods}), "ns/b", 1_790_000_000.0, {})
     events = [(s.reason, s.message) for s in found.steps if isinstance(s, Emit)]
     (write,) = [s for s in found.steps if isinstance(s, Op)]
     return events, write.body["status"]
