@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from portside.api.status import ApiError
 from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
-from portside.controllers.claim import candidates, claim, matching_owners, selector_of
+from portside.controllers.claim import GONE, candidates, claim, matching_owners, selector_of
 from portside.controllers.claimowners import CONTESTED, claim_refs
 from portside.controllers.harness import Controller
 from portside.controllers.plan import (
@@ -154,28 +155,65 @@ class Work:
         if not spec["volumes"]:
             del spec["volumes"]
         pod["spec"] = spec
-        steps: list[Step] = [*self._missing_claims(name, claims)]
-        good = f"Create Pod {name} in StatefulSet {self.meta['name']} successful"
+        return [*self._missing_claims(name, claims), create(PODS, pod, **self._told("create", name))]
+
+    def _told(self, verb: str, pod: str) -> dict[str, Any]:
+        """What a write to a pod says when it is done, and when it is refused."""
+        word, place = verb.title(), f"Pod {pod} in StatefulSet {self.meta['name']}"
+        good = Emit(self.set, "Normal", f"Successful{word}", f"{word} {place} successful")
 
         def failed(error: ApiError) -> list[Emit]:
-            text = f"create Pod {name} in StatefulSet {self.meta['name']} failed error: {error.message}"
-            return [Emit(self.set, "Warning", "FailedCreate", text)]
+            return [Emit(self.set, "Warning", f"Failed{word}", f"{word} {place} failed error: {error.message}")]
 
-        event = Emit(self.set, "Normal", "SuccessfulCreate", good)
-        return [*steps, create(PODS, pod, ok=_always(event), failed=failed)]
+        return {"ok": _always(good), "failed": failed}
 
     def _missing_claims(self, pod: str, claims: list[tuple[str, Json]]) -> Iterable[Op]:
+        place = f"StatefulSet {self.meta['name']}"
         for _, body in claims:
             name = body["metadata"]["name"]
             if self.view.get(CLAIMS, self.meta["namespace"], name) is None:
-                text = f"Create Claim {name} Pod {pod} in StatefulSet {self.meta['name']} success"
+                text = f"Create Claim {name} Pod {pod} in {place} success"
                 event = Emit(self.set, "Normal", "SuccessfulCreate", text)
-                yield create(CLAIMS, body, ok=_always(event), ignore=frozenset({409}))
+                failed = self._claim_refused(name, f"Pod {pod} in {place} failed error:")
+                yield create(CLAIMS, body, ok=_always(event), failed=failed, ignore=frozenset({409}))
+
+    def _claim_refused(self, claim: str, place: str) -> Callable[[ApiError], Iterable[Emit]]:
+        def failed(error: ApiError) -> list[Emit]:
+            why = f"failed to create PVC {claim}: {error.message}"
+            texts = (f"Create Claim {claim} for {place} {error.message}", f"Create {place} {why}")
+            return [Emit(self.set, "Warning", "FailedCreate", text) for text in texts]
+
+        return failed
+
+    def held_up(self, number: int) -> bool:
+        """An old claim of a pod that is to be made is about to go: with one that went with an earlier pod nothing is said."""
+        pod = f"{self.meta['name']}-{number}"
+        policy = self.spec.get("persistentVolumeClaimRetentionPolicy") or {}
+        for _, body in self.claims(number):
+            name = body["metadata"]["name"]
+            held = self.view.get(CLAIMS, self.meta["namespace"], name)
+            if held is None:
+                continue
+            refs = held["metadata"].get("ownerReferences") or ()
+            if policy.get("whenScaled") == "Delete" and any(
+                (r.get("apiVersion"), r.get("kind"), r.get("name")) == ("v1", "Pod", pod) for r in refs
+            ):
+                return True
+            if is_terminating(held):
+                text = f"Create Pod {pod} in StatefulSet {self.meta['name']} failed error: pvc {name} is being deleted"
+                self.draft.add(Emit(self.set, "Warning", "FailedCreate", text))
+                return True
+        return False
 
     def remove(self, pod: Json) -> Step:
+        return delete(PODS, pod, **self._told("delete", pod["metadata"]["name"]))
+
+    def name_again(self, number: int, pod: Json) -> Iterable[Step]:
+        """The labels that tell which pod it is, where somebody took them away."""
         name = pod["metadata"]["name"]
-        text = f"Delete Pod {name} in StatefulSet {self.meta['name']} successful"
-        return delete(PODS, pod, ok=_always(Emit(self.set, "Normal", "SuccessfulDelete", text)))
+        if (pod["metadata"].get("labels") or {}).get(POD_NAME) != name:
+            meta = {"uid": pod["metadata"]["uid"], "labels": {POD_NAME: name, POD_INDEX: str(number)}}
+            yield patch(PODS, pod, {"metadata": meta}, ok=self._told("update", name)["ok"], ignore=GONE)
 
     # -- the order of things ------------------------------------------------------------------------------------------
 
@@ -185,7 +223,8 @@ class Work:
         for number in self.wanted:
             pod = self.pods.get(number)
             if pod is None:
-                self.draft.add(*self.make(number))
+                if not self.held_up(number):
+                    self.draft.add(*self.make(number))
                 if self.ordered:
                     return
             elif phase(pod) in ("Failed", "Succeeded"):
@@ -198,6 +237,7 @@ class Work:
                     self.draft.add(*self._missing_claims(pod["metadata"]["name"], self.claims(number)))
                 if self.ordered and (not self.healthy(pod) or not self.available(pod)):
                     return
+                self.draft.add(*self.name_again(number, pod))
         first = next((o for o in sorted(self.pods) if not self._whole(self.pods[o])), None)
         for number in surplus_pods:
             pod = self.pods[number]
@@ -211,22 +251,24 @@ class Work:
             self._roll()
 
     def _roll(self) -> None:
-        allowed = max(scaled(self.parameters.get("maxUnavailable", 1), len(self.wanted), up=True), 1)
-        unavailable = sum(1 for o in self.wanted if o not in self.pods or not self._whole(self.pods[o]))
-        for number in reversed(self.wanted):
-            if number < self.start + self.partition:
-                return
-            pod = self.pods.get(number)
-            if pod is None:
-                continue
-            whole = self._whole(pod)
-            if self.revision(pod) != self.update and not is_terminating(pod):
-                if whole and unavailable >= allowed:
-                    return
-                self.draft.add(self.remove(pod))
-                unavailable += 1 if whole else 0
-            if unavailable >= allowed and not whole:
-                return
+        """Replaces old pods from the highest down to the partition, as many as may be unavailable. In parallel those that
+        are unavailable anyway go first, and take nothing from the others."""
+        allowed = max(scaled(self.parameters.get("maxUnavailable", 1), len(self.wanted), up=False), 1)
+        down = sum(1 for o in self.wanted if o not in self.pods or not self._whole(self.pods[o]))
+        room = max(allowed - down, 0)
+        old = [
+            self.pods[o]
+            for o in reversed(self.wanted)
+            if o in self.pods and self.revision(self.pods[o]) != self.update and not is_terminating(self.pods[o])
+        ]
+        least = self.start + self.partition
+        ripe = [p for p in old if (ordinal(self.meta["name"], p["metadata"]["name"]) or 0) >= least]
+        if self.ordered:
+            doomed = ripe[:room]
+        else:
+            broken = [p for p in ripe if not self._whole(p)]
+            doomed = broken + [p for p in ripe if self._whole(p)][:room]
+        self.draft.add(*(self.remove(p) for p in doomed))
 
     def claim_owners(self) -> None:
         """Claims belong to the set or the pod when the retention policy deletes them, to nobody otherwise."""
@@ -275,8 +317,7 @@ class Work:
             "collisionCount": self.past.collisions,
         }
         everything = len(self.wanted)
-        complete = updated == ready == len(pods) == everything and self.current != self.update
-        if self.rolling and complete:
+        if updated == ready == len(pods) == everything:
             status["currentRevision"], current = self.update, updated
         status |= {
             k: v
