@@ -21,6 +21,7 @@ from portside.controllers.template_hash import LABEL, equal, hash_of
 DEPLOYMENTS: Resource = ("apps", "v1", "deployments")
 REPLICASETS: Resource = ("apps", "v1", "replicasets")
 NO_DEADLINE = 2**31 - 1
+LONGEST_NAME = 253  # characters of a replica set's name
 
 
 class Rollout:
@@ -98,7 +99,7 @@ class Rollout:
         spec = self.live["spec"]
         meta = self.live["metadata"]
         code = hash_of(spec["template"], self.collisions)
-        name = f"{meta['name']}-{code}"
+        name = f"{meta['name'][: LONGEST_NAME - 1 - len(code)]}-{code}"
         if self.view.get(REPLICASETS, meta["namespace"], name) is not None:
             self.collisions = (self.collisions or 0) + 1
             return False
@@ -130,7 +131,15 @@ class Rollout:
         body["metadata"]["annotations"] = rollout.set_annotations(self.live, body, revision, exists=False)
         text = f"Scaled up replica set {name} from 0 to {size}"
         event = Emit(self.live, "Normal", "ScalingReplicaSet", text)
-        self.draft.add(create(REPLICASETS, body, ok=lambda _: [event] if size > 0 else []))
+
+        def failed(error: ApiError) -> list[Emit]:
+            return (
+                []
+                if error.code == 409
+                else [Emit(self.live, "Warning", "ReplicaSetCreateError", _refused(name, error))]
+            )
+
+        self.draft.add(create(REPLICASETS, body, ok=lambda _: [event] if size > 0 else [], failed=failed))
         self.new, self.created_name = body, name
         self.annotations[rollout.REVISION] = str(revision)
         if self.deadline is not None:
@@ -352,11 +361,15 @@ class Rollout:
         status = dict(self.live.get("status") or {})
         self.annotations = rollout.notes(self.live)
         if self.deadline is not None:
-            text = f'Failed to create new replica set "{self.created_name}": {error.message}'
+            text = _refused(self.created_name, error)
             self.conditions = list(status.get("conditions") or ())
             self._progress("False", "ReplicaSetCreateError", text)
             status["conditions"] = self.conditions
         return status
+
+
+def _refused(name: str, error: ApiError) -> str:
+    return f'Failed to create new replica set "{name}": {error.message}'
 
 
 def _changed(
