@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from portside.base import gates
 from portside.base.clock import SYSTEM, Clock
 from portside.base.signing import Sign
 from portside.controllers import (
@@ -37,6 +38,7 @@ from portside.controllers import (
     persistentvolume,
     persistentvolumeclaim,
     podgc,
+    podgroupprotection,
     policytypecheck,
     replicaset,
     replicationcontroller,
@@ -108,6 +110,7 @@ REMEMBERING = (  # made anew for each run, as they remember what they saw
     podgc.controller,
     horizontalpodautoscaler.controller,
 )
+GATED: dict[str, tuple[Controller, ...]] = {gates.WORKLOADS: (podgroupprotection.CONTROLLER,)}
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects
 
 
@@ -130,4 +133,5 @@ def controllers(
         publisher.append(nodeipam.controller(cluster_cidr))
     remembering = [nodelifecycle.controller(clock), *(made() for made in REMEMBERING)]
     remembering += devicetainteviction.controllers()
-    return [*ALWAYS, *remembering, *publisher, *LAST]
+    gated = [c for gate, held in GATED.items() if gates.enabled(gate) for c in held]
+    return [*ALWAYS, *gated, *remembering, *publisher, *LAST]

@@ -7,6 +7,9 @@ every step it has; Hypothesis then picks a handful of writes and what befalls ea
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from hypothesis import strategies as st
 from tests.unit.controllers.ordeal import cluster, network, nodes, storage, workloads
 from tests.unit.controllers.ordeal.faults import DEATHS, REFUSALS, Faults
 from tests.unit.controllers.ordeal.world import Scenario, Told, every_controller, identity, told
+
+from portside.base import gates
 
 SCENARIOS = {s.name: s for area in (workloads, storage, network, nodes, cluster) for s in area.SCENARIOS}
 DAYS = {
@@ -78,6 +83,18 @@ def test_every_controller_of_the_process_has_a_story() -> None:
     there = {identity(c) for c in every_controller()}
     assert there - told_of == set(), "write a story for each new controller"
     assert told_of - there == set(), "stories name controllers that exist"
+
+
+def test_controllers_behind_a_gate_pass_the_ordeal_with_the_gate_on() -> None:
+    """Gates are read when the tables are loaded, so in a process of its own."""
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    chosen = " or ".join(
+        [*(f"({s.name.replace(' ', ' and ')})" for s in cluster.GATED), "has_a_story", "in_the_reference"]
+    )
+    switched = {**os.environ, gates.VARIABLE: ",".join(f"{name}=true" for name in gates.KNOWN)}
+    done = subprocess.run([*words, "-k", chosen], env=switched, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert f"{len(cluster.GATED) * len(DAYS) + 2} passed" in done.stdout
 
 
 def test_every_controller_is_in_the_reference() -> None:

@@ -94,7 +94,12 @@ MUTATING: tuple[Entry, ...] = (
     Entry(default_toleration_seconds.mutate, _PODS, _WRITE),
     Entry(
         storage_protection.mutate,
-        ("/persistentvolumeclaims", "/persistentvolumes", "storage.k8s.io/volumeattributesclasses"),
+        (
+            "/persistentvolumeclaims",
+            "/persistentvolumes",
+            "storage.k8s.io/volumeattributesclasses",
+            "scheduling.k8s.io/podgroups",
+        ),
         ("CREATE",),
     ),
     Entry(runtime_class.mutate, _PODS, ("CREATE",)),

@@ -1,4 +1,5 @@
-"""StorageObjectInUseProtection: claims, volumes and attribute classes get the finalizer that guards them while in use."""
+"""StorageObjectInUseProtection and PodGroupProtection: claims, volumes, attribute classes and groups of pods get the
+finalizer that guards them while in use."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ FINALIZERS = {
     "persistentvolumeclaims": "kubernetes.io/pvc-protection",
     "persistentvolumes": "kubernetes.io/pv-protection",
     "volumeattributesclasses": "kubernetes.io/vac-protection",
+    "podgroups": "scheduling.k8s.io/podgroup-protection",
 }
 
 

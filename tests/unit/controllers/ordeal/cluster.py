@@ -9,6 +9,7 @@ from tests.unit.controllers.ordeal.storage import pod
 from tests.unit.controllers.ordeal.workloads import COLLECTING, DEPLOYING, DEPLOYMENTS, SETS, status, workload
 from tests.unit.controllers.ordeal.world import PODS, Json, Scenario, World
 
+from portside.base import gates
 from portside.base.clock import rfc3339
 from portside.client.protocol import Resource
 
@@ -24,6 +25,8 @@ LEVELS: Resource = ("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigur
 REQUESTS: Resource = ("certificates.k8s.io", "v1", "certificatesigningrequests")
 POD_REQUESTS: Resource = ("certificates.k8s.io", "v1", "podcertificaterequests")
 MIGRATIONS: Resource = ("storagemigration.k8s.io", "v1", "storageversionmigrations")
+GROUPS: Resource = ("scheduling.k8s.io", "v1beta1", "podgroups")
+ENDED = {"status": {"phase": "Succeeded"}}
 TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
 INVALID = "kubernetes.io/legacy-token-invalid-since"
 AUTOSCALERS: Resource = ("autoscaling", "v2", "horizontalpodautoscalers")
@@ -247,6 +250,20 @@ def _asking() -> Json:
     return {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container]}}
 
 
+async def _gang(world: World) -> None:
+    """A group that is deleted stays until the last of its pods has ended."""
+    policy = {"schedulingPolicy": {"gang": {"minCount": 1}}}
+    made = await world.create(GROUPS, named("g", spec=policy))
+    assert made["metadata"]["finalizers"] == ["scheduling.k8s.io/podgroup-protection"]
+    await world.create(PODS, pod(schedulingGroup={"podGroupName": "g"}))
+    await world.until(lambda: world.of_kind("Pod")[0]["status"]["phase"] == "Running")
+    await world.delete(GROUPS, "g")
+    await world.wait(10)
+    assert world.of_kind("PodGroup")
+    await world.patch(PODS, world.of_kind("Pod")[0]["metadata"]["name"], ENDED, subresource="status")
+    await world.until(lambda: not world.of_kind("PodGroup"))
+
+
 SPACES = (
     "service-account-controller of namespaces",
     "root-ca-certificate-publisher of namespaces",
@@ -283,3 +300,5 @@ SCENARIOS = (
     Scenario("a migration", ("storage-version-migrator-controller of storageversionmigrations",), _migration),
     Scenario("sizes", (*DEPLOYING, "horizontal-pod-autoscaler of horizontalpodautoscalers"), _size),
 )
+GATED = (Scenario("a group of pods", ("podgroup-protection-controller of podgroups",), _gang),)
+SCENARIOS += GATED if gates.enabled(gates.WORKLOADS) else ()
