@@ -34,6 +34,18 @@ def test_background_takes_the_dependents_along(ground: Ground) -> None:
     ground.until(lambda: not ground.pods("app=rc"))
 
 
+def test_a_node_that_goes_takes_its_lease_along(ground: Ground) -> None:
+    ground.create("nodes", {"metadata": {"name": ground.name, "annotations": {"kwok.x-k8s.io/node": "fake"}}})
+
+    def leases() -> list[Json]:
+        return [lease for lease in ground.all("leases", everywhere=True) if lease["metadata"]["name"] == ground.name]
+
+    (lease,) = ground.until(leases)
+    assert [ref["kind"] for ref in lease["metadata"]["ownerReferences"]] == ["Node"]
+    ground.delete("nodes", ground.name)
+    ground.until(lambda: not leases())
+
+
 @conformance(
     "garbage collector", "Deployment deleted with orphan: ReplicaSet stays", "RC deleted with orphan: pods stay"
 )

@@ -75,9 +75,13 @@ def _unscheduled(pod: Json, now: float) -> Plan:
 
 
 def surplus(view: View, kept: int) -> list[Json]:
-    """The oldest finished pods beyond the number kept."""
-    finished = sorted((p for p in view.all(PODS) if is_finished(p)), key=created)
+    """The finished pods beyond the number kept: evicted ones first, then the oldest."""
+    finished = sorted((p for p in view.all(PODS) if is_finished(p)), key=_first_to_go)
     return finished[: max(len(finished) - kept, 0)]
+
+
+def _first_to_go(pod: Json) -> tuple[bool, float, str]:
+    return (pod.get("status") or {}).get("reason") != "Evicted", created(pod), pod["metadata"]["name"]
 
 
 async def thin_out(context: Context, kept: int = FINISHED_KEPT) -> None:

@@ -56,6 +56,7 @@ class Simulation:
         self.count = count
         self.wall = wall
         self.hosts: dict[str, str] = {}
+        self.uids: dict[str, str] = {}  # of the nodes that we play
         self.waiting: dict[str, dict[str, Json]] = {}  # pods seen before their node, by node
         self.addresses: dict[str, str] = {}
         self.began: dict[str, float] = {}  # when pods with a life of their own were first seen on their node
@@ -117,7 +118,9 @@ class Simulation:
             if event.type == "DELETED" or not managed(node):
                 self.hosts.pop(name, None)
                 self.renewed.pop(name, None)
+                self.uids.pop(name, None)
                 continue
+            self.uids[name] = node["metadata"]["uid"]
             if name not in self.hosts:
                 self.hosts[name] = self._host_of(node)
                 self._start(self._renew(name))
@@ -269,11 +272,10 @@ class Simulation:
         except ApiError as error:
             if error.reason != "NotFound":
                 raise
-            body = {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": name, "namespace": LEASE_NAMESPACE},
-            } | patch
+            meta: Json = {"name": name, "namespace": LEASE_NAMESPACE}
+            if uid := self.uids.get(name):  # it goes with its node
+                meta["ownerReferences"] = [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]
+            body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta} | patch
             await self.client.create(LEASES, body, namespace=LEASE_NAMESPACE)
 
 
