@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 SOCKET_LIMIT = 100  # sun_path is 108 bytes with its NUL; containerd appends ".ttrpc" to its socket's name
 CNI_BINARIES = ("/usr/lib/cni", "/opt/cni/bin")
 CLUSTER_CIDR = "10.244.0.0/16"
+NODE_MASK = 24  # prefix length of one node's part of it
 SHIM_GRACE = 2.0  # seconds a left-over shim has after TERM, and after KILL
 NEEDED = ("containerd", "runc", "ctr")
 
@@ -147,8 +148,9 @@ def _taken(home: Path) -> tuple[set[str], list[ipaddress.IPv4Network]]:
     return names, networks
 
 
-def choose_network(home: Path, wanted: str = "", cluster: str = CLUSTER_CIDR) -> Network:
-    """This home's bridge and subnet: what it had before, else the wanted or the first free /24 of the cluster's range.
+def choose_network(home: Path, wanted: str = "", cluster: str = CLUSTER_CIDR, mask: int = NODE_MASK) -> Network:
+    """This home's bridge and subnet: what it had before, else the wanted or the first free part of the cluster's range;
+    ``mask``: the prefix length of a part.
 
     Raises ContainerdError when every subnet is taken.
     """
@@ -163,7 +165,7 @@ def choose_network(home: Path, wanted: str = "", cluster: str = CLUSTER_CIDR) ->
     mark = hashlib.sha256(str(home).encode()).hexdigest()[:6]
     bridge = "portside0" if "portside0" not in names else f"ps-{mark}"
     parts = ipaddress.IPv4Network(cluster)
-    choices = [wanted] if wanted else map(str, parts.subnets(new_prefix=max(24, parts.prefixlen)))
+    choices = [wanted] if wanted else map(str, parts.subnets(new_prefix=max(mask, parts.prefixlen)))
     for choice in choices:
         subnet = ipaddress.IPv4Network(choice)
         if wanted or not any(subnet.overlaps(used) for used in networks):

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portside.agent.containerd import CLUSTER_CIDR, Containerd, ContainerdError, choose_network, ensure_bridge
+from portside.agent.containerd import (
+    CLUSTER_CIDR,
+    NODE_MASK,
+    Containerd,
+    ContainerdError,
+    choose_network,
+    ensure_bridge,
+)
 
 if TYPE_CHECKING:
     from portside.agent.agent import Agent
@@ -22,7 +29,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """What a node is told. ``port`` 0: one that is free; ``runtime``: the socket of a running CRI runtime, "" starts
-    our own containerd; ``pod_cidr`` "": the first free /24 of ``cluster_cidr``, kept in the home."""
+    our own containerd; ``pod_cidr`` "": the first free part of ``cluster_cidr`` with the prefix length
+    ``node_mask``, kept in the home."""
 
     home: Path
     kubeconfig: str
@@ -35,6 +43,7 @@ class NodeOptions:
     runtime: str = ""
     max_pods: int = 110
     cluster_cidr: str = CLUSTER_CIDR
+    node_mask: int = NODE_MASK
 
 
 Extra = Callable[["Agent"], Awaitable[None]]
@@ -56,7 +65,7 @@ async def run_node(options: NodeOptions, *extras: Extra) -> None:
 
     home = options.home.absolute()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    network = choose_network(home, options.pod_cidr, options.cluster_cidr)
+    network = choose_network(home, options.pod_cidr, options.cluster_cidr, options.node_mask)
     containerd = None if options.runtime else Containerd(home, network)
     if containerd is not None:
         ensure_bridge(network)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from portside.base import gates
-from portside.cli import ingress, login, storage
+from portside.cli import ingress, login, ranges, storage
 from portside.cli.api import Api, Refused
 from portside.cli.history import seconds
 from portside.cli.manifests import Applier, Manifest, load, unready
@@ -42,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--advertise", metavar="ADDRESS", help="address that pods and other machines are told (default: this machine's)"
     )
     parser.add_argument("--port", type=int, metavar="N", help="port of the API (chosen once and kept)")
+    ranges.arguments(parser)
     parser.add_argument(
         "--timeout",
         type=float,
@@ -136,7 +137,8 @@ def _decide(home: Home, options: argparse.Namespace) -> dict[str, Any]:
     if not facts:
         facts = {"simulate": options.simulate or 0}
         if not facts["simulate"]:
-            facts |= _ranges()
+            facts |= ranges.chosen(options)
+    ranges.check_kept(options, facts)
     if options.simulate is not None and bool(options.simulate) != bool(facts["simulate"]):
         raise CliError(
             "this cluster was made with " + ("simulated nodes" if facts["simulate"] else "this machine as its node"),
@@ -174,20 +176,6 @@ def _not_while_running(home: Home, choice: str) -> None:
         )
 
 
-def _ranges() -> dict[str, Any]:
-    """Address ranges that nothing on this machine uses, another cluster included."""
-    taken = networks.present()
-    pods, services = (networks.choose(r, taken) for r in (networks.POD_RANGES, networks.SERVICE_RANGES))
-    if pods is None or services is None:
-        raise CliError(
-            "no address range is free for the cluster",
-            why="this machine has routes to all of " + ", ".join((*networks.POD_RANGES, *networks.SERVICE_RANGES)),
-            todo="stop a cluster that is not needed, or take a route away: ip route",
-            code=3,
-        )
-    return {"cluster_cidr": pods, "service_cidr": services}
-
-
 def _check_ranges(home: Home, facts: dict[str, Any]) -> None:
     """Another cluster may have taken the ranges while this one was down."""
     if "service_cidr" not in facts:
@@ -222,6 +210,7 @@ def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
                 advertise = facts.get("advertise") or (networks.node_address() if listen == "0.0.0.0" else listen)
                 words += ["--address", listen, "--advertise", advertise]
                 words += ["--cluster-cidr", facts.get("cluster_cidr", "10.244.0.0/16")]
+                words += ["--node-cidr-mask-size", str(facts.get("node_cidr_mask_size", 24))]
                 words += ["--service-cidr", facts.get("service_cidr", "10.96.0.0/16")]
             if facts.get("history"):
                 words += ["--history", str(facts["history"])]

@@ -19,12 +19,22 @@ async def run(
     sign: Sign | None = None,
     mint: Mint | None = None,
     cluster_cidr: str = "",
+    node_mask: int = 24,
+    service_cidr: str = "",
 ) -> None:
     """Runs every controller until cancelled. ``root_ca``: the cluster's CA certificate (PEM), published to namespaces;
     ``sign``: its authority, for certificates; ``mint``: tokens for Secrets of service accounts; ``cluster_cidr``: the
-    range of all pods."""
+    range of all pods, ``node_mask`` the prefix length of one node's part, ``service_cidr`` what is never part of one."""
     from portside.controllers.assembly import controllers
     from portside.controllers.harness import Harness
 
-    made = controllers(root_ca=root_ca, sign=sign, mint=mint, cluster_cidr=cluster_cidr, clock=clock)
+    made = controllers(
+        root_ca=root_ca,
+        sign=sign,
+        mint=mint,
+        cluster_cidr=cluster_cidr,
+        node_mask=node_mask,
+        service_cidr=service_cidr,
+        clock=clock,
+    )
     await Harness(client, clock, made).run()

@@ -120,17 +120,20 @@ def controllers(
     sign: Sign | None = None,
     mint: Mint | None = None,
     cluster_cidr: str = "",
+    node_mask: int = nodeipam.MASK,
+    service_cidr: str = "",
     clock: Clock = SYSTEM,
 ) -> list[Controller]:
     """``root_ca``: PEM; without it nothing is published. ``sign``: the authority; without it nothing is signed. ``mint``
-    makes tokens for Secrets. ``cluster_cidr``: the range of all pods; without it nodes are given no part."""
+    makes tokens for Secrets. ``cluster_cidr``: the range of all pods; without it nodes are given no part, else one of
+    prefix length ``node_mask`` that has nothing of ``service_cidr``."""
     publisher = [rootca.controller(root_ca), trustbundle.controller(root_ca)] if root_ca else []
     if sign is not None:
         publisher.append(csrsigning.controller(sign))
     if mint is not None:
         publisher.append(serviceaccounttoken.controller(root_ca, mint))
     if cluster_cidr:
-        publisher.append(nodeipam.controller(cluster_cidr))
+        publisher.append(nodeipam.controller(cluster_cidr, node_mask, (service_cidr,) if service_cidr else ()))
     remembering = [nodelifecycle.controller(clock), *(made() for made in REMEMBERING)]
     remembering += devicetainteviction.controllers()
     gated = [c for gate, held in GATED.items() if gates.enabled(gate) for c in held]

@@ -79,8 +79,11 @@ def link_address(gateway: str) -> str:
 
 def tunnel_number(pods: str) -> int:
     """The VXLAN number of a cluster, made from its pod range: two clusters that share machines have two tunnels there."""
+    network = ipaddress.IPv4Network(pods)
+    if network.prefixlen > 16:  # several of these share their first 16 bits
+        return VXLAN_ID + 65536 + ((int(network.network_address) >> 8) % (1 << 23))
     usual = int(ipaddress.IPv4Address("10.244.0.0")) >> 16
-    return VXLAN_ID + ((int(ipaddress.IPv4Network(pods).network_address) >> 16) - usual) % 65536
+    return VXLAN_ID + ((int(network.network_address) >> 16) - usual) % 65536
 
 
 def internal_address(node: Json) -> str:

@@ -121,7 +121,8 @@ def _given(settings: Settings, server: ApiServer) -> dict[str, Any]:
     """What the controllers publish, sign with and share out."""
     pki, cidr = server.pki, settings.cluster_cidr
     mint = server.authenticator.signer.sign_for_secret
-    return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign, "mint": mint, "cluster_cidr": cidr}
+    ranges = {"cluster_cidr": cidr, "node_mask": settings.node_mask, "service_cidr": settings.service_cidr}
+    return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign, "mint": mint, **ranges}
 
 
 def _components(settings: Settings, server: ApiServer, scheduling: dict[str, Any]) -> list[asyncio.Task[None]]:

@@ -23,6 +23,7 @@ from portside.agent import beneath
 from portside.agent.agent import Agent
 from portside.agent.containerd import (
     CLUSTER_CIDR,
+    NODE_MASK,
     Containerd,
     ContainerdError,
     Network,
@@ -82,16 +83,18 @@ def identity(home: Home, name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """The cluster's address ranges, and its name server's Service address."""
+    """The cluster's address ranges, the prefix length of a node's part of the pods', and the name server's address."""
 
     pods: str
     services: str
+    mask: int = NODE_MASK
 
     @classmethod
     def of(cls, home: Home) -> Ranges:
         """What was chosen when the cluster was made."""
         facts = home.cluster()
-        return cls(str(facts.get("cluster_cidr") or CLUSTER_CIDR), str(facts.get("service_cidr") or SERVICE_CIDR))
+        pods, services = str(facts.get("cluster_cidr") or CLUSTER_CIDR), str(facts.get("service_cidr") or SERVICE_CIDR)
+        return cls(pods, services, int(facts.get("node_cidr_mask_size") or NODE_MASK))
 
     @property
     def dns(self) -> str:
@@ -113,7 +116,7 @@ def kubeconfig_of(home: Home, node: str) -> Path:
 async def serve(home: Home) -> bool:
     """Run until TERM or INT. True when the process is to be executed anew, with renewed certificates."""
     node, ranges, facts = node_name(home), Ranges.of(home), home.cluster()
-    network = choose_network(home.root, str(facts.get("pod_cidr") or ""), ranges.pods)
+    network = choose_network(home.root, str(facts.get("pod_cidr") or ""), ranges.pods, ranges.mask)
     address = str(facts.get("address") or own_addresses()[0])
     options = NodeOptions(
         home.root,
@@ -124,6 +127,7 @@ async def serve(home: Home) -> bool:
         cluster_dns=(ranges.dns,),
         cluster_domain=DOMAIN,
         cluster_cidr=ranges.pods,
+        node_mask=ranges.mask,
     )
     place = NodePlace(node, address, network.gateway)
 
@@ -192,7 +196,8 @@ async def _keep_certificates(home: Home, agent: Agent, renewed: asyncio.Event) -
 
 def stop_runtime(home: Home) -> None:
     """End this home's pods and containerd; images, volumes and the store stay. Raises ContainerdError."""
-    network = choose_network(home.root, str(home.cluster().get("pod_cidr") or ""), Ranges.of(home).pods)
+    ranges = Ranges.of(home)
+    network = choose_network(home.root, str(home.cluster().get("pod_cidr") or ""), ranges.pods, ranges.mask)
     containerd = Containerd(home.root, network)
     if containerd.pid() is not None or containerd.has_tasks():
         asyncio.run(_end_pods(containerd))

@@ -15,7 +15,8 @@ from portside.store.compaction import KEEP_SECONDS
 class Settings:
     """``home`` holds everything of one cluster; ``port`` 0 chooses a free one once and keeps it; ``store`` is sqlite or
     memory; ``simulate`` nodes live in this process. ``address`` is listened on; ``advertise`` is what pods and other
-    machines are told ("": the same). ``cluster_cidr`` is the range of all pods, "" when no node is real.
+    machines are told ("": the same). ``cluster_cidr`` is the range of all pods, "" when no node is real;
+    ``node_mask`` is the prefix length of one node's part of it.
     ``history`` is the window of the store's log in seconds."""
 
     home: Path
@@ -31,6 +32,7 @@ class Settings:
     verbose: bool = False
     history: float = KEEP_SECONDS
     audit_policy: Path | None = None
+    node_mask: int = 24
 
 
 def parse(arguments: list[str] | None = None) -> Settings:
@@ -44,6 +46,9 @@ def parse(arguments: list[str] | None = None) -> Settings:
     parser.add_argument("--simulate", type=int, default=0, metavar="N", help="simulated nodes in this process")
     parser.add_argument("--service-cidr", default="10.96.0.0/16")
     parser.add_argument("--cluster-cidr", default="", help="range of all pods, a part of it for each node")
+    parser.add_argument(
+        "--node-cidr-mask-size", type=int, default=24, metavar="N", help="prefix length of one node's part of it"
+    )
     parser.add_argument("--no-controllers", action="store_true")
     parser.add_argument("--no-scheduler", action="store_true")
     parser.add_argument("--history", type=float, default=KEEP_SECONDS, metavar="SECONDS", help="window of history kept")
@@ -64,6 +69,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         given.verbose,
         given.history,
         given.audit_policy,
+        given.node_cidr_mask_size,
     )
 
 

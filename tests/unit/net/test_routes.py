@@ -169,6 +169,8 @@ def test_two_clusters_have_tunnels_of_their_own() -> None:
     assert tunnel_number("10.244.0.0/16") == 4096
     assert tunnel_number("10.245.0.0/16") == 4097
     assert 0 < tunnel_number("10.0.0.0/16") < 1 << 24
+    small = {tunnel_number(f"10.244.{third}.0/20") for third in (0, 16, 240)}
+    assert len(small) == 3 and 4096 not in small and max(small) < 1 << 24
 
 
 def port(*backends: str, **more: Any) -> ServicePort:

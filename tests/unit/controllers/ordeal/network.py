@@ -123,5 +123,5 @@ SCENARIOS = (
     Scenario("load balancers", ("service-controller of services",), _balance),
     Scenario("the name server", ("cluster-dns-controller of services",), _names),
     Scenario("a range of service addresses", RANGING, _ranges),
-    Scenario("ranges of nodes", ("node-ipam-controller of nodes",), _parts, laws=(Law(NODES, _apart),)),
+    Scenario("ranges of nodes", ("cidrAllocator of nodes",), _parts, laws=(Law(NODES, _apart),)),
 )
