@@ -104,7 +104,7 @@ class Look:
             if k.startswith(f"{self.namespace}/") and any(s.matches_object(p) for p in pods)
         )
         if len(rivals) > 1:
-            why = f"pods by selector {text} are controlled by multiple HPAs: [{' '.join(rivals)}]"
+            why = f"pods by selector {text} are controlled by more than one HPA (e.g. [{' '.join(rivals[:2])}])"
             self.event("Warning", "AmbiguousSelector", why)
             self.condition("ScalingActive", "False", "AmbiguousSelector", why)
             raise Invalid(why)
@@ -156,6 +156,9 @@ class Look:
         stamp = rfc3339(self.now) if rescaled else old.get("lastScaleTime")
         if stamp:
             status["lastScaleTime"] = stamp
+        seen = old.get("observedGeneration") if current is None else self.hpa["metadata"].get("generation")
+        if seen:
+            status["observedGeneration"] = seen
         if not status["currentReplicas"]:
             del status["currentReplicas"]
         if status != old:

@@ -16,7 +16,11 @@ from portside.client.protocol import Client, Json
 from portside.controllers.hpareplicas import NoProposal, Sample
 
 RESOURCE_API = "metrics.k8s.io/v1beta1"
-CUSTOM_API = "custom.metrics.k8s.io/v1beta2"
+CUSTOM_GROUP = "custom.metrics.k8s.io"
+CUSTOM_VERSIONS = {
+    f"{CUSTOM_GROUP}/v1beta2": "windowSeconds",
+    f"{CUSTOM_GROUP}/v1beta1": "window",
+}  # and their window's name
 EXTERNAL_API = "external.metrics.k8s.io/v1beta1"
 MOST = 100_000  # samples of one answer that are looked at
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -39,17 +43,41 @@ class MetricsReader:
             code, _, body = await self.client.request("GET", f"/apis/{path}" + (f"?{text}" if text else ""))
         except (OSError, TimeoutError) as error:
             raise NoProposal(str(error)) from error
-        if code == 404:
-            raise NoProposal(f"the server could not find the requested resource (get {asked})")
         try:
             answer: Any = orjson.loads(body)
         except ValueError:
             answer = {}
         if code >= 300:
             said = answer.get("message") if isinstance(answer, dict) else ""
+            if not said and code == 404:
+                said = f"the server could not find the requested resource (get {asked})"
             raise NoProposal(said or f"the server is currently unable to handle the request (get {asked})")
         items = answer.get("items") if isinstance(answer, dict) else None
         return [i for i in (items or [])[:MOST] if isinstance(i, dict)]
+
+    async def _custom(self) -> str:
+        """The group and version of the custom metrics API: what its server prefers, if we know it."""
+        code, _, body = await self.client.request("GET", f"/apis/{CUSTOM_GROUP}")
+        if code == 404:
+            raise NoProposal(f"no custom metrics API ({CUSTOM_GROUP}) registered")
+        try:
+            group: Any = orjson.loads(body)
+        except ValueError:
+            group = {}
+        preferred = (group.get("preferredVersion") or {}).get("groupVersion")
+        served = [preferred, *(v.get("groupVersion") for v in group.get("versions") or ())]
+        found = next((v for v in served if v in CUSTOM_VERSIONS), None)
+        if found is None:
+            raise NoProposal("no known available metric versions found")
+        return str(found)
+
+    async def _metrics(self, place: str, query: Mapping[str, str], asked: str) -> tuple[list[Json], str]:
+        """The values of a custom metric, and what their window is called."""
+        try:
+            version = await self._custom()
+            return await self._items(f"{version}/{place}", query, asked), CUSTOM_VERSIONS[version]
+        except (OSError, TimeoutError, NoProposal) as error:
+            raise NoProposal(f"unable to fetch metrics from custom metrics API: {error}") from error
 
     async def resource(self, namespace: str, selector: str, resource: str, container: str) -> dict[str, Sample]:
         """Pod -> usage of cpu or memory, over all containers or one."""
@@ -74,34 +102,29 @@ class MetricsReader:
     async def pods(self, namespace: str, selector: str, metric: Json) -> dict[str, Sample]:
         """Pod -> value of a custom metric."""
         name = metric["name"]
-        path = f"{CUSTOM_API}/namespaces/{namespace}/pods/*/{quote(name, safe='')}"
+        place = f"namespaces/{namespace}/pods/*/{quote(name, safe='')}"
         query = {"labelSelector": selector, "metricLabelSelector": selector_text(metric.get("selector"))}
-        try:
-            items = await self._items(path, query, "pods.custom.metrics.k8s.io *")
-        except NoProposal as error:
-            raise NoProposal(f"unable to fetch metrics from custom metrics API: {error}") from error
+        items, window = await self._metrics(place, query, f"pods.{CUSTOM_GROUP} *")
         if not items:
             raise NoProposal("no metrics returned from custom metrics API")
         return {
             i["describedObject"]["name"]: Sample(
-                quantity.milli(i["value"]), parse_time(i.get("timestamp")) or 0.0, float(i.get("windowSeconds") or 60)
+                quantity.milli(i["value"]), parse_time(i.get("timestamp")) or 0.0, float(i.get(window) or 60)
             )
             for i in items
         }
 
     async def object(self, namespace: str, plural: str, name: str, metric: Json) -> int:
-        """The value of a custom metric of one object; ``plural`` is ``resource.group``."""
+        """The value of a custom metric of one object; ``plural`` is ``resource.group``. Of namespaces only the own one."""
         place = f"namespaces/{namespace}/{plural}/{quote(name, safe='')}"
         if plural == "namespaces":
-            place = f"namespaces/{quote(name, safe='')}/metrics"
-        path = f"{CUSTOM_API}/{place}/{quote(metric['name'], safe='')}"
+            place = f"namespaces/{namespace}/metrics"
         query = {"metricLabelSelector": selector_text(metric.get("selector"))}
-        try:
-            items = await self._items(path, query, f"{plural}.custom.metrics.k8s.io {name}")
-        except NoProposal as error:
-            raise NoProposal(f"unable to fetch metrics from custom metrics API: {error}") from error
-        if not items:
-            raise NoProposal("no metrics returned from custom metrics API")
+        path = f"{place}/{quote(metric['name'], safe='')}"
+        items, _ = await self._metrics(path, query, f"{plural}.{CUSTOM_GROUP} {name}")
+        if len(items) != 1:
+            why = f"the custom metrics API server returned {len(items)} results when we asked for exactly one"
+            raise NoProposal(f"unable to fetch metrics from custom metrics API: {why}")
         return quantity.milli(items[0]["value"])
 
     async def external(self, namespace: str, metric: Json) -> list[int]:

@@ -27,7 +27,12 @@ OUTER = {
     "ContainerResource": "failed to get {} container metric value: ",
     "Pods": "failed to get pods metric value: ",
     "Object": "failed to get object metric value: ",
-    "External": "failed to get {0} external metric value: failed to get {0} external metric: ",
+    "External": "failed to get {} external metric value: ",
+}
+# What upstream puts between that and the trouble, with a target for all pods together and with a share per pod.
+BETWEEN = {
+    "Object": ("", "failed to get {} object metric: "),
+    "External": ("failed to get external metric {}: ", "failed to get {} external metric: "),
 }
 
 
@@ -43,8 +48,9 @@ class Proposal:
 def outer(metric: Json) -> str:
     kind = metric["type"]
     source = metric.get(kind[:1].lower() + kind[1:]) or {}
-    name = source.get("name") or (source.get("metric") or {}).get("name", "")
-    return OUTER.get(kind, "").format(name)
+    name = source.get("container") or source.get("name") or (source.get("metric") or {}).get("name", "")
+    shared = (source.get("target") or {}).get("averageValue") is not None
+    return (OUTER.get(kind, "") + BETWEEN.get(kind, ("", ""))[shared]).format(name, name)
 
 
 def resource_of(view: View, ref: Json) -> Resource:
@@ -103,7 +109,7 @@ class Proposer:
                 size, average = calculate.by_average(
                     self.current, wanted, samples, self.pods, name, self.tolerances, self.now
                 )
-                value: Json = {"averageValue": _milli(average)}
+                value: Json = {"averageValue": _amount(name, average)}
             else:
                 size, percent, average = calculate.by_utilization(
                     self.current,
@@ -115,11 +121,11 @@ class Proposer:
                     self.tolerances,
                     self.now,
                 )
-                value = {"averageUtilization": percent, "averageValue": _milli(average)}
+                value = {"averageUtilization": percent, "averageValue": _amount(name, average)}
         except NoProposal as error:
             raise NoProposal(f"failed to get {name} {'usage' if by_average else 'utilization'}: {error}") from error
         place = f"{name} container resource" if container else f"{name} resource"
-        title = place if by_average else f"{place} utilization (percentage of request)"
+        title = f"{name} resource" if by_average else f"{place} utilization (percentage of request)"
         status: Json = {"name": name, "current": value}
         if container:
             return Proposal(
@@ -148,7 +154,9 @@ class Proposer:
             raise NoProposal(f"unable to get metric {metric['name']}: {where}/{error}") from error
         size, shown = self._total(source["target"], value)
         status = {"metric": metric, "current": shown, "describedObject": place}
-        return Proposal(size, f"{place['kind']} metric {metric['name']}", {"type": "Object", "object": status})
+        shared = source["target"].get("averageValue") is not None  # upstream calls that external
+        title = _external_title(metric) if shared else f"{place['kind']} metric {metric['name']}"
+        return Proposal(size, title, {"type": "Object", "object": status})
 
     async def _external(self, source: Json) -> Proposal:
         metric = source["metric"]
@@ -159,8 +167,9 @@ class Proposer:
             where = f"{self.namespace}/{name}/{go_selector(selector)}"
             raise NoProposal(f"unable to get external metric {where}: {error}") from error
         size, shown = self._total(source["target"], sum(values))
-        title = f"external metric {name}({go_selector(selector)})"
-        return Proposal(size, title, {"type": "External", "external": {"metric": metric, "current": shown}})
+        return Proposal(
+            size, _external_title(metric), {"type": "External", "external": {"metric": metric, "current": shown}}
+        )
 
     def _total(self, target: Json, value: int) -> tuple[int, Json]:
         """For one value: a target for all pods together, or a share per pod."""
@@ -170,6 +179,15 @@ class Proposer:
             return size, {"averageValue": _milli(share)}
         size = calculate.by_value(self.current, value, quantity.milli(target["value"]), self.pods, self.tolerances)
         return size, {"value": _milli(value)}
+
+
+def _external_title(metric: Json) -> str:
+    return f"external metric {metric['name']}({go_selector(metric.get('selector'))})"
+
+
+def _amount(resource: str, value: int) -> str:
+    """Memory is told in powers of two where that is exact."""
+    return quantity.format_value(Decimal(value) / 1000, "bin" if resource == "memory" else "dec")
 
 
 def _milli(value: int) -> str:
