@@ -104,6 +104,7 @@ class Inventory:
                     self._local.setdefault(node, {})[key] = None
         self._built: dict[tuple[PoolId, tuple[str, ...]], Pool | None] = {}
         self._masks: dict[int, Mask] = {}
+        self._rows: dict[int, list[Pool]] = {}
         self._seen: tuple[Snapshot, int, int] | None = None
 
     def current(self, slices: Mapping[str, Json], rules: Mapping[str, Json]) -> bool:
@@ -111,13 +112,21 @@ class Inventory:
 
     def pools_on(self, snapshot: Snapshot, row: int) -> list[Pool]:
         """The pools with a slice for this node, in upstream's order."""
+        if self._seen != (now := (snapshot, snapshot.node_version, snapshot.size)):
+            self._masks.clear()
+            self._rows.clear()
+            self._seen = now
+        known = self._rows.get(row)
+        if known is not None:
+            return known
         name = snapshot.names[row]
         found = []
         for key in dict.fromkeys((*self._local.get(name, ()), *self._anywhere)):
             here = [s for s in self.by_pool[key] if self._reaches(s, snapshot, row)]
             if here and (pool := self._pool(key, here)) is not None:
                 found.append(pool)
-        return sorted(found, key=lambda p: (p.binds, p.id))
+        self._rows[row] = sorted(found, key=lambda p: (p.binds, p.id))
+        return self._rows[row]
 
     def usable_on(self, device: Device, snapshot: Snapshot, row: int) -> bool:
         """Whether a device whose slice leaves that to each device is one of this node's."""
@@ -136,9 +145,6 @@ class Inventory:
         selector = where.get("nodeSelector")
         if not selector:
             return False
-        if self._seen != (now := (snapshot, snapshot.node_version, snapshot.size)):
-            self._masks.clear()
-            self._seen = now
         mask = self._masks.get(id(selector))  # the slices are kept, so their parts keep their ids
         if mask is None:
             mask = self._masks[id(selector)] = reachable(selector, snapshot)

@@ -14,7 +14,7 @@ from typing import Any
 from portside.api.device_taints import tolerates
 from portside.api.quantity import parse
 from portside.scheduler import device_capacity as capacity
-from portside.scheduler.device_pools import Counter, Device, Id, Pool
+from portside.scheduler.device_pools import Counter, Device, Id, Pool, PoolId
 
 Json = dict[str, Any]
 MOST_STEPS = 10_000  # devices tried on one node; beyond it the node counts as unable
@@ -30,6 +30,7 @@ class Held:
     whole: dict[Id, int] = field(default_factory=dict)
     shares: dict[Id, int] = field(default_factory=dict)
     capacity: dict[Id, dict[str, Decimal]] = field(default_factory=dict)
+    versions: dict[PoolId, int] = field(default_factory=dict)  # of a pool: rises with every change of what it gave
 
     def add(self, results: Sequence[Json], sign: int = 1) -> None:
         """Count the results of one allocation, or (-1) count them no more. Access for administration uses nothing."""
@@ -37,6 +38,7 @@ class Held:
             if result.get("adminAccess"):
                 continue
             id_ = (result["driver"], result["pool"], result["device"])
+            self.versions[id_[:2]] = self.versions.get(id_[:2], 0) + 1
             if not result.get("shareID"):
                 _shift(self.whole, id_, sign)
                 continue

@@ -7,18 +7,20 @@ device's capacity, and extended resources that are devices on a node.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import numpy as np
+import orjson
 
 from portside.api.podrefs import resource_claims
 from portside.scheduler import extended_devices as extended
 from portside.scheduler.device_binding import awaited, gave_up
 from portside.scheduler.device_match import Matcher
-from portside.scheduler.device_pools import Device, Id, Inventory, reachable
+from portside.scheduler.device_pools import Device, Id, Inventory, Pool, reachable
 from portside.scheduler.device_results import allocation
 from portside.scheduler.device_search import CANNOT, Choice, Held, Search, options, requests_of
 from portside.scheduler.filters import Refusal
@@ -28,6 +30,7 @@ from portside.scheduler.snapshot import Ints, Mask, Snapshot
 Json = dict[str, Any]
 Read = Callable[[str], Mapping[str, Json]]
 ELSEWHERE = "resourceclaim not available on the node"
+MOST_ASKED = 64  # kinds of claims whose answers are kept, each some bytes a node
 MOST_ALTERNATIVES = 8  # of a request: what its first one is worth
 
 
@@ -41,6 +44,9 @@ class Allocation:
     devices: tuple[Id, ...]
     make: Json | None = None
     uses: tuple[Json, ...] = ()
+
+
+Answer = tuple[tuple[int, ...], str, list[list[Choice]]]  # versions of the node's pools, why not, what
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class _Asked:
     given: list[tuple[str, Json, Json]] = field(default_factory=list)
     waiting: list[tuple[str, Json]] = field(default_factory=list)
     stale: Json | None = None  # a special claim of an earlier attempt
+    answers: dict[int, Answer] | None = None  # to claims that ask for the same
 
 
 class Devices:
@@ -74,6 +81,8 @@ class Devices:
         self._held = Held()
         self._counted: dict[str, tuple[object, Sequence[Json]]] = {}  # claim -> (its object, its results)
         self._found: tuple[str, dict[int, list[list[Choice]]]] = ("", {})  # of the last filter: pod, choices by row
+        self._answers: OrderedDict[bytes, dict[int, Answer]] = OrderedDict()  # by what is asked for, and row
+        self._moment: tuple[object, ...] = ()
 
     # Before any node is looked at
 
@@ -154,7 +163,7 @@ class Devices:
         self._found = pod.uid, found
         lacking: dict[str, Mask] = {}
         if asked.waiting or snapshot.delegates(pod.shape):
-            self._refresh()
+            self._refresh(snapshot)
             for row in np.flatnonzero(among & snapshot.live).tolist():
                 why, choices = self._search(pod, asked, snapshot, row)
                 if why:
@@ -225,7 +234,7 @@ class Devices:
         special = self._special(pod, snapshot, snapshot.row_of[node])
         if not asked.waiting and special is None:
             return found
-        self._refresh()
+        self._refresh(snapshot)
         _, choices = self._search(pod, asked, snapshot, snapshot.row_of[node])
         wanted = [*asked.waiting, *([(_unmade(pod), special[0])] if special else [])]
         for (key, claim), mine in zip(wanted, choices, strict=False):
@@ -255,11 +264,18 @@ class Devices:
 
     # How
 
-    def _refresh(self) -> None:
+    def _refresh(self, snapshot: Snapshot) -> None:
         """Catch up with slices, rules and claims; what did not change is the very object seen before."""
         slices, rules = self.read("resourceslices"), self.read("devicetaintrules")
         if not self._inventory.current(slices, rules):
             self._inventory = Inventory(slices, rules)
+        classes = self.read("deviceclasses")
+        moment = (self._inventory, snapshot, snapshot.node_version, snapshot.size, *classes.values())
+        if len(moment) != len(self._moment) or not all(
+            a is b or a == b for a, b in zip(moment, self._moment, strict=True)
+        ):
+            self._moment = moment
+            self._answers.clear()
         claims = self.read("resourceclaims")
         for key, claim in claims.items():
             known = self._counted.get(key)
@@ -288,14 +304,37 @@ class Devices:
         return {**extended.template(pod.object), "spec": {"devices": {"requests": requests}}}, uses
 
     def _search(self, pod: PodInfo, asked: _Asked, snapshot: Snapshot, row: int) -> tuple[str, list[list[Choice]]]:
+        """(why not, choices per claim) for one node. Claims that ask for the same find the same as long as nothing of the
+        node's pools is given or taken back."""
         special = self._special(pod, snapshot, row)
         claims = [c for _, c in asked.waiting] + ([special[0]] if special else [])
         if not claims:
             return "", []
-        inventory = self._inventory
-        pools = inventory.pools_on(snapshot, row)
+        pools = self._inventory.pools_on(snapshot, row)
         if not pools:
             return CANNOT, []
+        if special:
+            return self._try(claims, pools, snapshot, row)
+        answers = self._answers_to(asked)
+        version = tuple(self._held.versions.get(p.id, 0) for p in pools)
+        known = answers.get(row)
+        if known is None or known[0] != version:
+            known = answers[row] = version, *self._try(claims, pools, snapshot, row)
+        return known[1], known[2]
+
+    def _answers_to(self, asked: _Asked) -> dict[int, Answer]:
+        if asked.answers is None:
+            key = orjson.dumps([c["spec"] for _, c in asked.waiting])
+            asked.answers = self._answers.setdefault(key, {})
+            self._answers.move_to_end(key)
+            if len(self._answers) > MOST_ASKED:
+                self._answers.popitem(last=False)
+        return asked.answers
+
+    def _try(
+        self, claims: list[Json], pools: list[Pool], snapshot: Snapshot, row: int
+    ) -> tuple[str, list[list[Choice]]]:
+        inventory = self._inventory
 
         def suits(wanted: Json, device: Device) -> bool:
             return inventory.usable_on(device, snapshot, row) and self._selected(wanted, device)
