@@ -105,11 +105,12 @@ class DeviceWriter:
 
     async def ready(self, info: PodInfo, allocations: Sequence[Allocation], read: Read) -> str:
         """Wait until drivers have made the devices ready. Returns why they did not."""
-        keys = [a.claim for a in allocations]
         first = True
         while True:
             self._news.clear()
-            claims = [c for k in keys if (c := read("resourceclaims").get(k)) is not None]
+            claims = [self._claim(info, made, read) for made in allocations]
+            if gone := [a.claim for a, c in zip(allocations, claims, strict=True) if not _allocated(c)]:
+                return f"claim {gone[0]} got deallocated elsewhere in the meantime"
             if not any(map(device_binding.awaited, claims)):
                 return ""
             if first:
@@ -128,6 +129,13 @@ class DeviceWriter:
                     await self._news.wait()
             except TimeoutError:
                 continue
+
+    def _claim(self, info: PodInfo, made: Allocation, read: Read) -> Json:
+        """The claim as it is now, {} when it is gone; of a special claim only its pod is known."""
+        claims = read("resourceclaims")
+        if made.make is None:
+            return claims.get(made.claim, {})
+        return next((c for c in claims.values() if extended.is_special(c, info.uid)), {})
 
     async def release(self, info: PodInfo, read: Read) -> None:
         """The pod was not bound: it uses its claims no more, and a special claim goes."""
@@ -174,6 +182,10 @@ class DeviceWriter:
             self.observe(answer)
         except (ApiError, OSError, TimeoutError) as error:
             log.debug("claim %s not written: %s", meta["name"], error)
+
+
+def _allocated(claim: Json) -> bool:
+    return bool((claim.get("status") or {}).get("allocation"))
 
 
 def _timeless(allocation: Json) -> Json:

@@ -129,6 +129,19 @@ async def test_a_device_that_is_not_made_ready_in_time_is_given_up(
     assert held["device"] == "g1"
 
 
+async def test_a_claim_that_is_taken_back_while_its_device_is_made_ready_is_allocated_anew(client: Any) -> None:
+    await publish(client, {"name": "g0", "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]})
+    await claim(client, "a")
+    await client.create(PODS, using("a"), namespace="default")
+    first = await until(lambda: status(client, "a"), results)
+    await client.patch(SLICES, "s", {"spec": {"devices": [{"name": "g1"}]}})
+    taken = {"allocation": None, "reservedFor": None}
+    await client.patch(CLAIMS, "a", {"status": taken}, subresource="status", namespace="default")
+    await bound(client, "a")
+    assert results(first)[0]["device"] == "g0"
+    assert results(await status(client, "a"))[0]["device"] == "g1"
+
+
 async def test_an_unused_claim_of_another_node_is_given_up(client: Any) -> None:
     await publish(client, {"name": "g0"})
     await claim(client, "a")
