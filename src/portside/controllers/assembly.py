@@ -79,7 +79,6 @@ ALWAYS: tuple[Controller, ...] = (
     persistentvolume.CONTROLLER,
     volumeprotection.CONTROLLER,
     volumeexpand.CONTROLLER,
-    attachdetach.CONTROLLER,
     attributesclassprotection.CONTROLLER,
     ephemeralvolume.CONTROLLER,
     *localpath.CONTROLLERS,
@@ -101,6 +100,7 @@ ALWAYS: tuple[Controller, ...] = (
     *legacytoken.CONTROLLERS,
 )
 REMEMBERING = (  # made anew for each run, as they remember what they saw
+    attachdetach.controller,
     daemonset.controller,
     disruption.controller,
     job.controller,

@@ -15,12 +15,17 @@ from portside.client.protocol import Json, Resource
 from portside.controllers.claimprotection import claims_of
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Draft, Emit, Plan, create, delete, patch
-from portside.controllers.pods import PODS, is_finished, is_terminating
+from portside.controllers.pods import PODS, is_finished, is_ready, is_terminating
 from portside.controllers.volumematch import CLAIMS, VOLUMES
 
 NODES: Resource = ("", "v1", "nodes")
 ATTACHMENTS: Resource = ("storage.k8s.io", "v1", "volumeattachments")
 DRIVERS: Resource = ("storage.k8s.io", "v1", "csidrivers")
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+UNMOUNT_SECONDS = 360.0  # an unready node has to say that it let go of a volume (upstream's maxWaitForUnmountDuration)
+DETACHING = (
+    "Volume is already exclusively attached to one node, waiting on detach before it can be attached to another node"
+)
 OURS = re.compile(r"csi-[0-9a-f]{64}")
 
 
@@ -68,26 +73,95 @@ def wishes(view: View, node: str) -> dict[str, Wish]:
     return found
 
 
-def plan(view: View, key: str, now: float) -> Plan:
-    """Key: a node."""
-    node = view.get(NODES, "", key)
-    wanted = wishes(view, key)
-    held = {a["metadata"]["name"]: a for a in view.all(ATTACHMENTS) if a["spec"].get("nodeName") == key}
-    if node is None and not held:
-        return NOTHING
-    draft = Draft()
-    for name, wish in wanted.items():
-        if name not in held and node is not None:
-            draft.add(create(ATTACHMENTS, _body(name, wish, key), ignore=frozenset({409})))
-    status = (node or {}).get("status") or {}
-    in_use = set(status.get("volumesInUse") or ())
-    for name, attachment in held.items():
-        gone = node is None or (name not in wanted and not _in_use(view, attachment, in_use))
-        if gone and OURS.fullmatch(name) and not is_terminating(attachment):
-            draft.add(delete(ATTACHMENTS, attachment))
-    if node is not None:
-        _tell(view, node, wanted, held, draft)
-    return draft.plan()
+class AttachDetach:
+    """Remembers since when nobody wants a volume that a node still has mounted, and whom it told that it waits for another
+    node."""
+
+    def __init__(self) -> None:
+        self._unwanted: dict[str, float] = {}
+        self._told: set[str] = set()
+
+    def plan(self, view: View, key: str, now: float) -> Plan:
+        """Key: a node."""
+        node = view.get(NODES, "", key)
+        wanted = wishes(view, key)
+        everything = view.all(ATTACHMENTS)
+        held = {a["metadata"]["name"]: a for a in everything if a["spec"].get("nodeName") == key}
+        if node is None and not held:
+            return NOTHING
+        draft = Draft()
+        leaving = {n for n, a in held.items() if self._leaves(view, node, n, a, n in wanted, now, draft)}
+        if node is not None:
+            _tell(view, node, wanted, {n: a for n, a in held.items() if n not in leaving}, draft)
+        for name in leaving:
+            draft.add(delete(ATTACHMENTS, held[name]))
+        for name, wish in wanted.items():
+            if name not in held and node is not None:
+                self._attach(view, key, name, wish, everything, draft)
+        return draft.plan()
+
+    def _leaves(
+        self, view: View, node: Json | None, name: str, attachment: Json, wanted: bool, now: float, draft: Draft
+    ) -> bool:
+        """To be detached: nobody wants it, and the node has let go of it, or will never say so."""
+        if (wanted and node is not None) or not OURS.fullmatch(name) or is_terminating(attachment):
+            self._unwanted.pop(name, None)
+            return False
+        if node is not None and _unique(view, attachment) in ((node.get("status") or {}).get("volumesInUse") or ()):
+            left = self._unwanted.setdefault(name, now) + UNMOUNT_SECONDS - now
+            out = any(t.get("key") == OUT_OF_SERVICE for t in (node.get("spec") or {}).get("taints") or ())
+            if not out and (left > 0 or is_ready(node)):
+                if left > 0:
+                    draft.look_again(left + 0.01)
+                return False
+        self._unwanted.pop(name, None)
+        return True
+
+    def _attach(self, view: View, node: str, name: str, wish: Wish, everything: list[Json], draft: Draft) -> None:
+        """Asks for it, unless the volume is another node's alone: then its pods are told, once."""
+        volume = view.get(VOLUMES, "", wish.volume) or {}
+        modes = set((volume.get("spec") or {}).get("accessModes") or ())
+        alone = bool(modes) and not modes & {"ReadWriteMany", "ReadOnlyMany"}
+        others = {a["spec"].get("nodeName", "") for a in everything if alone and _volume(a) == wish.volume} - {node}
+        if not others:
+            self._told.discard(name)
+            draft.add(create(ATTACHMENTS, _body(name, wish, node), ignore=frozenset({409})))
+        elif name not in self._told:
+            self._told.add(name)
+            draft.add(*_waits(view, wish, others))
+
+
+def _volume(attachment: Json) -> str:
+    return str((attachment["spec"].get("source") or {}).get("persistentVolumeName") or "")
+
+
+def _waits(view: View, wish: Wish, others: set[str]) -> Iterable[Emit]:
+    """Which pods have the volume elsewhere; those of other namespaces are counted only."""
+    users = [p for n in sorted(others) for p in view.by(PODS, "node", n) if wish.volume in _volumes(view, p)]
+    for key in wish.pods:
+        pod = view.key(PODS, key)
+        if pod is None:
+            continue
+        space = pod["metadata"]["namespace"]
+        near = [p["metadata"]["name"] for p in users if p["metadata"]["namespace"] == space]
+        far = len(users) - len(near)
+        if not users:
+            text = f'Waiting for detach for volume "{wish.volume}" {DETACHING}'
+        elif near:
+            rest = f" and {far} pod(s) in different namespaces" if far else ""
+            text = f'Multi-Attach error for volume "{wish.volume}" Volume is already used by pod(s) {", ".join(near)}{rest}'
+        else:
+            used = f"Volume is already used by {far} pod(s) in different namespaces"
+            text = f'Multi-Attach error for volume "{wish.volume}" {used}'
+        yield Emit(pod, "Warning", "FailedAttachVolume", text)
+
+
+def _volumes(view: View, pod: Json) -> set[str]:
+    if is_finished(pod):
+        return set()
+    space = pod["metadata"]["namespace"]
+    claims = [view.get(CLAIMS, space, name) for name in claims_of(pod)]
+    return {str((c["spec"] or {}).get("volumeName") or "") for c in claims if c is not None}
 
 
 def _body(name: str, wish: Wish, node: str) -> Json:
@@ -102,14 +176,9 @@ def _body(name: str, wish: Wish, node: str) -> Json:
 
 
 def _unique(view: View, attachment: Json) -> str:
-    volume = view.get(VOLUMES, "", (attachment["spec"].get("source") or {}).get("persistentVolumeName") or "-")
+    volume = view.get(VOLUMES, "", _volume(attachment) or "-")
     source = (volume or {}).get("spec", {}).get("csi") or {}
     return f"kubernetes.io/csi/{source.get('driver', '')}^{source.get('volumeHandle', '')}"
-
-
-def _in_use(view: View, attachment: Json, in_use: set[str]) -> bool:
-    """The node still has it mounted."""
-    return _unique(view, attachment) in in_use
 
 
 def _tell(view: View, node: Json, wanted: dict[str, Wish], held: dict[str, Json], draft: Draft) -> None:
@@ -146,23 +215,35 @@ def _node_of(view: View, pod: Json) -> Iterable[str]:
 
 
 def _attached_to(view: View, attachment: Json) -> Iterable[str]:
-    return (attachment["spec"].get("nodeName", ""),)
+    """Its node, and those that wait for the volume."""
+    yield attachment["spec"].get("nodeName", "")
+    volume = view.get(VOLUMES, "", _volume(attachment) or "-")
+    ref: Json = (volume or {}).get("spec", {}).get("claimRef") or {}
+    for pod in view.in_namespace(PODS, ref["namespace"]) if ref.get("namespace") else ():
+        if pod["spec"].get("nodeName") and str(ref.get("name")) in claims_of(pod):
+            yield pod["spec"]["nodeName"]
 
 
-def _mounted(old: Json | None, new: Json | None) -> bool:
-    """Of a node only what it has mounted matters, and that it goes."""
-    if old is None or new is None:
-        return False
-    return (old.get("status") or {}).get("volumesInUse") == (new.get("status") or {}).get("volumesInUse")
+def _seen(node: Json) -> object:
+    """What matters of a node: what it has mounted, and whether it can be asked about it."""
+    taints = (node.get("spec") or {}).get("taints") or ()
+    out = any(t.get("key") == OUT_OF_SERVICE for t in taints)
+    return (node.get("status") or {}).get("volumesInUse"), is_ready(node), out
 
 
-CONTROLLER = Controller(
-    "attachdetach-controller",
-    NODES,
-    plan,
-    watches={PODS: _node_of, ATTACHMENTS: _attached_to},
-    relevant={PODS: lambda p: (is_finished(p), (p.get("spec") or {}).get("nodeName"))},
-    reads=(CLAIMS, VOLUMES, DRIVERS),
-    ignores=_mounted,
-    workers=2,
-)
+def _unchanged(old: Json | None, new: Json | None) -> bool:
+    return old is not None and new is not None and _seen(old) == _seen(new)
+
+
+def controller() -> Controller:
+    """A controller with a memory of its own."""
+    return Controller(
+        "attachdetach-controller",
+        NODES,
+        AttachDetach().plan,
+        watches={PODS: _node_of, ATTACHMENTS: _attached_to},
+        relevant={PODS: lambda p: (is_finished(p), (p.get("spec") or {}).get("nodeName"))},
+        reads=(CLAIMS, VOLUMES, DRIVERS),
+        ignores=_unchanged,
+        workers=1,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from portside.client.cache import View
-from portside.controllers.attachdetach import ATTACHMENTS, DRIVERS, NODES, plan
+from portside.controllers.attachdetach import ATTACHMENTS, DRIVERS, NODES, AttachDetach
 from portside.controllers.plan import Emit, Op, Step
 from portside.controllers.volumematch import CLAIMS, VOLUMES
 
@@ -22,10 +22,19 @@ POD: Json = {
 UNIQUE = "kubernetes.io/csi/csi.example.com^h"
 
 
-def steps(*, pods: tuple[Json, ...] = (POD,), attachments: tuple[Json, ...] = (), **more: Any) -> list[Step]:
-    node = {"metadata": {"name": "n", "uid": "n"}, "status": more.get("status", {})}
-    objects = {CLAIMS: [CLAIM], VOLUMES: [VOLUME], PODS: pods, ATTACHMENTS: attachments, NODES: [node]}
-    return list(plan(View.of({**objects, DRIVERS: more.get("drivers", [])}), "n", 0.0).steps)
+def steps(
+    *,
+    pods: tuple[Json, ...] = (POD,),
+    attachments: tuple[Json, ...] = (),
+    now: float = 0.0,
+    memory: AttachDetach | None = None,
+    **more: Any,
+) -> list[Step]:
+    node = {"metadata": {"name": "n", "uid": "n"}, "spec": more.get("spec", {}), "status": more.get("status", {})}
+    volume = VOLUME | {"spec": VOLUME["spec"] | {"accessModes": more.get("modes", ["ReadWriteOnce"])}}
+    objects = {CLAIMS: [CLAIM], VOLUMES: [volume], PODS: pods, ATTACHMENTS: attachments, NODES: [node]}
+    view = View.of({**objects, DRIVERS: more.get("drivers", [])})
+    return list((memory or AttachDetach()).plan(view, "n", now).steps)
 
 
 def attachment(**status: Any) -> Json:
@@ -69,6 +78,62 @@ def test_a_volume_is_detached_when_its_pods_are_done_and_the_node_has_let_it_go(
     mounted = {"volumesAttached": [{"name": UNIQUE}], "volumesInUse": [UNIQUE]}
     assert verbs(steps(pods=(), attachments=(held,), status=mounted)) == []
     free = {"volumesAttached": [{"name": UNIQUE}]}
-    assert verbs(steps(pods=(), attachments=(held,), status=free)) == ["delete"]
+    found = steps(pods=(), attachments=(held,), status=free)
+    assert verbs(found) == ["patch", "delete"], "the node is told first that it can't count on it any more"
     going = {**held, "metadata": {**held["metadata"], "deletionTimestamp": "2026-11-25T10:00:00Z"}}
     assert verbs(steps(pods=(), attachments=(going,), status=free)) == ["patch"]
+
+
+def test_a_node_that_is_not_ready_loses_its_volumes_after_six_minutes_and_a_ready_one_never() -> None:
+    held = attachment(attached=True)
+    mounted = {"volumesAttached": [{"name": UNIQUE}], "volumesInUse": [UNIQUE]}
+    ready = mounted | {"conditions": [{"type": "Ready", "status": "True"}]}
+    memory = AttachDetach()
+    for now, status, wanted in (
+        (0, mounted, []),
+        (359, mounted, []),
+        (361, ready, []),
+        (361, mounted, ["patch", "delete"]),
+    ):
+        assert verbs(steps(pods=(), attachments=(held,), now=now, memory=memory, status=status)) == wanted
+    again = AttachDetach()
+    for now, pods in ((0, ()), (300, (POD,)), (361, ()), (720, ())):
+        assert verbs(steps(pods=pods, attachments=(held,), now=now, memory=again, status=mounted)) == []
+    assert "delete" in verbs(steps(pods=(), attachments=(held,), now=722, memory=again, status=mounted))
+
+
+def test_a_node_out_of_service_loses_its_volumes_at_once() -> None:
+    mounted = {"volumesAttached": [{"name": UNIQUE}], "volumesInUse": [UNIQUE]}
+    taint = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
+    found = steps(pods=(), attachments=(attachment(attached=True),), status=mounted, spec={"taints": [taint]})
+    assert verbs(found) == ["patch", "delete"]
+
+
+def elsewhere() -> Json:
+    made = attachment(attached=True)
+    return {**made, "metadata": {"name": "csi-" + "0" * 64, "uid": "o"}, "spec": {**made["spec"], "nodeName": "other"}}
+
+
+def user(name: str, namespace: str) -> Json:
+    meta = {"name": name, "namespace": namespace, "uid": name}
+    return {**POD, "metadata": meta, "spec": {**POD["spec"], "nodeName": "other"}}
+
+
+def test_a_volume_for_one_node_waits_until_the_other_lets_go_and_the_pod_is_told_once() -> None:
+    memory = AttachDetach()
+    (event,) = steps(attachments=(elsewhere(),), memory=memory)
+    assert isinstance(event, Emit) and event.reason == "FailedAttachVolume"
+    assert event.message == (
+        'Waiting for detach for volume "v" Volume is already exclusively attached to one node, waiting on detach before '
+        "it can be attached to another node"
+    )
+    assert steps(attachments=(elsewhere(),), memory=memory) == []
+    assert verbs(steps(memory=memory)) == ["create"]
+    (event,) = steps(pods=(POD, user("q", "ns")), attachments=(elsewhere(),))
+    assert isinstance(event, Emit)
+    assert event.message == 'Multi-Attach error for volume "v" Volume is already used by pod(s) q'
+
+
+def test_volumes_that_many_nodes_may_have_do_not_wait() -> None:
+    assert verbs(steps(attachments=(elsewhere(),), modes=["ReadWriteMany"])) == ["create"]
+    assert verbs(steps(attachments=(elsewhere(),), modes=["ReadWriteOnce", "ReadOnlyMany"])) == ["create"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.unit.controllers.ordeal.workloads import COLLECTING, ended
-from tests.unit.controllers.ordeal.world import PODS, Json, Scenario, World
+from tests.unit.controllers.ordeal.world import NODES, PODS, Json, Scenario, World
 
 from portside.client.protocol import Resource
 
@@ -97,6 +97,26 @@ async def _attach(world: World) -> None:
     await world.until(lambda: not world.of_kind("VolumeAttachment") and not attached())
 
 
+async def _forced(world: World) -> None:
+    """A node that fell silent with a volume loses it, and the pod's successor elsewhere gets it."""
+    await world.join("n2")
+    source = {"driver": "d.example", "volumeHandle": "h"}
+    await world.create(VOLUMES, volume(csi=source), namespace="")
+    await world.create(CLAIMS, claim(storageClassName="", volumeName="disk"))
+    await world.until(lambda: _phase(world, "PersistentVolumeClaim") == "Bound")
+    await world.create(PODS, pod(volumes=using()))
+    await world.until(lambda: world.of_kind("VolumeAttachment"))
+    name = world.of_kind("VolumeAttachment")[0]["metadata"]["name"]
+    await world.patch(ATTACHMENTS, name, {"status": {"attached": True}}, subresource="status", namespace="")
+    silent = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+    said = {"status": {"volumesInUse": ["kubernetes.io/csi/d.example^h"], "conditions": [silent]}}
+    await world.patch(NODES, "n1", said, subresource="status", patch_type="strategic", namespace="")
+    await world.delete(PODS, "user")
+    successor = pod(volumes=using(), nodeName="n2")
+    await world.create(PODS, {**successor, "metadata": {"name": "next"}})
+    await world.until(lambda: [a["spec"]["nodeName"] for a in world.of_kind("VolumeAttachment")] == ["n2"])
+
+
 async def _attributes(world: World) -> None:
     body = {"metadata": {"name": "fast"}, "driverName": "d.example", "parameters": {"iops": "9"}}
     await world.create(ATTRIBUTES, body, namespace="")
@@ -185,6 +205,7 @@ SCENARIOS = (
         ended,
     ),
     Scenario("an attached volume", (*BINDING, "attachdetach-controller of nodes"), _attach),
+    Scenario("a volume of a silent node", (*BINDING, "attachdetach-controller of nodes"), _forced),
     Scenario(
         "a class of attributes", ("vac-protection-controller of volumeattributesclasses", BINDING[2]), _attributes
     ),
