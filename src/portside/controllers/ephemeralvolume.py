@@ -28,9 +28,9 @@ def plan(view: View, key: str, now: float) -> Plan:
         name = f"{meta['name']}-{volume['name']}"
         held = view.get(CLAIMS, meta["namespace"], name)
         if held is None:
-            draft.add(create(CLAIMS, _claim(pod, volume, name), failed=_failed(pod, volume["name"])))
+            draft.add(create(CLAIMS, _claim(pod, volume, name), failed=_failed(pod, volume["name"], name)))
         elif not _of(held, pod):
-            text = f'PVC "{meta["namespace"]}/{name}" was not created for pod "{key}" (pod is not owner)'
+            text = f"PVC {meta['namespace']}/{name} was not created for pod {key} (pod is not owner)"
             draft.add(Emit(pod, "Warning", "FailedBinding", f"ephemeral volume {volume['name']}: {text}"))
     return draft.plan()
 
@@ -53,8 +53,12 @@ def _claim(pod: Json, volume: Json, name: str) -> Json:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
 
 
-def _failed(pod: Json, volume: str) -> Callable[[ApiError], Iterable[Emit]]:
-    return lambda error: [Emit(pod, "Warning", "FailedBinding", f"ephemeral volume {volume}: {error.message}")]
+def _failed(pod: Json, volume: str, claim: str) -> Callable[[ApiError], Iterable[Emit]]:
+    def failed(error: ApiError) -> list[Emit]:
+        text = f"ephemeral volume {volume}: create PVC {claim}: {error.message}"
+        return [Emit(pod, "Warning", "FailedBinding", text)]
+
+    return failed
 
 
 def _settled(old: Json | None, new: Json | None) -> bool:

@@ -209,7 +209,8 @@ def _status(claim: Json, phase: str, volume: Json | None) -> list[Step]:
     if old.get("phase") != phase:
         body["phase"] = phase
     if volume is None:
-        body |= {f: None for f in ("accessModes", "capacity") if old.get(f) is not None}
+        offered = ("accessModes", "capacity", "currentVolumeAttributesClassName")
+        body |= {f: None for f in offered if old.get(f) is not None}
     else:
         modes, size = volume["spec"].get("accessModes") or [], volume["spec"].get("capacity") or {}
         if old.get("accessModes") != modes:
@@ -217,7 +218,8 @@ def _status(claim: Json, phase: str, volume: Json | None) -> list[Step]:
         if "phase" in body and old.get("capacity") != size:
             body["capacity"] = size
         attributes = volume["spec"].get("volumeAttributesClassName")
-        if "phase" in body and attributes and old.get("currentVolumeAttributesClassName") != attributes:
+        first = "phase" in body and old.get("phase", "Pending") == "Pending"  # later it is the resizer's to say
+        if first and attributes and old.get("currentVolumeAttributesClassName") != attributes:
             body["currentVolumeAttributesClassName"] = attributes
     if not body:
         return []

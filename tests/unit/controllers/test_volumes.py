@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from portside.api.status import ApiError
 from portside.base.clock import SYSTEM
 from portside.client.cache import View
 from portside.client.fake import FakeClient
@@ -19,6 +20,7 @@ from portside.controllers import (
     volumeprotection,
 )
 from portside.controllers.harness import Harness
+from portside.controllers.plan import Op
 from portside.controllers.volumematch import CLAIMS, CLASSES, SELECTED_NODE, VOLUMES, best
 
 Json = dict[str, Any]
@@ -160,13 +162,14 @@ async def test_a_claim_that_asks_for_a_volume_by_name_hears_why_it_does_not_fit(
 
 async def test_a_claim_whose_volume_vanishes_is_lost() -> None:
     async with running() as c:
-        await c.client.create(VOLUMES, volume())
-        await c.client.create(CLAIMS, claim())
+        await c.client.create(VOLUMES, volume(volumeAttributesClassName="fast"))
+        await c.client.create(CLAIMS, claim(volumeAttributesClassName="fast"))
         await c.bound()
+        assert c.claim()["status"]["currentVolumeAttributesClassName"] == "fast"
         await c.client.delete(VOLUMES, "v")
         await c.client.patch(VOLUMES, "v", {"metadata": {"finalizers": None}})
         await c.until(lambda: c.claim()["status"]["phase"] == "Lost")
-        assert "capacity" not in c.claim()["status"]
+        assert not {"capacity", "currentVolumeAttributesClassName"} & set(c.claim()["status"])
 
 
 async def test_two_claims_for_one_volume_one_waits() -> None:
@@ -268,4 +271,14 @@ async def test_an_ephemeral_volume_brings_a_claim_of_the_pod() -> None:
         other = {"metadata": {"name": "q", "namespace": "ns"}, "spec": {"volumes": volumes}}
         await c.client.create(CLAIMS, claim("q-d"))
         await c.client.create(PODS, other)
-        await c.until(lambda: any("pod is not owner" in m for _, m in c.events()))
+        text = "ephemeral volume d: PVC ns/q-d was not created for pod ns/q (pod is not owner)"
+        await c.until(lambda: ("FailedBinding", text) in c.events())
+
+
+def test_a_refused_claim_of_an_ephemeral_volume_is_told_to_the_pod() -> None:
+    volumes = [{"name": "d", "ephemeral": {"volumeClaimTemplate": {"spec": claim()["spec"]}}}]
+    pod = {"metadata": {"name": "p", "namespace": "ns", "uid": "p"}, "spec": {"volumes": volumes}}
+    (step,) = ephemeralvolume.plan(View.of({PODS: [pod], CLAIMS: []}), "ns/p", 0.0).steps
+    assert isinstance(step, Op) and step.failed is not None
+    (event,) = step.failed(ApiError(403, "Forbidden", "exceeded quota"))
+    assert event.message == "ephemeral volume d: create PVC p-d: exceeded quota"
