@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from portside.client.protocol import Json, Resource
 
+PODS: Resource = ("", "v1", "pods")
 Index = Callable[[Json], Iterable[str]]
+
+
+class Standing(NamedTuple):
+    """``labels`` encoded with sorted keys; whether a pod has finished, is being deleted, is ready."""
+
+    labels: bytes
+    finished: bool
+    terminating: bool
+    ready: bool
+
+
+Trait = Callable[[Json], Standing]
 
 
 def key_of(obj: Json) -> str:
@@ -68,13 +83,27 @@ def by_pool(obj: Json) -> Iterable[str]:
     return {f"{r['driver']}/{r['pool']}" for r in (allocation.get("devices") or {}).get("results") or ()}
 
 
+def standing(pod: Json) -> Standing:
+    """What a controller counts its pods by."""
+    meta, status = pod["metadata"], pod.get("status") or {}
+    ready = False
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "Ready":
+            ready = condition.get("status") == "True"
+            break
+    labels = orjson.dumps(meta.get("labels") or {}, option=orjson.OPT_SORT_KEYS)
+    return Standing(labels, status.get("phase") in ("Succeeded", "Failed"), "deletionTimestamp" in meta, ready)
+
+
 STANDARD: Mapping[str, Index] = {"namespace": by_namespace, "controller": by_controller, "owner": by_owner}
 
 
 class ObjectCache:
     """Objects of one resource by key, and by every index."""
 
-    def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
+    def __init__(self, indexes: Mapping[str, Index] | None = None, trait: Trait | None = None) -> None:
+        self._trait = trait
+        self._counts: dict[str, dict[Standing, int]] = {}
         self.objects: dict[str, Json] = {}
         self._indexes: dict[str, Index] = {**STANDARD, **(indexes or {})}
         self._entries: dict[str, dict[str, dict[str, Json]]] = {name: {} for name in self._indexes}
@@ -93,6 +122,8 @@ class ObjectCache:
         """Stores, returns what was there."""
         old = self.objects.get(key)
         self.objects[key] = obj
+        if self._trait is not None:
+            self._recount(self._trait, old, obj)
         for name, index in self._indexes.items():
             entry = self._entries[name]
             values = index(obj)
@@ -107,10 +138,32 @@ class ObjectCache:
     def remove(self, key: str) -> Json | None:
         old = self.objects.pop(key, None)
         if old is not None:
+            if self._trait is not None:
+                self._recount(self._trait, old, None)
             for name, index in self._indexes.items():
                 for value in index(old):
                     self._drop(self._entries[name], value, key)
         return old
+
+    def _recount(self, trait: Trait, old: Json | None, new: Json | None) -> None:
+        before = (by_controller(old), trait(old)) if old is not None else None
+        after = (by_controller(new), trait(new)) if new is not None else None
+        if before == after:
+            return
+        for place, more in ((before, -1), (after, 1)):
+            if place is not None:
+                for value in place[0]:
+                    counts = self._counts.setdefault(value, {})
+                    if left := counts.get(place[1], 0) + more:
+                        counts[place[1]] = left
+                    else:
+                        del counts[place[1]]
+                        if not counts:
+                            del self._counts[value]
+
+    def counted(self, value: str) -> Mapping[Standing, int]:
+        """How many objects of the index ``controller`` stand how: known without looking at each."""
+        return self._counts.get(value, {})
 
     @staticmethod
     def _drop(entry: dict[str, dict[str, Json]], value: str, key: str) -> None:
@@ -140,9 +193,9 @@ class View:
     def of(cls, objects: Mapping[Resource, Iterable[Json]], indexes: Mapping[str, Index] | None = None) -> View:
         caches: dict[Resource, ObjectCache] = {}
         for resource, items in objects.items():
-            cache = caches[resource] = ObjectCache(
-                {"node": by_node, "claim": by_claim, "pool": by_pool, **(indexes or {})}
-            )
+            trait = standing if resource == PODS else None
+            known = {"node": by_node, "claim": by_claim, "pool": by_pool, **(indexes or {})}
+            cache = caches[resource] = ObjectCache(known, trait)
             for item in items:
                 cache.put(key_of(item), item)
         return cls(caches)
@@ -165,6 +218,11 @@ class View:
     def by(self, resource: Resource, index: str, value: str) -> list[Json]:
         cache = self._caches.get(resource)
         return cache.by(index, value) if cache else []
+
+    def counted(self, resource: Resource, value: str) -> Mapping[Standing, int]:
+        """``ObjectCache.counted``; of pods only."""
+        cache = self._caches.get(resource)
+        return cache.counted(value) if cache else {}
 
     def in_namespace(self, resource: Resource, namespace: str) -> list[Json]:
         return self.by(resource, "namespace", namespace)

@@ -13,7 +13,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from portside.api.status import ApiError
-from portside.client.cache import Index, ObjectCache, View, by_claim, by_node, by_pool, key_of, trimmed
+from portside.client.cache import (
+    PODS,
+    Index,
+    ObjectCache,
+    View,
+    by_claim,
+    by_node,
+    by_pool,
+    key_of,
+    standing,
+    trimmed,
+)
 from portside.client.protocol import Client, Json, Resource, WatchEvent
 
 log = logging.getLogger(__name__)
@@ -50,7 +61,7 @@ class Informer:
     ) -> None:
         self.resource = resource
         self.metadata_only = metadata_only
-        self.cache = ObjectCache(indexes)
+        self.cache = ObjectCache(indexes, standing if resource == PODS and not metadata_only else None)
         self.synced = asyncio.Event()
         self.revision = 0
         self._client = client

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import cmp_to_key
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
+from heapq import nsmallest
 
 from portside.base.clock import parse_time
 from portside.client.protocol import Json, Resource
@@ -85,48 +85,47 @@ def _cost(pod: Json) -> int:
         return 0
 
 
-def _before(a: Json, b: Json, ranks: dict[str, int], now: float) -> int:
-    """Negative when ``a`` is deleted before ``b``: the order of upstream's ActivePodsWithRanks."""
-    checks: tuple[Callable[[Json], Any], ...] = (
-        lambda p: bool(p.get("spec", {}).get("nodeName")),
-        lambda p: _PHASES.get(phase(p), 2),
-        is_ready,
-        _cost,
-        lambda p: -ranks.get(p["metadata"].get("uid", ""), 0),
-    )
-    for check in checks:
-        left, right = check(a), check(b)
-        if left != right:
-            return -1 if left < right else 1
-    by_uid = -1 if a["metadata"].get("uid", "") < b["metadata"].get("uid", "") else 1
-    if is_ready(a) and is_ready(b):
-        left, right = ready_since(a) or 0.0, ready_since(b) or 0.0
-        if left != right:
-            difference = _age_rank(left, now) - _age_rank(right, now)
-            return difference or by_uid
-    if restarts(a) != restarts(b):
-        return -1 if restarts(a) > restarts(b) else 1
-    left, right = created(a), created(b)
-    if left != right:
-        difference = _age_rank(left, now) - _age_rank(right, now)
-        return difference or by_uid
-    return 0
+class _Doomed:
+    """A pod among those that scaling down may delete: smaller ones go first, in the order of upstream's ActivePodsWithRanks.
+    What rarely decides is read only when it has to."""
+
+    __slots__ = ("_fine", "_now", "first", "pod")
+
+    def __init__(self, pod: Json, crowd: int, now: float) -> None:
+        self.pod = pod
+        self.first = (bool(pod["spec"].get("nodeName")), _PHASES.get(phase(pod), 2), is_ready(pod), _cost(pod), -crowd)
+        self._now = now
+        self._fine: tuple[float, int, int, float, int, str] | None = None
+
+    @property
+    def fine(self) -> tuple[float, int, int, float, int, str]:
+        """Ready since (0: not), its age's rank, restarts, creation, its age's rank, uid."""
+        found = self._fine
+        if found is None:
+            since, born = ready_since(self.pod) or 0.0, created(self.pod)
+            ranks = _age_rank(since, self._now), _age_rank(born, self._now)
+            uid = self.pod["metadata"].get("uid", "")
+            found = self._fine = (since, ranks[0], restarts(self.pod), born, ranks[1], uid)
+        return found
+
+    def __lt__(self, other: _Doomed) -> bool:
+        if self.first != other.first:
+            return self.first < other.first
+        since, since_rank, restarted, born, born_rank, uid = self.fine
+        since2, since_rank2, restarted2, born2, born_rank2, uid2 = other.fine
+        if since != since2 and self.first[2]:
+            return (since_rank, uid) < (since_rank2, uid2)
+        if restarted != restarted2:
+            return restarted > restarted2
+        return born != born2 and (born_rank, uid) < (born_rank2, uid2)
 
 
-def deletion_order(pods: Iterable[Json], related: Iterable[Json], now: float) -> list[Json]:
-    """Pods in the order in which scaling down deletes them; ``related`` pods crowd a node."""
-    crowd: dict[str, int] = {}
-    for pod in related:
-        if is_active(pod):
-            node = pod.get("spec", {}).get("nodeName", "")
-            crowd[node] = crowd.get(node, 0) + 1
-    listed = list(pods)
-    ranks = {p["metadata"].get("uid", ""): crowd.get(p.get("spec", {}).get("nodeName", ""), 0) for p in listed}
-
-    def compare(a: Json, b: Json) -> int:
-        return _before(a, b, ranks, now)
-
-    return sorted(listed, key=cmp_to_key(compare))
+def deletion_order(pods: Iterable[Json], related: Iterable[Json], now: float, first: int | None = None) -> list[Json]:
+    """Pods in the order in which scaling down deletes them, the ``first`` so many (None: all); ``related`` pods crowd a
+    node."""
+    crowd: Counter[str] = Counter(p["spec"].get("nodeName", "") for p in related if is_active(p))
+    doomed = [_Doomed(p, crowd[p["spec"].get("nodeName", "")], now) for p in pods]
+    return [d.pod for d in (sorted(doomed) if first is None else nsmallest(first, doomed))]
 
 
 def owner_reference(owner: Json, api_version: str, kind: str) -> Json:

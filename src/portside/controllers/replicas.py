@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import orjson
 
 from portside.api.selector import LabelSelector
 from portside.api.status import ApiError
@@ -44,6 +48,17 @@ class Flavour:
         return selector_of({"matchLabels": raw} if self.plain_selector else raw)
 
 
+class Counts(NamedTuple):
+    """Pods of an owner: those that count, of these with all labels of the template, ready and available; and those on their
+    way out."""
+
+    active: int
+    labelled: int
+    ready: int
+    available: int
+    leaving: int
+
+
 def gather(resource: Resource) -> Callable[[View, str], float]:
     """How long the news of pods is gathered into one plan: the longer, the more pods a plan looks at."""
 
@@ -61,6 +76,10 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
     owner = view.get(flavour.resource, *split_key(key))
     if owner is None:
         return NOTHING
+    wanted = int(owner["spec"].get("replicas", 1))
+    counts = _counted(flavour, view, owner)
+    if counts is not None and counts.active <= wanted:
+        return _plan_counted(flavour, owner, counts, wanted, now)
     draft = Draft()
     near = candidates(view, PODS, owner)
     found = [p for p in near if is_active(p)]
@@ -68,7 +87,6 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
     reference = owner_reference(owner, flavour.api_version, flavour.kind)
     pods, ops = claim(owner, reference, flavour.selector(owner), PODS, found)
     draft.add(*ops)
-    wanted = int(owner["spec"].get("replicas", 1))
     difference = wanted - len(pods)
     if not is_terminating(owner):
         if difference > 0:
@@ -82,9 +100,66 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
             draft.look_again(min(waits) + 0.01)
 
     def then(failures: list[Failure]) -> Sequence[Step]:
-        return _status(flavour, owner, pods, leaving, difference, failures, now)
+        return _status(flavour, owner, _looked_at(owner, pods, leaving, now), difference, failures, now)
 
     return draft.plan(then)
+
+
+def _plan_counted(flavour: Flavour, owner: Json, counts: Counts, wanted: int, now: float) -> Plan:
+    """The same where no pod is adopted, released or deleted: how many there are is enough."""
+    draft, difference = Draft(), wanted - counts.active
+    if difference > 0 and not is_terminating(owner):
+        draft.add(*_creates(flavour, owner, min(difference, BURST)))
+
+    def then(failures: list[Failure]) -> Sequence[Step]:
+        return _status(flavour, owner, counts, difference, failures, now)
+
+    return draft.plan(then)
+
+
+def _counted(flavour: Flavour, view: View, owner: Json) -> Counts | None:
+    """The owner's pods by their number; None where pods have to be looked at one by one."""
+    if _min_ready(owner):
+        return None
+    meta, selector, template = owner["metadata"], flavour.selector(owner), _template_labels(owner)
+    active = ready = labelled = leaving = 0
+    for pod, number in view.counted(PODS, meta["uid"]).items():
+        labels = _labels(pod.labels)
+        if pod.finished:
+            continue
+        if not selector.matches(labels):
+            if pod.terminating:
+                continue
+            return None
+        if pod.terminating:
+            leaving += number
+            continue
+        active += number
+        ready += number if pod.ready else 0
+        labelled += number if template.items() <= labels.items() else 0
+    if not is_terminating(owner) and not selector.everything:
+        for pod in view.counted(PODS, f"-/{meta.get('namespace', '')}"):
+            if not pod.finished and not pod.terminating and selector.matches(_labels(pod.labels)):
+                return None
+    return Counts(active, labelled, ready, ready, leaving)
+
+
+@lru_cache(maxsize=8192)
+def _labels(text: bytes) -> Json:
+    found: Json = orjson.loads(text)
+    return found
+
+
+def _template_labels(owner: Json) -> Json:
+    return ((owner["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {}
+
+
+def _looked_at(owner: Json, pods: list[Json], leaving: int, now: float) -> Counts:
+    labels, wait = _template_labels(owner), _min_ready(owner)
+    ready = [p for p in pods if is_ready(p)]
+    labelled = sum(1 for p in pods if labels.items() <= (p["metadata"].get("labels") or {}).items())
+    available = sum(1 for p in ready if available_in(p, wait, now) == 0) if wait else len(ready)
+    return Counts(len(pods), labelled, len(ready), available, leaving)
 
 
 def _min_ready(owner: Json) -> int:
@@ -105,7 +180,7 @@ def _creates(flavour: Flavour, owner: Json, count: int) -> list[Step]:
 
 def _doomed(view: View, flavour: Flavour, owner: Json, pods: list[Json], count: int, now: float) -> list[Step]:
     steps: list[Step] = []
-    order = deletion_order(pods, _related(view, flavour, owner, pods), now) if count < len(pods) else pods
+    order = deletion_order(pods, _related(view, flavour, owner, pods), now, count) if count < len(pods) else pods
     for pod in order[:count]:
         steps.append(pod_deletion(owner, pod))
     return steps
@@ -151,24 +226,20 @@ def _leaving(flavour: Flavour, owner: Json, near: list[Json]) -> int:
 def _status(
     flavour: Flavour,
     owner: Json,
-    pods: list[Json],
-    leaving: int,
+    counts: Counts,
     difference: int,
     failures: list[Failure],
     now: float,
 ) -> list[Step]:
-    labels = ((owner["spec"].get("template") or {}).get("metadata") or {}).get("labels") or {}
-    ready = [p for p in pods if is_ready(p)]
-    wait = _min_ready(owner)
-    counts = {
-        "fullyLabeledReplicas": sum(1 for p in pods if labels.items() <= (p["metadata"].get("labels") or {}).items()),
-        "readyReplicas": len(ready),
-        "availableReplicas": sum(1 for p in ready if available_in(p, wait, now) == 0) if wait else len(ready),
+    told = {
+        "fullyLabeledReplicas": counts.labelled,
+        "readyReplicas": counts.ready,
+        "availableReplicas": counts.available,
     }
     old = owner.get("status") or {}
-    status: Json = {"replicas": len(pods), **{k: v for k, v in counts.items() if v}}
+    status: Json = {"replicas": counts.active, **{k: v for k, v in told.items() if v}}
     if not flavour.plain_selector:
-        status["terminatingReplicas"] = leaving
+        status["terminatingReplicas"] = counts.leaving
     generation = owner["metadata"].get("generation")
     if generation:
         status["observedGeneration"] = generation
