@@ -42,7 +42,7 @@ BLOCKED = 0.05  # seconds: a turn of the loop longer than this counts as blocked
 LOOKS_AFTER = 0.01  # seconds of a turn until its stacks are looked at
 FRAMES = 8
 PLACES = 12
-PATIENCE = 900.0
+PATIENCE = 300.0  # seconds without news
 
 
 # Inside the process

@@ -76,10 +76,13 @@ class Watched:
             self.changed.set()
 
     async def until(self, done: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + PATIENCE
+        """Wait as long as there is news."""
+        last, end = (-1, -1), 0.0
         while not done():
+            if (now := (self.good, len(self.there))) != last:
+                last, end = now, time.monotonic() + PATIENCE
             if time.monotonic() > end:
-                raise SystemExit(f"{what}: {self.good} of {len(self.there)} after {PATIENCE:.0f} s")
+                raise SystemExit(f"{what}: {self.good} of {len(self.there)}, and no news for {PATIENCE:.0f} s")
             self.changed.clear()
             try:
                 await asyncio.wait_for(self.changed.wait(), 1.0)

@@ -151,6 +151,7 @@ async def used(home: Path, options: argparse.Namespace, results: Results) -> Non
     try:
         what = f"start with {options.nodes:,} nodes and {options.stored:,} pods"
         results.add(f"{what}: first answer, s", time.monotonic() - plane.began)
+        results.add(f"{what}: first answer, CPU s", plane.cpu())
         pods = Watched(client, PODS, running)
         await pods.until(lambda: pods.good >= options.stored, "pods there")
         await settle(plane)

@@ -17,9 +17,9 @@ M_ARENA_MAX = -8  # malloc.h
 ARENAS = 2
 """Heaps for all threads together: one per thread would multiply what stays behind."""
 EVERY_SECONDS = 10.0
-THRESHOLDS = (5_000, 2, 100_000)
+THRESHOLDS = (2_000, 2, 100_000)
 """Objects until the young are looked at, such looks until the middle-aged are, and those until all are. The first two
-stay below 20 ms. The last takes half a second per ten thousand pods, and finds next to nothing, as cached objects have no
+stay below 15 ms. The last takes half a second per ten thousand pods, and finds next to nothing, as cached objects have no
 cycles and go when nobody holds them: once in a thousand million objects is enough."""
 
 
@@ -41,6 +41,11 @@ def collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
+
+
+def keep() -> None:
+    """What is there by now stays and is never looked at again; garbage among it is not looked for."""
+    gc.freeze()
 
 
 def give_back() -> bool:

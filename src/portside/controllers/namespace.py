@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from portside.api.status import ApiError
 from portside.base.clock import parse_time
-from portside.client.protocol import Json
+from portside.client.protocol import Client, Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.harness import Context, Controller
 from portside.controllers.namespaces import NAMESPACES
@@ -17,6 +18,7 @@ from portside.controllers.served import CRDS, Served, all_served
 
 FINALIZER = "kubernetes"
 FIRST_LOOK, LATER_LOOK = 0.25, 2.0  # seconds between looks at what remains, young and old deletions
+PAGE = 250  # objects that are listed at a time
 ORDER = (
     "NamespaceDeletionDiscoveryFailure",
     "NamespaceDeletionGroupVersionParsingFailure",
@@ -88,27 +90,38 @@ def conditions_after(old: list[Json], remains: Remains, now: float) -> list[Json
     return found
 
 
+async def _items(client: Client, resource: Resource, namespace: str) -> AsyncIterator[Json]:
+    """The metadata of all objects, page by page: to take a list of very many apart holds up everybody else."""
+    token = ""
+    while True:
+        page = await client.list(resource, namespace=namespace, limit=PAGE, continue_token=token, metadata_only=True)
+        for item in page.items:
+            yield item
+        token = page.continue_token
+        if not token:
+            return
+
+
 async def _empty(context: Context, namespace: str, served: Served, remains: Remains) -> None:
     """Deletes all objects of one resource and counts what stays."""
     client = context.client
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
     try:
-        listed = await client.list(served.resource, namespace=namespace, metadata_only=True)
-        if not listed.items:
+        if not (await client.list(served.resource, namespace=namespace, limit=1, metadata_only=True)).items:
             return
         if "deletecollection" in served.verbs:
             await client.delete_collection(served.resource, namespace=namespace, options=options)
         else:
-            for item in listed.items:
+            async for item in _items(client, served.resource, namespace):
                 await client.delete(served.resource, item["metadata"]["name"], namespace=namespace, options=options)
-        listed = await client.list(served.resource, namespace=namespace, metadata_only=True)
+        left = [item async for item in _items(client, served.resource, namespace)]
     except ApiError as error:
         if error.code not in (404, 405):
             remains.errors.append(error.message)
         return
-    if listed.items:
-        remains.counts[(served.resource[2], served.group)] = len(listed.items)
-        for item in listed.items:
+    if left:
+        remains.counts[(served.resource[2], served.group)] = len(left)
+        for item in left:
             remains.finalizers.update(item["metadata"].get("finalizers") or ())
 
 

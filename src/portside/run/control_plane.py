@@ -21,7 +21,7 @@ from typing import Any, cast
 from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
-from portside.base.memory import collect_rarely, few_arenas, keep_small
+from portside.base.memory import collect_rarely, few_arenas, keep, keep_small
 from portside.base.pki import Pki, ensure_pki, key_pem, load_key
 from portside.base.signing import Authority
 from portside.run.authentication import FollowedAuthentication
@@ -269,8 +269,9 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     plane = ControlPlane(settings)
-    await plane.start()
     collect_rarely()
+    await plane.start()
+    keep()  # the stored objects, which may be very many
     plane.server.loop_watch.start(START_SECONDS)
     memory = asyncio.create_task(_kept("memory", lambda: keep_small(SYSTEM)), name="memory")
     try:
