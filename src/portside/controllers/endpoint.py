@@ -19,7 +19,17 @@ def selected_pods(view: View, service: Json) -> list[Json]:
     """Pods of the service's namespace that its selector matches, by name."""
     selector = selector_of({"matchLabels": service["spec"].get("selector") or {}})
     found = view.in_namespace(PODS, service["metadata"]["namespace"])
-    matching = [p for p in found if selector.matches_object(p)]
+    known: dict[
+        int, bool
+    ] = {}  # by identity: the pods of a workload hold the same labels, and ``found`` holds the pods
+    matching = []
+    for pod in found:
+        labels = pod["metadata"].get("labels")
+        matches = known.get(id(labels))
+        if matches is None:
+            matches = known[id(labels)] = selector.matches(labels)
+        if matches:
+            matching.append(pod)
     return sorted(matching, key=lambda p: str(p["metadata"]["name"]))
 
 

@@ -10,7 +10,7 @@ from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers.endpoint import SERVICES, family
 from portside.controllers.harness import Controller
-from portside.controllers.plan import NOTHING, Draft, Emit, Plan, delete
+from portside.controllers.plan import NOTHING, Draft, Emit, Plan, Thinking, delete
 from portside.controllers.pods import is_terminating
 from portside.controllers.slices import MANAGED_BY, SERVICE_NAME, SLICES, Group, labels_for, reconcile
 
@@ -55,7 +55,7 @@ def _desired(endpoints: Json) -> dict[Group, list[Json]]:
     return found
 
 
-def plan(view: View, key: str, now: float) -> Plan:
+def plan(view: View, key: str, now: float) -> Thinking:
     """The mirror of one Endpoints object."""
     namespace, name = split_key(key)
     endpoints = view.get(ENDPOINTS, namespace, name)
@@ -74,7 +74,7 @@ def plan(view: View, key: str, now: float) -> Plan:
     if left_out:
         draft.add(Emit(endpoints, "Warning", "TooManyAddressesToMirror", TOO_MANY.format(MOST, left_out)))
     labels = labels_for(endpoints, name, MANAGER, headless=False)
-    reconcile(draft, endpoints, "Endpoints", mirrored, _desired(endpoints), labels, annotations)
+    yield from reconcile(draft, endpoints, "Endpoints", mirrored, _desired(endpoints), labels, annotations)
     return draft.plan()
 
 

@@ -43,13 +43,13 @@ def _address(pod: Json, service: Json, ip: str) -> Json:
     return made
 
 
-def _subsets(view: View, service: Json) -> tuple[list[Json], bool]:
+def _subsets(pods: list[Json], service: Json) -> tuple[list[Json], bool]:
     """Addresses packed by equal ports; whether some had to be left out."""
     wanted = (service["spec"].get("ipFamilies") or ["IPv4"])[0]
     publish = bool(service["spec"].get("publishNotReadyAddresses"))
     groups: dict[bytes, Json] = {}
     total, truncated = 0, False
-    for pod in selected_pods(view, service):
+    for pod in pods:
         if not serves(pod, terminating=publish):
             continue
         ip = next((a for a in addresses(pod) if family(a) == wanted), None)
@@ -102,8 +102,9 @@ class EndpointsPlans:
         labels[MANAGED_BY] = MANAGER
         if is_headless(service):
             labels[HEADLESS] = ""
-        subsets, truncated = _subsets(view, service)
-        trigger = self._times.since(service, selected_pods(view, service))
+        pods = selected_pods(view, service)
+        subsets, truncated = _subsets(pods, service)
+        trigger = self._times.since(service, pods)
         annotations = dict((held or {"metadata": {}})["metadata"].get("annotations") or {})
         annotations.pop(OVER_CAPACITY, None)
         if truncated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 
 import orjson
 
@@ -24,12 +24,13 @@ from portside.controllers.endpoint import (
     services_of,
 )
 from portside.controllers.harness import Controller
-from portside.controllers.plan import NOTHING, Draft, Emit, Plan
+from portside.controllers.plan import NOTHING, Draft, Emit, Plan, Thinking, at_once
 from portside.controllers.pods import PODS, is_ready, is_terminating
 from portside.controllers.slices import MANAGED_BY, SERVICE_NAME, SLICES, Group, labels_for, reconcile
 from portside.controllers.triggertime import TriggerTimes
 
 MANAGER = "endpointslice-controller.k8s.io"
+AT_ONCE = 500  # pods that are looked at before others get a turn
 ZONE = "topology.kubernetes.io/zone"
 
 
@@ -68,10 +69,12 @@ def _hints(service: Json, node: str, zone: str | None) -> Json:
     return hints
 
 
-def _desired(view: View, service: Json) -> dict[Group, list[Json]]:
+def _desired(view: View, service: Json, pods: list[Json]) -> Generator[None, None, dict[Group, list[Json]]]:
     families = service["spec"].get("ipFamilies") or ["IPv4"]
     found: dict[Group, list[Json]] = {}
-    for pod in selected_pods(view, service):
+    for number, pod in enumerate(pods, 1):
+        if number % AT_ONCE == 0:
+            yield
         if not serves(pod, terminating=True):
             continue
         ports = orjson.dumps(ports_for(pod, service), option=orjson.OPT_SORT_KEYS)
@@ -114,6 +117,10 @@ class EndpointSlices:
 
     def plan(self, view: View, key: str, now: float) -> Plan:
         """The slices of one service; services without a selector have none of ours."""
+        return at_once(self.think(view, key, now))
+
+    def think(self, view: View, key: str, now: float) -> Thinking:
+        """``plan`` in steps of some hundred pods."""
         namespace, name = split_key(key)
         service = view.get(SERVICES, namespace, name)
         if service is None or is_terminating(service):
@@ -129,10 +136,13 @@ class EndpointSlices:
         ]
         draft = Draft()
         labels = labels_for(service, name, MANAGER, headless=is_headless(service))
-        trigger = self._times.since(service, selected_pods(view, service))
-        desired = _desired(view, service)
+        pods = selected_pods(view, service)
+        yield
+        trigger = self._times.since(service, pods)
+        yield
+        desired = yield from _desired(view, service, pods)
         self._by_zone(view, service, desired, draft)
-        reconcile(draft, service, "Service", existing, desired, labels, trigger=trigger)
+        yield from reconcile(draft, service, "Service", existing, desired, labels, trigger=trigger)
         return draft.plan()
 
 
@@ -152,7 +162,7 @@ def controller() -> Controller:
     return Controller(
         "endpoint-slice-controller",
         SERVICES,
-        EndpointSlices().plan,
+        EndpointSlices().think,
         watches={PODS: services_of, SLICES: _slices, NODES: _by_annotation},
         relevant={PODS: relevant, NODES: topologyhints.facts},
         settle=0.02,

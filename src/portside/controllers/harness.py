@@ -16,13 +16,13 @@ from portside.client.events import EventRecorder
 from portside.client.informer import InformerSet
 from portside.client.protocol import Client, Json, Resource
 from portside.controllers.breath import Breath
-from portside.controllers.plan import Emit, Failure, Op, Plan, Step
+from portside.controllers.plan import Emit, Failure, Op, Plan, Step, Thinking
 from portside.controllers.queue import WorkQueue
 
 log = logging.getLogger(__name__)
 Mapper = Callable[[View, Json], Iterable[str]]
 T = TypeVar("T")
-Planner = Callable[[View, str, float], Plan]
+Planner = Callable[[View, str, float], Plan | Thinking]
 
 RESYNC_SECONDS = 900.0  # every key is planned again this often, whatever happened
 BATCH = 128  # writes of one plan side by side, at most
@@ -54,7 +54,7 @@ Reconciler = Callable[[Context, str], Awaitable[float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """A controller: ``plan`` is pure. The few whose work is a conversation (namespace) have ``reconcile``;
+    """A controller: ``plan`` is pure, and may think in steps. The few whose work is a conversation (namespace) have ``reconcile``;
     ``service`` runs a controller with a queue of its own (garbage).
 
     ``name`` is upstream's event source and names the writer of fields. ``primary``: the resource whose keys are planned;
@@ -204,7 +204,16 @@ class Runner:
         plan = self.controller.plan
         assert plan is not None
         await self.context.breath.take()
-        return self._timed(lambda: plan(self.context.view, key, self.context.clock.now()))
+        made = self._timed(lambda: plan(self.context.view, key, self.context.clock.now()))
+        if isinstance(made, Plan):
+            return made
+        while True:
+            await self.context.breath.take()
+            try:
+                self._timed(made.__next__)
+            except StopIteration as done:
+                thought: Plan = done.value
+                return thought
 
     def _timed(self, work: Callable[[], T]) -> T:
         began = self.context.clock.monotonic()

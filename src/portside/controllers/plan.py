@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -57,6 +57,20 @@ class Plan:
     steps: Sequence[Step] = ()
     then: Callable[[list[Failure]], Sequence[Step]] | None = None
     again: float | None = None
+
+
+Thinking = Generator[None, None, Plan]
+"""A plan that looks at very many objects: between two steps others get their turns, and the view may move on."""
+
+
+def at_once(thinking: Thinking) -> Plan:
+    """The plan, with everybody else waiting."""
+    while True:
+        try:
+            next(thinking)
+        except StopIteration as done:
+            made: Plan = done.value
+            return made
 
 
 NOTHING = Plan()

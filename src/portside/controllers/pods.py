@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from heapq import nsmallest
 
 from portside.base.clock import parse_time
@@ -12,6 +12,7 @@ from portside.client.protocol import Json, Resource
 
 PODS: Resource = ("", "v1", "pods")
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+AT_ONCE = 1000  # pods that are looked at before others get a turn
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
@@ -108,6 +109,10 @@ class _Doomed:
             found = self._fine = (since, ranks[0], restarts(self.pod), born, ranks[1], uid)
         return found
 
+    def read(self) -> None:
+        """Read all there is to compare."""
+        assert self.fine
+
     def __lt__(self, other: _Doomed) -> bool:
         if self.first != other.first:
             return self.first < other.first
@@ -120,12 +125,27 @@ class _Doomed:
         return born != born2 and (born_rank, uid) < (born_rank2, uid2)
 
 
-def deletion_order(pods: Iterable[Json], related: Iterable[Json], now: float, first: int | None = None) -> list[Json]:
-    """Pods in the order in which scaling down deletes them, the ``first`` so many (None: all); ``related`` pods crowd a
-    node."""
+def _crowded(pods: Iterable[Json], related: Iterable[Json], now: float) -> Iterator[_Doomed]:
     crowd: Counter[str] = Counter(p["spec"].get("nodeName", "") for p in related if is_active(p))
-    doomed = [_Doomed(p, crowd[p["spec"].get("nodeName", "")], now) for p in pods]
-    return [d.pod for d in (sorted(doomed) if first is None else nsmallest(first, doomed))]
+    return (_Doomed(p, crowd[p["spec"].get("nodeName", "")], now) for p in pods)
+
+
+def deletion_order(pods: Iterable[Json], related: Iterable[Json], now: float) -> list[Json]:
+    """Pods in the order in which scaling down deletes them; ``related`` pods crowd a node."""
+    return [doomed.pod for doomed in sorted(_crowded(pods, related, now))]
+
+
+def first_to_go(
+    pods: Iterable[Json], related: Iterable[Json], now: float, count: int
+) -> Generator[None, None, list[Json]]:
+    """The first ``count`` of ``deletion_order``; stops now and then, as looking at a pod takes some microseconds."""
+    doomed: list[_Doomed] = []
+    for one in _crowded(pods, related, now):
+        doomed.append(one)
+        one.read()
+        if len(doomed) % AT_ONCE == 0:
+            yield
+    return [one.pod for one in nsmallest(count, doomed)]
 
 
 def owner_reference(owner: Json, api_version: str, kind: str) -> Json:

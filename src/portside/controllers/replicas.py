@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,12 +15,24 @@ from portside.base.clock import rfc3339
 from portside.client.cache import View, controller_of, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers.claim import candidates, claim, selector_of
-from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, delete, update_status
+from portside.controllers.plan import (
+    NOTHING,
+    Draft,
+    Emit,
+    Failure,
+    Plan,
+    Step,
+    Thinking,
+    at_once,
+    create,
+    delete,
+    update_status,
+)
 from portside.controllers.pods import (
     PODS,
     available_in,
     condition,
-    deletion_order,
+    first_to_go,
     from_template,
     is_active,
     is_finished,
@@ -29,6 +41,7 @@ from portside.controllers.pods import (
     owner_reference,
 )
 
+MANY = 2000  # pods that are looked at without others getting a turn
 BURST = 500  # pods one plan may create or delete (upstream's burstReplicas)
 GATHER_PER_POD = 0.0005  # seconds: a plan looks at every pod, and must not do so for each one's news
 GATHER_MOST = 0.5
@@ -71,8 +84,9 @@ def gather(resource: Resource) -> Callable[[View, str], float]:
     return seconds
 
 
-def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
-    """One reconciliation: adopt and release, create or delete, then the status."""
+def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan | Thinking:
+    """One reconciliation: adopt and release, create or delete, then the status. Of many pods that have to be looked at one by
+    one, some at a time."""
     owner = view.get(flavour.resource, *split_key(key))
     if owner is None:
         return NOTHING
@@ -80,10 +94,16 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
     counts = _counted(flavour, view, owner)
     if counts is not None and counts.active <= wanted:
         return _plan_counted(flavour, owner, counts, wanted, now)
-    draft = Draft()
     near = candidates(view, PODS, owner)
+    thinking = _think(flavour, view, owner, near, wanted, now)
+    return thinking if len(near) > MANY else at_once(thinking)
+
+
+def _think(flavour: Flavour, view: View, owner: Json, near: list[Json], wanted: int, now: float) -> Thinking:
+    draft = Draft()
     found = [p for p in near if is_active(p)]
     leaving = _leaving(flavour, owner, near)
+    yield
     reference = owner_reference(owner, flavour.api_version, flavour.kind)
     pods, ops = claim(owner, reference, flavour.selector(owner), PODS, found)
     draft.add(*ops)
@@ -92,7 +112,8 @@ def plan_replicas(flavour: Flavour, view: View, key: str, now: float) -> Plan:
         if difference > 0:
             draft.add(*_creates(flavour, owner, min(difference, BURST)))
         elif difference < 0:
-            doomed = _doomed(view, flavour, owner, pods, min(-difference, BURST), now)
+            yield
+            doomed = yield from _doomed(view, flavour, owner, pods, min(-difference, BURST), now)
             draft.add(*doomed)
     if wait := _min_ready(owner):
         waits = [w for w in (available_in(p, wait, now) for p in pods) if w]
@@ -178,12 +199,13 @@ def _creates(flavour: Flavour, owner: Json, count: int) -> list[Step]:
     return [create(PODS, pod, ok=ok, failed=failed) for _ in range(count)]
 
 
-def _doomed(view: View, flavour: Flavour, owner: Json, pods: list[Json], count: int, now: float) -> list[Step]:
-    steps: list[Step] = []
-    order = deletion_order(pods, _related(view, flavour, owner, pods), now, count) if count < len(pods) else pods
-    for pod in order[:count]:
-        steps.append(pod_deletion(owner, pod))
-    return steps
+def _doomed(
+    view: View, flavour: Flavour, owner: Json, pods: list[Json], count: int, now: float
+) -> Generator[None, None, list[Step]]:
+    order = pods
+    if count < len(pods):
+        order = yield from first_to_go(pods, _related(view, flavour, owner, pods), now, count)
+    return [pod_deletion(owner, pod) for pod in order[:count]]
 
 
 def pod_deletion(owner: Json, pod: Json) -> Step:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ SLICES: Resource = ("discovery.k8s.io", "v1", "endpointslices")
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 FULL = 100  # endpoints per slice
+AT_ONCE = 10  # slices that are looked at before others get a turn
 RESERVED = frozenset({SERVICE_NAME, MANAGED_BY, HEADLESS})
 
 Group = tuple[str, bytes]  # address type, ports as JSON
@@ -41,13 +43,15 @@ def _id(endpoint: Json) -> Any:
     return (tuple(endpoint["addresses"]), (endpoint.get("targetRef") or {}).get("uid"))
 
 
-def _fill(pieces: list[Json], wanted: list[Json]) -> list[list[Json]]:
+def _fill(pieces: list[Json], wanted: list[Json]) -> Generator[None, None, list[list[Json]]]:
     """Endpoints per existing slice, then for new ones; an endpoint stays in the slice it is in."""
     left = {_id(e): e for e in wanted}
     filled: list[list[Json]] = []
-    for piece in pieces:
-        kept = [left.pop(_id(e)) for e in piece.get("endpoints") or () if _id(e) in left]
-        filled.append(kept)
+    for number, piece in enumerate(pieces, 1):
+        ids = map(_id, piece.get("endpoints") or ())
+        filled.append([left.pop(known) for known in ids if known in left])
+        if number % AT_ONCE == 0:
+            yield
     rest = list(left.values())
     for kept in sorted(filled, key=len, reverse=True):
         room = FULL - len(kept)
@@ -73,8 +77,8 @@ def reconcile(
     labels: dict[str, str],
     annotations: dict[str, str] | None = None,
     trigger: str = "",
-) -> None:
-    """Writes as few slices as possible: those that need no change stay, leftovers are used for new groups.
+) -> Iterator[None]:
+    """Writes as few slices as possible: those that need no change stay, leftovers are used for new groups. Stops now and then.
 
     ``annotations``: those of a mirror; without them a changed slice tells the ``trigger`` time instead.
     """
@@ -89,12 +93,14 @@ def reconcile(
         spare += [p for p in existing if group_of(p) == group]
     for group, wanted in desired.items():
         pieces = [p for p in existing if group_of(p) == group]
-        filled = _fill(pieces, wanted)
+        filled = yield from _fill(pieces, wanted)
         if not wanted:
             filled = filled[:1] or [[]]
             spare += pieces[1:]
             pieces = pieces[:1]
-        for piece, endpoints in zip(pieces, filled, strict=False):
+        for number, (piece, endpoints) in enumerate(zip(pieces, filled, strict=False), 1):
+            if number % AT_ONCE == 0:
+                yield
             if not endpoints and wanted:
                 spare.append(piece)
             elif _differs(piece, endpoints, labels, annotations):

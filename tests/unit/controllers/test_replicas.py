@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from collections.abc import Generator
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from portside.client.cache import PODS, ObjectCache, View, by_controller, key_of, standing
 from portside.controllers import pods as of_pods
 from portside.controllers import replicas, replicaset
+from portside.controllers.plan import Plan, at_once
 
 Json = dict[str, Any]
 SETS = ("apps", "v1", "replicasets")
@@ -59,8 +61,18 @@ def pod(number: int, rng: Random) -> Json:
 
 def told(view: View) -> tuple[list[Any], list[Any]]:
     plan = replicaset.plan(view, "default/set", NOW)
+    if not isinstance(plan, Plan):
+        plan = at_once(plan)
     assert plan.then is not None
     return [(s.verb, s.name, s.body) for s in plan.steps], [s.body for s in plan.then([])]  # type: ignore[union-attr]
+
+
+def finished(steps: Generator[None, None, list[Json]]) -> list[Json]:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return list(done.value)
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -69,6 +81,9 @@ def test_counting_pods_plans_the_same_as_looking_at_each(seed: int, monkeypatch:
     view = View.of({SETS: [owner(rng)], PODS: [pod(n, rng) for n in range(rng.randrange(14))]})
     counted = told(view)
     monkeypatch.setattr(replicas, "_counted", lambda flavour, view, owner: None)
+    assert told(view) == counted
+    monkeypatch.setattr(replicas, "MANY", 0)
+    monkeypatch.setattr(of_pods, "AT_ONCE", 3)
     assert told(view) == counted
 
 
@@ -134,4 +149,4 @@ def test_pods_go_in_the_order_of_the_rules(seed: int) -> None:
         obj["metadata"]["creationTimestamp"] = times
         for condition in obj["status"].get("conditions", ())[1:]:
             condition["lastTransitionTime"] = times
-    assert of_pods.deletion_order(held, held, NOW, 4) == of_pods.deletion_order(held, held, NOW)[:4]
+    assert finished(of_pods.first_to_go(held, held, NOW, 4)) == of_pods.deletion_order(held, held, NOW)[:4]
