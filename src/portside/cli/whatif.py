@@ -23,6 +23,7 @@ PATHS = {
     "storageclasses": "/apis/storage.k8s.io/v1/storageclasses",
     "csinodes": "/apis/storage.k8s.io/v1/csinodes",
     "resourceclaims": "/apis/resource.k8s.io/v1/resourceclaims",
+    "resourceclaimtemplates": "/apis/resource.k8s.io/v1/resourceclaimtemplates",
     "resourceslices": "/apis/resource.k8s.io/v1/resourceslices",
     "deviceclasses": "/apis/resource.k8s.io/v1/deviceclasses",
     "devicetaintrules": "/apis/resource.k8s.io/v1/devicetaintrules",

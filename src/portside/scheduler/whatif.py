@@ -20,6 +20,7 @@ from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.snapshot import CPU, MEMORY, Snapshot
 from portside.scheduler.volumes import Volumes
+from portside.scheduler.whatif_devices import ClaimsCopy
 
 Json = dict[str, Any]
 ENDED = ("Succeeded", "Failed")
@@ -32,6 +33,7 @@ KINDS = (
     "storageclasses",
     "csinodes",
     "resourceclaims",
+    "resourceclaimtemplates",
     "resourceslices",
     "deviceclasses",
     "devicetaintrules",
@@ -87,6 +89,7 @@ class World:
         )
         self.cycle = Cycle(self.snapshot, rng or Random(0), extra=extra, devices=self.devices)
         self.snapshot.set_backed(classes_of(self.held["deviceclasses"].values()))
+        self.claims = ClaimsCopy(self.held, self.devices)
         self.owners = Owners(self._read, self._services)
         self.waiting: list[PodInfo] = []
         for pod in self.held["pods"].values():
@@ -134,6 +137,9 @@ class World:
     def apply(self, manifests: Iterable[Json], question: str) -> Answer:
         """Workloads of a file: where their pods would go, and whom they would push out."""
         answer = self._answer(question)
+        manifests = list(manifests)
+        self.claims.add(manifests)
+        self.snapshot.set_backed(classes_of(self.held["deviceclasses"].values()))
         new = [read_pod(p) for m in manifests for p in pods_of(m, self._priorities())]
         self._settle(answer, new)
         return self._finish(answer)
@@ -165,7 +171,7 @@ class World:
             row = self.snapshot.row_of[name]
             for info in list(self.snapshot.on_row[row].values()):
                 owner = _controller(info.object)
-                self.snapshot.remove_pod(info.uid)
+                self._leave(info)
                 if owner in ("DaemonSet", "Node"):
                     answer.lost += [] if keep else [info.key]
                 elif owner:
@@ -182,7 +188,7 @@ class World:
         queue = sorted(pods, key=lambda p: (-p.priority, p.key))
         while queue:
             old = queue.pop(0)
-            before, fresh = old.node_name, _unplaced(old)
+            before, fresh = old.node_name, read_pod(self.claims.renew(_unplaced(old)))
             if not fresh.shape.spread:
                 fresh.default_spread = self.owners.spread(fresh, self.cycle.profile)
             why = self.volumes.problem(fresh) or self.devices.problem(fresh)
@@ -197,7 +203,7 @@ class World:
                 found = preemption.find(self.cycle, fresh, decision, budgets)
                 if isinstance(found, preemption.Victims):
                     for victim in found.pods:
-                        self.snapshot.remove_pod(victim.uid)
+                        self._leave(victim)
                         answer.evicted.append((victim.key, found.node, fresh.key))
                         if _controller(victim.object):
                             queue.append(victim)
@@ -206,12 +212,16 @@ class World:
                     continue
             answer.unplaced.append((fresh.key, before, decision.lead))
 
+    def _leave(self, info: PodInfo) -> None:
+        self.snapshot.remove_pod(info.uid)
+        self.claims.release(info)
+
     def _put(self, answer: Answer, info: PodInfo, before: str, node: str) -> None:
         info.node_name = node
         if info.claims:
             self.volumes.plan(info, self.snapshot, node)
         if self.devices.asks(info, self.snapshot):
-            self.devices.plan(info, self.snapshot, node)
+            self.claims.give(info, self.devices.plan(info, self.snapshot, node))
         self.snapshot.set_pod(info)
         answer.placed.append((info.key, before, node))
 
@@ -238,11 +248,11 @@ def _controller(pod: Json) -> str:
     return ""
 
 
-def _unplaced(info: PodInfo) -> PodInfo:
+def _unplaced(info: PodInfo) -> Json:
     """The pod as its controller would make it again."""
     body = {**info.object, "spec": {k: v for k, v in info.object["spec"].items() if k != "nodeName"}}
     body["status"] = {}
-    return read_pod(body)
+    return body
 
 
 def pods_of(manifest: Json, priorities: Mapping[str, int]) -> list[Json]:

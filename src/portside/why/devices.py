@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from portside.api.cel.values import EvaluationFailed
-from portside.api.device_selectors import SelectorProblem, compile_selector, matches
 from portside.api.device_taints import PREVENT, selects, tolerates
 from portside.api.podrefs import resource_claims
 from portside.why.finding import Cause, Fact, Finding, Grade, lookup, seen, title
@@ -133,6 +131,11 @@ def _incomplete(world: World) -> list[str]:
 
 
 def _selected(world: World, wanted: Json, id_: tuple[str, str, str], device: Json) -> bool:
+    from portside.api.cel.values import (
+        EvaluationFailed,
+    )  # not before it is needed: most questions are about other things
+    from portside.api.device_selectors import SelectorProblem, compile_selector, matches
+
     held = world.get("deviceclasses", wanted.get("deviceClassName", "")) or {"spec": {}}
     for selector in (*(held["spec"].get("selectors") or ()), *(wanted.get("selectors") or ())):
         try:

@@ -69,3 +69,62 @@ def test_nothing_of_the_given_objects_is_changed() -> None:
     before = repr((nodes, pods))
     world(nodes, pods).drain("a")
     assert repr((nodes, pods)) == before
+
+
+def gpus(name: str, *devices: str) -> Json:
+    pool = {"name": name, "generation": 1, "resourceSliceCount": 1}
+    spec = {"driver": "gpu.example.com", "pool": pool, "nodeName": name, "devices": [{"name": d} for d in devices]}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def wishes() -> Json:
+    return {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu", "count": 1}}]}}
+
+
+def held(name: str, user: str, where: str, device: str) -> Json:
+    result = {"request": "r", "driver": "gpu.example.com", "pool": where, "device": device}
+    status = {"allocation": {"devices": {"results": [result]}}, "reservedFor": [{"uid": user}]}
+    return {"metadata": {"name": name, "namespace": "d"}, "spec": wishes(), "status": status}
+
+
+GPU = {"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": "example.com/gpu"}}
+TEMPLATE = {"metadata": {"name": "t", "namespace": "d"}, "spec": {"spec": wishes()}}
+
+
+def test_pods_that_move_leave_their_devices_and_get_others() -> None:
+    def user(name: str) -> Json:
+        body = owned(name, "a", resourceClaims=[{"name": "x", "resourceClaimTemplateName": "t"}])
+        body["metadata"]["uid"] = name
+        body["status"] = {"resourceClaimStatuses": [{"name": "x", "resourceClaimName": f"{name}-1"}]}
+        return body
+
+    claims = [held(f"{n}-1", n, "a", d) for n, d in (("p", "g0"), ("q", "g1"))]
+    for claim in claims:
+        owner = {"kind": "Pod", "uid": claim["status"]["reservedFor"][0]["uid"], "controller": True}
+        claim["metadata"]["ownerReferences"] = [owner]
+    asked = world(
+        [node("a"), node("b")],
+        [user("p"), user("q")],
+        resourceslices=[gpus("a", "g0", "g1"), gpus("b", "g0")],
+        deviceclasses=[GPU],
+        resourceclaims=claims,
+        resourceclaimtemplates=[TEMPLATE],
+    ).drain("a")
+    assert asked.placed == [("d/p", "a", "b")]
+    assert asked.unplaced == [("d/q", "a", "0/1 nodes are available: 1 cannot allocate all claims.")]
+
+
+def test_a_manifest_with_claims_of_its_own_shares_them_among_its_pods() -> None:
+    template = {"spec": {"containers": [{"name": "c"}], "resourceClaims": [{"name": "x", "resourceClaimName": "one"}]}}
+    manifests = [
+        {"kind": "ResourceClaim", "metadata": {"name": "one"}, "spec": wishes()},
+        {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 2, "template": template}},
+    ]
+    objects = {"resourceslices": [gpus("b", "g0")], "deviceclasses": [GPU]}
+    asked = world([node("a"), node("b")], [], **objects).apply(manifests, "apply")
+    assert [(p, to) for p, _, to in asked.placed] == [("default/web-0", "b"), ("default/web-1", "b")]
+    extended = {"containers": [{"name": "c", "resources": {"limits": {"example.com/gpu": "1"}}}]}
+    many = [{"kind": "Deployment", "metadata": {"name": "x"}, "spec": {"replicas": 2, "template": {"spec": extended}}}]
+    asked = world([node("a"), node("b")], [], **objects).apply(many, "apply")
+    assert [(p, to) for p, _, to in asked.placed] == [("default/x-0", "b")]
+    assert [p for p, _, _ in asked.unplaced] == ["default/x-1"]
