@@ -105,7 +105,7 @@ def test_nobody_is_evicted_for_a_gang_that_would_still_not_fit(empty: Cluster) -
     urgent = {"priorityClassName": "high"}
     make(empty, *(pod(f"low{i}", "20", tolerations=[{"operator": "Exists"}]) for i in range(3)))
     until(lambda: all(said(empty, "pod", f"low{i}", "Ready").get("status") == "True" for i in range(3)))
-    make(empty, group("g", 4, priority=100), *(pod(f"w{i}", "20", "g", **urgent) for i in range(4)))
+    make(empty, group("g", 4, **urgent), *(pod(f"w{i}", "20", "g", **urgent) for i in range(4)))
     until(lambda: said(empty, "podgroup", "g", "PodGroupInitiallyScheduled").get("status") == "False")
     lows = json.loads(empty.kubectl("get", "pods", "-l", "group=", "-o", "json"))["items"]
     assert len(lows) == 3 and not any(p["metadata"].get("deletionTimestamp") for p in lows)
@@ -130,7 +130,14 @@ def test_what_a_group_says_is_checked_and_kept(empty: Cluster) -> None:
     told = empty.kubectl("create", "-f", "-", stdin=json.dumps(both), check=False)
     assert "must specify exactly one of: `basic`, `gang`" in told
     assert "spec.schedulingPolicy.gang.minCount: Required value" in told
-    make(empty, group("g", 2))
+    told = empty.kubectl("create", "-f", "-", stdin=json.dumps(group("bad", 2, priority=7)), check=False)
+    assert "priority set in the pod group (7) must match the priority computed (0)" in told
+    told = empty.kubectl("create", "-f", "-", stdin=json.dumps(group("bad", 2, priorityClassName="no")), check=False)
+    assert "no PriorityClass with name no was found" in told
+    some = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "some"}, "value": 70}
+    make(empty, some, group("classed", 1, priorityClassName="some"), group("g", 2))
+    found = json.loads(empty.kubectl("get", "podgroups", "-o", "json"))["items"]
+    assert {g["metadata"]["name"]: g["spec"]["priority"] for g in found} == {"g": 0, "classed": 70}
     change = '{"spec":{"disruptionMode":{"single":null,"all":{}}}}'
     told = empty.kubectl("patch", "podgroup", "g", "--type=merge", "-p", change, check=False)
     assert "spec.disruptionMode" in told and "field is immutable" in told

@@ -90,6 +90,7 @@ MUTATING: tuple[Entry, ...] = (
     Entry(node_restriction.validate, _NODE_OWN, _ANY),
     Entry(taint_nodes_by_condition.mutate, ("/nodes",), ("CREATE",)),
     Entry(priority.mutate, _PODS, ("CREATE",)),
+    Entry(priority.mutate_group, ("scheduling.k8s.io/podgroups",), ("CREATE",)),
     Entry(topology_labels.mutate, _PODS, ("CREATE",)),
     Entry(default_toleration_seconds.mutate, _PODS, _WRITE),
     Entry(
