@@ -154,16 +154,17 @@ def choose_network(home: Path, wanted: str = "", cluster: str = CLUSTER_CIDR, ma
 
     Raises ContainerdError when every subnet is taken.
     """
-    record = home / "network.json"
+    record, own = home / "network.json", ""
     try:
         kept = json.loads(record.read_text())
+        own = str(kept["bridge"])
         if not wanted or wanted == kept["pod_cidr"]:
             return Network(kept["bridge"], kept["pod_cidr"])
     except (OSError, ValueError, KeyError):
         pass
     names, networks = _taken(home)
     mark = hashlib.sha256(str(home).encode()).hexdigest()[:6]
-    bridge = "portside0" if "portside0" not in names else f"ps-{mark}"
+    bridge = own or ("portside0" if "portside0" not in names else f"ps-{mark}")
     parts = ipaddress.IPv4Network(cluster)
     choices = [wanted] if wanted else map(str, parts.subnets(new_prefix=max(mask, parts.prefixlen)))
     for choice in choices:
@@ -175,10 +176,17 @@ def choose_network(home: Path, wanted: str = "", cluster: str = CLUSTER_CIDR, ma
 
 
 def ensure_bridge(network: Network) -> None:
-    """Make the pods' bridge with its address before the first pod, so that a name server can listen on it."""
+    """Make the pods' bridge with its address before the first pod, so that a name server can listen on it. An address of
+    another part, which this node had before, goes."""
     if network.bridge not in interfaces():
         subprocess.run(["ip", "link", "add", network.bridge, "type", "bridge"], check=True, capture_output=True)
     length = network.pod_cidr.rpartition("/")[2]
+    shown = ["ip", "-j", "-4", "address", "show", "dev", network.bridge]
+    for link in json.loads(subprocess.run(shown, check=True, capture_output=True, text=True).stdout or "[]"):
+        for old in link.get("addr_info") or ():
+            if old["local"] != network.gateway:
+                words = ["ip", "address", "delete", f"{old['local']}/{old['prefixlen']}", "dev", network.bridge]
+                subprocess.run(words, check=False, capture_output=True)
     address = ["ip", "address", "replace", f"{network.gateway}/{length}", "dev", network.bridge]
     subprocess.run(address, check=True, capture_output=True)
     subprocess.run(["ip", "link", "set", network.bridge, "up"], check=True, capture_output=True)

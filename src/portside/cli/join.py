@@ -7,17 +7,22 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
+from portside.base.address import has_address, own_address, source_address
 from portside.cli.readiness import node_unready
 from portside.cli.steps import CliError, Steps, say
-from portside.run.home import Home, locked
+from portside.run.home import Home, locked, stop
 from portside.run.launch import last_lines, start
 
 PATIENCE = 90.0  # seconds until the node must be ready
 TOKEN = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+NAME_LENGTH = 63  # a node's name is the value of a label (kubernetes.io/hostname) too
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,16 +38,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     home, steps = Home(options.home), Steps()
     _check(options, home)
+    _check_home(home)
+    fresh = not home.root.exists()
     home.make()
     try:
         with locked(home):
             from portside.cli import packages
 
+            _check_home(home)
             packages.ensure(steps)
             _join(home, steps, options)
             start_node(home, steps)
     except BlockingIOError:
         raise CliError("another portside command works on this home", todo="wait for it to end", code=8) from None
+    finally:
+        if fresh and not home.exists():
+            shutil.rmtree(home.root, ignore_errors=True)
     say("")
     say(f"  this machine is node {home.cluster()['node']} of {home.cluster()['joined']}")
     say("  leave again   on the first machine: portside node remove " + str(home.cluster()["node"]))
@@ -59,50 +70,62 @@ def _check(options: argparse.Namespace, home: Home) -> None:
         raise CliError("the token is not of the form ID.SECRET", todo="make one: portside token create", code=2)
     if options.ca_hash and not HASH.fullmatch(options.ca_hash):
         raise CliError("the hash is not of the form sha256:HEX", todo="use what portside token create prints", code=2)
+    if options.name and not (NAME.fullmatch(options.name) and len(options.name) <= NAME_LENGTH):
+        raise CliError(
+            f"{options.name} can't be a node's name",
+            why=f"it may have lower-case letters, digits, '-' and '.', {NAME_LENGTH} at most",
+            code=2,
+        )
+    if options.node_ip and not has_address(options.node_ip):
+        raise CliError(f"{options.node_ip} is no IPv4 address of this machine", todo="look at: ip -4 address", code=2)
     if os.geteuid() != 0:
         raise CliError("running containers needs root", todo="run as root", code=3)
-    if home.exists():
-        where = home.cluster().get("joined")
+
+
+def _check_home(home: Home) -> None:
+    """Only a home of nothing yet, or of a node, can join; what a join left that was ended at its end is made anew."""
+    joined = home.cluster().get("joined")
+    if not joined and ((home.root / "pki" / "ca.key").exists() or home.cluster_file.exists()):
         raise CliError(
-            f"{home.root} is " + (f"a node of {where} already" if where else "a cluster of its own"),
+            f"{home.root} is a cluster of its own",
             todo="use another --home, or give it up first: portside reset",
             code=2,
         )
 
 
 def _join(home: Home, steps: Steps, options: argparse.Namespace) -> None:
-    import socket
-
     from portside.api.status import ApiError
     from portside.base.errors import PortsideError
-    from portside.run.membership import Asked, join
-    from portside.run.networks import node_address
+    from portside.run.membership import Asked, join, rejoin
 
-    name = options.name or socket.gethostname().lower().split(".")[0] or "node"
-    address = options.node_ip or node_address()
-    asked = Asked(options.server.rstrip("/"), options.token, options.ca_hash, name, address)
+    facts, server = home.cluster(), options.server.rstrip("/")
+    again = bool(facts.get("joined"))
+    name = options.name or ("" if again else socket.gethostname().lower().split(".")[0] or "node")
+    if not again and not NAME.fullmatch(name):
+        raise CliError(
+            f"this machine's host name {name} can't be a node's name", todo="say another with --name", code=2
+        )
+    address = options.node_ip or source_address(urlsplit(server).hostname or "") or own_address()
+    asked = Asked(server, options.token, options.ca_hash, name, address, options.node_ip)
     try:
-        with steps.step("join") as note:
-            note(f"as {name} at {address}")
-            facts = asyncio.run(join(home, asked))
-            _check_ranges(facts)
+        with steps.step("join again" if again else "join") as note:
+            note(f"as {name or facts['node']} at {address}")
+            if not again:
+                asyncio.run(join(home, asked, _check_ranges))
+            elif asyncio.run(rejoin(home, asked)) and (record := home.record("agent")) is not None:
+                stop(record)
     except PortsideError as error:
-        shutil.rmtree(home.root, ignore_errors=True)
         raise CliError(error.what, why=error.why, todo=error.todo) from error
     except ApiError as error:
-        shutil.rmtree(home.root, ignore_errors=True)
         todo = "make a new token on the first machine: portside token create" if error.code == 401 else ""
         raise CliError("the cluster refused", why=str(error), todo=todo) from error
-    except CliError:
-        shutil.rmtree(home.root, ignore_errors=True)
-        raise
 
 
-def _check_ranges(facts: dict[str, Any]) -> None:
+def _check_ranges(told: dict[str, Any]) -> None:
     """The cluster's addresses must mean nothing else on this machine."""
     from portside.run import networks
 
-    for cidr in (facts["cluster_cidr"], facts["service_cidr"]):
+    for cidr in (told["podCIDR"], told["serviceCIDR"]):
         if found := networks.clash(cidr, "", networks.present()):
             raise CliError(
                 f"the cluster's addresses {cidr} are in use on this machine",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 
 from portside.base.clock import rfc3339
-from portside.client.cache import View
+from portside.client.cache import View, key_of
 from portside.client.protocol import Json
 from portside.controllers import csr
 from portside.controllers.endpoint import NODES, SERVICES
@@ -73,12 +73,17 @@ def deserved(request: Json, node: Json | None, foreign: set[str]) -> bool:
     return found is not None and found[0] == user and bool(found[1]) and found[1] <= known - foreign
 
 
+def _open(request: Json) -> bool:
+    """Whether the request is for a serving certificate, and nobody has decided it."""
+    if request["spec"].get("signerName") != csr.KUBELET_SERVING:
+        return False
+    return not (csr.certificate(request) or csr.condition(request, "Approved", "Denied"))
+
+
 def plan(view: View, key: str, now: float) -> Plan:
     """Approve, or leave it to a person."""
     request = view.key(csr.REQUESTS, key)
-    if request is None or request["spec"].get("signerName") != csr.KUBELET_SERVING:
-        return NOTHING
-    if csr.certificate(request) or csr.condition(request, "Approved", "Denied"):
+    if request is None or not _open(request):
         return NOTHING
     user = str(request["spec"].get("username") or "")
     node = view.get(NODES, "", user.removeprefix(USER)) if user.startswith(USER) else None
@@ -96,4 +101,21 @@ def plan(view: View, key: str, now: float) -> Plan:
     return Plan([update(csr.REQUESTS, new, subresource="approval")])
 
 
-CONTROLLER = Controller("node-serving-approver", csr.REQUESTS, plan, reads=(NODES, SERVICES, SLICES), workers=1)
+def _waiting(view: View, node: Json) -> list[str]:
+    """Requests that a node's address may decide: one that moved asks before its Node says so; one that goes frees its own."""
+    return [key_of(request) for request in view.all(csr.REQUESTS) if _open(request)]
+
+
+def _addresses(node: Json) -> Json:
+    return {"addresses": (node.get("status") or {}).get("addresses")}
+
+
+CONTROLLER = Controller(
+    "node-serving-approver",
+    csr.REQUESTS,
+    plan,
+    watches={NODES: _waiting},
+    reads=(SERVICES, SLICES),
+    relevant={NODES: _addresses},
+    workers=1,
+)

@@ -30,13 +30,12 @@ from portside.agent.containerd import (
     choose_network,
     remove_bridge,
 )
-from portside.agent.node import own_addresses
 from portside.agent.process import Extra, NodeOptions, run_node
 from portside.api.status import ApiError
 from portside.base.clock import SYSTEM
 from portside.base.errors import PortsideError
 from portside.base.kubeconfig_file import write_kubeconfig
-from portside.base.pki import Pki, ensure_client, ensure_ingress_server, ensure_node_client
+from portside.base.pki import Pki, ensure_client, ensure_ingress_server, ensure_node_client, ensure_node_server
 from portside.net.haproxy import Haproxy, Ports
 from portside.net.network import Guard, NodePlace
 from portside.net.network import remove as remove_network
@@ -48,6 +47,9 @@ log = logging.getLogger("portside.node")
 SERVICE_CIDR = "10.96.0.0/16"
 DOMAIN = "cluster.local"
 CERTIFICATE_LOOK = 6 * 3600.0  # seconds between looks at the certificates
+CERTIFICATE_AGAIN = 300.0  # seconds until certificates that could not be renewed are asked for again
+PART_SECONDS = 15.0  # for the question which part of the pod addresses this node has
+ADDRESS_LOOK = 5.0  # seconds between looks at this machine's address; two that agree are believed
 END_GRACE = 5.0  # seconds `down` gives each container after TERM
 
 
@@ -114,10 +116,13 @@ def kubeconfig_of(home: Home, node: str) -> Path:
 
 
 async def serve(home: Home) -> bool:
-    """Run until TERM or INT. True when the process is to be executed anew, with renewed certificates."""
-    node, ranges, facts = node_name(home), Ranges.of(home), home.cluster()
+    """Run until TERM or INT. True when the process is to be executed anew: certificates were renewed, the address changed."""
+    node, ranges = node_name(home), Ranges.of(home)
+    address = membership.present_address(home.cluster())
+    home.save_cluster({"address": address})
+    await _believe_part(home, node)
+    facts = home.cluster()
     network = choose_network(home.root, str(facts.get("pod_cidr") or ""), ranges.pods, ranges.mask)
-    address = str(facts.get("address") or own_addresses()[0])
     options = NodeOptions(
         home.root,
         str(kubeconfig_of(home, node)),
@@ -130,6 +135,7 @@ async def serve(home: Home) -> bool:
         node_mask=ranges.mask,
     )
     place = NodePlace(node, address, network.gateway)
+    renewed = asyncio.Event()
 
     async def services(agent: Agent) -> None:
         from portside.net.network import run
@@ -139,10 +145,11 @@ async def serve(home: Home) -> bool:
 
         await run(agent.client, place, rules(ranges, network), zone=DOMAIN, offer=offer)
 
-    renewed = asyncio.Event()
-
     async def certificates(agent: Agent) -> None:
         await _keep_certificates(home, agent, renewed)
+
+    async def own_address(agent: Agent) -> None:
+        await _follow_address(home, address, renewed)
 
     async def membership_end(agent: Agent) -> None:
         await leave.watch(home, agent.client, node)
@@ -150,13 +157,35 @@ async def serve(home: Home) -> bool:
     async def ingress(agent: Agent) -> None:
         await _ingress(home, address)
 
-    extras: list[Extra] = [services]
+    extras: list[Extra] = [services, certificates, own_address]
     if facts.get("joined"):
-        extras += [certificates, membership_end]
+        extras.append(membership_end)
     if facts.get("ingress"):
         extras.append(ingress)
     await run_node(options, *extras)
     return renewed.is_set()
+
+
+async def _believe_part(home: Home, node: str) -> None:
+    """A node that was taken off the cluster while its machine was away comes back as a new one, with another part of the
+    pod addresses: its own may be somebody else's by now. An API that does not answer leaves what is known."""
+    from portside.client.http import kubeconfig_client
+
+    if not home.cluster().get("joined"):
+        return
+    client = kubeconfig_client(str(kubeconfig_of(home, node)), user_agent="portside-agent")
+    try:
+        async with asyncio.timeout(PART_SECONDS):
+            facts = home.cluster()
+            part = await membership.part(client, node, str(facts["address"]))
+    except (ApiError, PortsideError, OSError, TimeoutError) as problem:
+        log.warning("the node's part of the pod addresses could not be asked for: %s", problem)
+        return
+    finally:
+        await client.close()
+    if part != facts.get("pod_cidr"):
+        log.warning("this node's pod addresses were %s and are %s now", facts.get("pod_cidr"), part)
+        home.save_cluster({"pod_cidr": part})
 
 
 def ingress_proxy(home: Home, default: bytes = b"") -> Haproxy:
@@ -180,18 +209,56 @@ async def _ingress(home: Home, address: str) -> None:
     await IngressServer(client, proxy, address, EventRecorder(client, SYSTEM)).run()
 
 
+def own_certificates(home: Home, address: str) -> list[Path]:
+    """The files of this home's own authority that the node's process holds, made anew when they end soon."""
+    pki, node = Pki(home.root / "pki"), node_name(home)
+    names = [ensure_node_client(pki, node), ensure_node_server(pki, node, (address,))]
+    if home.cluster().get("ingress"):
+        ensure_client(pki, "ingress", "portside:ingress")
+        ensure_ingress_server(pki, [address])
+        names += ["ingress", "ingress-default"]
+    return [pki.certificate(name) for name in names]
+
+
+async def _renew(home: Home, agent: Agent) -> bool:
+    if home.cluster().get("joined"):
+        return await membership.renew(home, agent.client, SYSTEM.now())
+    address = agent.context.settings.ips[0]
+    before = [file.read_bytes() for file in own_certificates(home, address)]
+    return before != [file.read_bytes() for file in own_certificates(home, address)]
+
+
+def _execute_anew(renewed: asyncio.Event) -> None:
+    renewed.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 async def _keep_certificates(home: Home, agent: Agent, renewed: asyncio.Event) -> None:
     """Look now and then whether a certificate ends soon; a new one ends the process, which then starts anew."""
     while True:
+        pause = CERTIFICATE_LOOK
         try:
-            if await membership.renew(home, agent.client, SYSTEM.now()):
+            if await _renew(home, agent):
                 log.info("certificates were renewed")
-                renewed.set()
-                os.kill(os.getpid(), signal.SIGTERM)
+                _execute_anew(renewed)
                 return
         except (ApiError, PortsideError, OSError, TimeoutError) as error:
             log.warning("certificates could not be renewed: %s", error)
-        await asyncio.sleep(CERTIFICATE_LOOK)
+            pause = CERTIFICATE_AGAIN
+        await asyncio.sleep(pause)
+
+
+async def _follow_address(home: Home, address: str, renewed: asyncio.Event) -> None:
+    """Look whether this machine has another address; one that is seen twice ends the process, which then starts with it."""
+    before = address
+    while True:
+        await asyncio.sleep(ADDRESS_LOOK)
+        now = await asyncio.to_thread(membership.present_address, home.cluster())
+        if now == before != address:
+            log.warning("this machine's address was %s and is %s now", address, now)
+            _execute_anew(renewed)
+            return
+        before = now
 
 
 def stop_runtime(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,31 @@ import pytest
 
 from portside.api.status import ApiError
 from portside.base.errors import PortsideError
-from portside.base.pki import ensure_pki, load_certificate
+from portside.base.pki import Pki, ensure_pki, load_certificate
+from portside.base.signing import Authority
 from portside.client.cache import View
 from portside.controllers import bootstraptoken, servingapproval
 from portside.controllers.endpoint import NODES, SERVICES
 from portside.controllers.slices import SLICES
-from portside.run.membership import SERVING, Asked, _request, authority, certificate, due, key_hash, vouched
+from portside.run import membership
+from portside.run.home import Home
+from portside.run.membership import (
+    CLIENT,
+    SERVING,
+    Asked,
+    _request,
+    authority,
+    certificate,
+    certified,
+    due,
+    key_hash,
+    present_address,
+    refuse_living,
+    renew,
+    store_pair,
+    trouble,
+    vouched,
+)
 from portside.server.bootstrap.objects import cluster_info
 
 Json = dict[str, Any]
@@ -123,6 +143,95 @@ def test_a_node_gets_a_serving_certificate_for_itself_alone() -> None:
     assert not approved(serving(()))
 
 
+def test_a_request_that_came_before_the_nodes_new_address_is_looked_at_again_with_it() -> None:
+    controller, request = servingapproval.CONTROLLER, serving(("worker", "192.0.2.9"))
+    view = View.of({servingapproval.csr.REQUESTS: [request], NODES: [node("worker", "192.0.2.9")]})
+    (kind, keys), *rest = controller.watches.items()
+    assert (kind, rest) == (NODES, [])
+    assert list(keys(view, node("worker", "192.0.2.9"))) == ["r"]
+    moved = controller.relevant[NODES]
+    assert moved(node("worker", "192.0.2.7")) != moved(node("worker", "192.0.2.9"))
+
+
 @pytest.mark.parametrize("stolen", ["192.0.2.1", "192.0.2.8", "10.96.0.1", "127.0.0.1"])
 def test_an_address_of_somebody_else_is_not_approved_even_when_the_node_claims_it(stolen: str) -> None:
     assert not approved(serving(("worker", stolen)), own=stolen)
+
+
+def standing(ready: str, address: str = "192.0.2.7", made: str = "1970-01-01T00:00:00Z") -> Json:
+    found = node("worker", address)
+    found["metadata"]["creationTimestamp"] = made
+    found["status"]["conditions"] = [{"type": "Ready", "status": ready}] if ready else []
+    return found
+
+
+def test_a_name_is_taken_by_a_living_node_and_free_when_its_machine_is_gone() -> None:
+    with pytest.raises(PortsideError, match=r"has a node worker already, and it is ready: .*--name"):
+        refuse_living(standing("True", "192.0.2.8"), "192.0.2.7", 1000.0)
+    refuse_living(standing("Unknown", "192.0.2.8"), "192.0.2.7", 1000.0)
+
+
+def test_two_machines_of_one_name_that_join_at_the_same_moment_do_not_become_one_node() -> None:
+    with pytest.raises(PortsideError, match=r"another machine, 192.0.2.8, joins as node worker at this moment"):
+        refuse_living(standing("", "192.0.2.8"), "192.0.2.7", 30.0)
+    refuse_living(standing("", "192.0.2.7"), "192.0.2.7", 30.0)  # our own join, which broke off
+    refuse_living(standing("", "192.0.2.8"), "192.0.2.7", 300.0)  # one that was given up
+
+
+def broken(code: int, message: str) -> ConnectionError:
+    """A lost connection as the HTTP client raises it: the fault lies behind it."""
+    fault = ssl.SSLCertVerificationError(1, message)
+    fault.verify_code, fault.verify_message = code, message
+    lost = ConnectionError(f"{SERVER}: Cannot connect")
+    lost.__cause__ = fault
+    return lost
+
+
+def test_what_keeps_a_machine_from_joining_is_said_in_its_own_words() -> None:
+    unnamed = trouble(broken(64, "IP address mismatch"), SERVER, 0.0)
+    assert (unnamed.what, unnamed.why) == (f"the API's certificate does not name {SERVER}", "IP address mismatch")
+    early = trouble(broken(9, "certificate is not yet valid"), SERVER, 0.0)
+    assert "is not valid at this machine's time" in early.what
+    assert "the clock here says 1970-01-01T00:00:00Z" in early.why
+    assert "can't be reached" in trouble(ConnectionRefusedError("refused"), SERVER, 0.0).what
+
+
+def test_a_node_keeps_its_address_while_the_machine_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    has = {"192.0.2.7"}
+    way: list[str | None] = ["192.0.2.9"]
+    monkeypatch.setattr(membership, "has_address", lambda address: address in has)
+    monkeypatch.setattr(membership, "source_address", lambda host="": way[0])
+    facts = {"joined": SERVER, "address": "192.0.2.7"}
+    assert present_address(facts) == "192.0.2.7"
+    has.clear()
+    assert present_address(facts) == "192.0.2.9"
+    assert present_address(facts | {"node_ip": "192.0.2.5"}) == "192.0.2.5"
+    way[0] = None  # the cable is out: it is the same node, not one without an address
+    assert present_address(facts) == "192.0.2.7"
+
+
+class Issuing:
+    """An API that signs what is asked of it, with the home's own authority."""
+
+    def __init__(self, home: Path) -> None:
+        self.sign, self.asked = Authority(ensure_pki(home)).sign, list[Json]()
+
+    async def create(self, resource: object, body: Json, **_: object) -> Json:
+        self.asked.append(body["spec"])
+        signed = self.sign(base64.b64decode(body["spec"]["request"]), body["spec"]["usages"], None)
+        return body | {"metadata": {"name": "r"}, "status": {"certificate": base64.b64encode(signed).decode()}}
+
+
+async def test_a_node_that_moved_asks_for_a_serving_certificate_of_its_new_address(tmp_path: Path) -> None:
+    home, api = Home(tmp_path), Issuing(tmp_path)
+    home.save_cluster({"node": "worker", "address": "192.0.2.7", "joined": SERVER})
+    pki = Pki(tmp_path / "pki")
+    for name, signer, names in (("node-worker", CLIENT, ()), ("node-worker-server", SERVING, ("worker", "192.0.2.7"))):
+        store_pair(pki, name, await certificate(api, "worker", signer, names))  # type: ignore[arg-type]
+    now = load_certificate(pki.certificate("node-worker")).not_valid_before_utc.timestamp() + 3600
+    assert not await renew(home, api, now)  # type: ignore[arg-type]
+    home.save_cluster({"address": "192.0.2.9"})
+    assert await renew(home, api, now)  # type: ignore[arg-type]
+    assert api.asked[-1]["signerName"] == SERVING
+    assert certified(pki.certificate("node-worker-server")) == {"worker", "192.0.2.9"}
+    assert not await renew(home, api, now)  # type: ignore[arg-type]
