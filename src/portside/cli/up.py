@@ -20,7 +20,7 @@ from portside.cli.manifests import Applier, Manifest, load, unready
 from portside.cli.readiness import node_unready, nodes_unready
 from portside.cli.steps import CliError, Steps, say
 from portside.run import networks
-from portside.run.home import Home, locked
+from portside.run.home import Home, locked, stop
 from portside.run.launch import last_lines, start
 
 API_PATIENCE, NODE_PATIENCE = 60.0, 90.0  # seconds
@@ -193,31 +193,49 @@ def _check_ranges(home: Home, facts: dict[str, Any]) -> None:
         )
 
 
+def _advertised(facts: dict[str, Any]) -> str:
+    """The address pods and other machines are told: as it was chosen, or this machine's."""
+    from portside.run.membership import present_address
+
+    listen = facts.get("listen") or "0.0.0.0"
+    return str(facts.get("advertise") or (present_address(facts) if listen == "0.0.0.0" else listen))
+
+
+def _words(home: Home, facts: dict[str, Any]) -> list[str]:
+    """What the control plane's process is told."""
+    words = ["--home", str(home.root)]
+    if facts["simulate"]:
+        words += ["--simulate", str(facts["simulate"])]
+        words += ["--address", facts["listen"]] if facts.get("listen") else []
+        words += ["--advertise", facts["advertise"]] if facts.get("advertise") else []
+    else:
+        words += ["--address", facts.get("listen") or "0.0.0.0", "--advertise", facts["advertised"]]
+        words += ["--cluster-cidr", facts.get("cluster_cidr", "10.244.0.0/16")]
+        words += ["--node-cidr-mask-size", str(facts.get("node_cidr_mask_size", 24))]
+        words += ["--service-cidr", facts.get("service_cidr", "10.96.0.0/16")]
+    if facts.get("history"):
+        words += ["--history", str(facts["history"])]
+    if facts.get("port"):
+        words += ["--port", str(facts["port"])]
+    return words
+
+
 def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
     record = home.record("control-plane")
     with steps.step("control plane") as note:
+        if not facts["simulate"]:
+            advertised, before = _advertised(facts), facts.get("advertised")
+            if record is not None and record.alive and before and before != advertised:
+                say(f"  this machine's address was {before} and is {advertised} now; on the others, join again")
+                stop(record)
+            facts["advertised"] = advertised
         if record is not None and record.alive:
             note("runs already")
         else:
-            words = ["--home", str(home.root)]
-            if facts["simulate"]:
-                words += ["--simulate", str(facts["simulate"])]
-                words += ["--address", facts["listen"]] if facts.get("listen") else []
-                words += ["--advertise", facts["advertise"]] if facts.get("advertise") else []
-            else:
+            if not facts["simulate"]:
                 _check_ranges(home, facts)
-                listen = facts.get("listen") or "0.0.0.0"
-                advertise = facts.get("advertise") or (networks.node_address() if listen == "0.0.0.0" else listen)
-                words += ["--address", listen, "--advertise", advertise]
-                words += ["--cluster-cidr", facts.get("cluster_cidr", "10.244.0.0/16")]
-                words += ["--node-cidr-mask-size", str(facts.get("node_cidr_mask_size", 24))]
-                words += ["--service-cidr", facts.get("service_cidr", "10.96.0.0/16")]
-            if facts.get("history"):
-                words += ["--history", str(facts["history"])]
-            if facts.get("port"):
-                words += ["--port", str(facts["port"])]
             switched = {gates.VARIABLE: facts["feature_gates"]} if facts.get("feature_gates") else {}
-            record = start(home, "control-plane", "portside.run.control_plane", words, **switched)
+            record = start(home, "control-plane", "portside.run.control_plane", _words(home, facts), **switched)
         api = _wait_api(home, record.pid, lambda: record.alive, note)
         facts["api"] = api.server
         home.save_cluster(facts)

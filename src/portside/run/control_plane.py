@@ -16,6 +16,7 @@ import signal
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 from portside.base.clock import SYSTEM
@@ -24,7 +25,9 @@ from portside.base.kubeconfig_file import write_kubeconfig
 from portside.base.memory import collect_rarely, few_arenas, keep, keep_small
 from portside.base.pki import Pki, ensure_pki, key_pem, load_key
 from portside.base.signing import Authority
+from portside.run import certificates
 from portside.run.authentication import FollowedAuthentication
+from portside.run.certificates import server_chain
 from portside.run.encryption import Encryption
 from portside.run.scheduler_config import scheduler_profiles
 from portside.run.settings import Settings, choose_port, local_address, parse
@@ -68,7 +71,7 @@ def tls_context(pki: Pki) -> ssl.SSLContext:
     """The server's certificate; a client certificate is welcome, and judged by the authenticator."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(pki.certificate("server"), pki.key("server"))
+    server_chain(context, pki)
     context.load_verify_locations(pki.ca)
     front = pki.certificate("front-proxy-ca")
     if front.exists():
@@ -208,7 +211,8 @@ class ControlPlane:
         scheduling = scheduler_profiles(settings.home)
         advertised = settings.advertise or local_address(settings)
         first = str(ipaddress.ip_network(settings.service_cidr).network_address + 1)
-        pki = ensure_pki(settings.home, [local_address(settings), advertised], service_ips=(first,))
+        ensure = partial(ensure_pki, settings.home, [local_address(settings), advertised], service_ips=(first,))
+        pki = ensure()
         self.port = choose_port(settings)
         backend = make_backend(settings)
         rules = asyncio.create_task(asyncio.to_thread(_load_rules))
@@ -237,11 +241,19 @@ class ControlPlane:
             listener = Listener(server.handler, fast=server.fast, report=report)
         self._listener = listener
         await rules
-        await listener.listen(settings.address, self.port, tls_context(pki))
+        context = tls_context(pki)
+        await listener.listen(settings.address, self.port, context)
         write_admin(settings, pki, self.port)
         server.ready = True
         log.info("serving https://%s:%d from %s", settings.address, self.port, settings.home)
         self._parts = _components(settings, server, scheduling)
+
+        def renewed() -> None:
+            server_chain(context, pki)
+            write_admin(settings, pki, self.port)
+
+        work = lambda: certificates.keep(pki, ensure, renewed, SYSTEM)  # noqa: E731
+        self._parts.append(asyncio.create_task(_kept("certificates", work), name="certificates"))
         aggregation = Availability(server, server.aggregator)
         self._parts.append(asyncio.create_task(_kept("aggregation", aggregation.run), name="aggregation"))
         compaction = _kept("compaction", lambda: keep_window(server.backend, SYSTEM, settings.history))

@@ -37,16 +37,18 @@ async def stored(server: ApiServer, group: str, plural: str, namespace: str, nam
 
 
 def _node_context(server: ApiServer) -> ssl.SSLContext:
-    """TLS towards the nodes: our authority, and the control plane's own certificate. Made once."""
-    made: ssl.SSLContext | None = getattr(server, "_node_tls", None)
-    if made is None:
+    """TLS towards the nodes: our authority, and the control plane's own certificate. Made anew when that was renewed."""
+    name = "apiserver-kubelet-client"
+    stamp = server.pki.certificate(name).stat().st_mtime_ns
+    held: tuple[int, ssl.SSLContext] | None = getattr(server, "_node_tls", None)
+    if held is None or held[0] != stamp:
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         made.load_verify_locations(server.pki.ca)
-        name = "apiserver-kubelet-client"
         made.load_cert_chain(server.pki.certificate(name), server.pki.key(name))
         made.check_hostname = False  # the certificate must be that node's own: its common name is compared instead
-        setattr(server, "_node_tls", made)  # noqa: B010  the server does not know this attribute
-    return made
+        held = (stamp, made)
+        setattr(server, "_node_tls", held)  # noqa: B010  the server does not know this attribute
+    return held[1]
 
 
 async def node_target(server: ApiServer, name: str) -> Target:

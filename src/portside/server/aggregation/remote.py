@@ -89,11 +89,11 @@ def locate(spec: Json, service: Json | None, slices: Iterable[Json]) -> tuple[st
 
 @dataclass(slots=True)
 class Remote:
-    """An APIService of another server, and what is known of it. ``tls`` is made at the first request; ``inner`` answers
-    in place of another server."""
+    """An APIService of another server, and what is known of it. ``tls`` is made at the first request, and anew when
+    the front proxy's certificate was renewed; ``inner`` answers in place of another server."""
 
     obj: Json
-    tls: ssl.SSLContext | None = None
+    tls: tuple[int, ssl.SSLContext] | None = None
     discovery: Json | None = None  # its version's entry in aggregated discovery
     inner: Callable[[Request], Awaitable[Response]] | None = None
 
@@ -114,8 +114,9 @@ class Remote:
     def target(self, pki: Pki, service: Json | None, slices: Iterable[Json]) -> Target:
         """Where to send a request now. Raises Unreachable and ValueError."""
         host, port = locate(self.spec, service, slices)
-        if self.tls is None:
-            self.tls = tls_context(pki, self.spec)
+        stamp = pki.certificate(FRONT_PROXY).stat().st_mtime_ns
+        if self.tls is None or self.tls[0] != stamp:
+            self.tls = stamp, tls_context(pki, self.spec)
         name = server_name(self.spec)
         wanted = f"{name}:{self.spec['service'].get('port') or 443}"
-        return Target(host, port, self.tls, server_name=name, authority=wanted)
+        return Target(host, port, self.tls[1], server_name=name, authority=wanted)

@@ -1,0 +1,106 @@
+"""The control plane's certificates are renewed while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from portside.base.clock import SYSTEM
+from portside.base.pki import LEAF_DAYS, Pki, ensure_pki, load_certificate
+from portside.run import certificates
+from portside.run.certificates import keep, server_chain
+from portside.run.control_plane import tls_context
+
+DAY = 86400.0
+
+
+class Leap:
+    """A clock that waits for nobody: each sleep is a jump of days."""
+
+    def __init__(self) -> None:
+        self.ahead, self.slept = 0.0, list[float]()
+        self.go = asyncio.Event()
+
+    def now(self) -> float:
+        return SYSTEM.now() + self.ahead
+
+    def monotonic(self) -> float:
+        return self.now()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.go.wait()
+        self.go.clear()
+
+    async def pass_days(self, days: float) -> None:
+        """Until the next sleep has begun."""
+        self.ahead += days * DAY
+        seen = len(self.slept)
+        self.go.set()
+        async with asyncio.timeout(60):
+            while len(self.slept) == seen:
+                await asyncio.sleep(0.01)
+
+
+async def presented(port: int) -> int:
+    """The serial number of the certificate a new connection is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+@contextlib.asynccontextmanager
+async def serving(pki: Pki, context: ssl.SSLContext) -> AsyncIterator[int]:
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_a_server_shows_a_renewed_certificate_without_a_restart(tmp_path: Path) -> None:
+    clock, used = Leap(), list[int]()
+    pki = ensure_pki(tmp_path)
+    context = tls_context(pki)
+    first = load_certificate(pki.certificate("server")).serial_number
+
+    def use() -> None:
+        server_chain(context, pki)
+        used.append(1)
+
+    async with serving(pki, context) as port:
+        work = asyncio.create_task(keep(pki, lambda: ensure_pki(tmp_path, clock=clock), use, clock))
+        assert await presented(port) == first
+        await clock.pass_days(LEAF_DAYS / 2)
+        assert not used
+        await clock.pass_days(LEAF_DAYS / 2 - 10)
+        assert used == [1]
+        assert await presented(port) == load_certificate(pki.certificate("server")).serial_number != first
+        await clock.pass_days(1)
+        assert used == [1]
+        work.cancel()
+
+
+async def test_a_renewal_that_fails_is_tried_again_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock, full = Leap(), [True]
+    pki = ensure_pki(tmp_path)
+
+    def ensure() -> None:
+        if full[0]:
+            raise OSError(28, "No space left on device")
+
+    work = asyncio.create_task(keep(pki, ensure, lambda: None, clock))
+    await clock.pass_days(0)
+    assert set(clock.slept) == {certificates.AGAIN}
+    assert "No space left on device" in caplog.text
+    full[0] = False
+    await clock.pass_days(0)
+    assert clock.slept[-1] == certificates.LOOK
+    work.cancel()
