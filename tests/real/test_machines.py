@@ -31,7 +31,7 @@ def three(tools: Path) -> Iterator[list[Machine]]:
         made[0].portside("up")
         for number, machine in enumerate(made[1:], 1):
             words = made[0].portside("token", "create").stdout.split()
-            assert words[:2] == ["portside", "join"]
+            assert words[:2] == ["./portside", "join"]
             machine.portside(*words[1:], "--name", f"worker-{number}")
         yield made
 

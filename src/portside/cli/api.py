@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from portside.cli.steps import CliError
 from portside.client.kubeconfig import KubeconfigError, connection_of
+from portside.run.home import Home
 
 Json = dict[str, Any]
 
@@ -29,6 +30,12 @@ def read_kubeconfig(path: Path) -> Json:
     try:
         text = path.read_text()
     except OSError as error:
+        if joined := Home(path.parent).cluster().get("joined"):
+            raise CliError(
+                f"this machine is a node of {joined} and has no administrator's rights",
+                todo="use the machine that runs the control plane, or a kubeconfig from there",
+                code=4,
+            ) from error
         raise CliError(
             f"the kubeconfig {path} can't be read",
             why=error.strerror or "",

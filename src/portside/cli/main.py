@@ -72,7 +72,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "node",
-        "list nodes, drain one, remove one",
+        "list nodes, drain one and let pods in again, remove one",
         "portside node list\n  portside node drain worker-1\n  portside node remove worker-1",
         "node",
     ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import calendar
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 from portside.cli.api import Api, Refused
+from portside.cli.drain import Silent, cordon, drain, is_ready
+from portside.cli.drain import arguments as drain_arguments
 from portside.cli.steps import CliError, Steps
 from portside.cli.token import api_of
 
@@ -16,21 +18,23 @@ Json = dict[str, Any]
 PATIENCE = 60.0  # seconds a machine has to take its side away
 POLL = 0.3
 LEAVE, LEFT = "portside.io/leave", "portside.io/left"
+UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
+COLUMNS = ("NAME", "STATUS", "AGE", "ADDRESS", "POD ADDRESSES", "VERSION")
+WIDE = ("OS", "KERNEL", "RUNTIME")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = verbs.add_parser("list", help="the nodes, their addresses and whether they are ready")
-    listing.add_argument("-o", "--output", choices=["json", "name"])
-    drain = verbs.add_parser("drain", help="let no new pods in and move the present ones away")
+    listing.add_argument("-o", "--output", choices=["json", "yaml", "wide", "name"])
+    emptying = verbs.add_parser("drain", help="let no new pods in and move the present ones away")
+    letting = verbs.add_parser("uncordon", help="let new pods in again")
     remove = verbs.add_parser("remove", help="drain a node and take it off the cluster and its machine")
-    for sub in (drain, remove):
+    for sub in (emptying, letting, remove):
         sub.add_argument("name", metavar="NODE")
-        sub.add_argument("--force", action="store_true", help="also end pods that nothing makes anew")
-        sub.add_argument(
-            "--timeout", type=float, default=300.0, metavar="SECONDS", help="how long pods may take (default 300)"
-        )
-    for sub in (listing, drain, remove):
+    for sub in (emptying, remove):
+        drain_arguments(sub)
+    for sub in (listing, emptying, letting, remove):
         sub.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
@@ -38,28 +42,26 @@ def run(options: argparse.Namespace) -> int:
     home, api = api_of(options)
     try:
         if options.action == "list":
-            return _list(api, options)
+            return _list(api, options.output)
         node = _get(api, options.name)
-        if options.action == "remove" and home.cluster().get("node") == options.name:
+        if options.action == "uncordon":
+            cordon(api, options.name, False)
+            print(options.name)
+        elif options.action == "drain":
+            drain(api, Steps(), options)
+        elif home.cluster().get("node") == options.name:
             raise CliError(
                 f"{options.name} is the machine that runs the control plane",
                 todo="give up the whole cluster with: portside reset",
                 code=2,
             )
-        steps = Steps()
-        alive = is_ready(node)
-        if alive or options.action == "drain":
-            drain(api, steps, options)
-        if options.action == "remove":
-            _remove(api, steps, options.name, alive)
+        else:
+            _remove(api, node, options)
         return 0
+    except Refused as error:
+        raise CliError("the API refused", why=str(error)) from error
     except OSError as error:
         raise CliError("the API does not answer", why=str(error), todo="start it with: portside up", code=5) from error
-
-
-def is_ready(node: Json) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 def _get(api: Api, name: str) -> Json:
@@ -71,103 +73,81 @@ def _get(api: Api, name: str) -> Json:
         raise
 
 
-def _list(api: Api, options: argparse.Namespace) -> int:
+def ago(stamp: str, now: float) -> str:
+    """How long since a time of the API, in its largest unit; "" for none."""
+    try:
+        passed = max(0, int(now - calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))))
+    except ValueError:
+        return ""
+    return next((f"{passed // size}{unit}" for size, unit in UNITS if passed >= size), f"{passed}s")
+
+
+def state(node: Json, now: float) -> str:
+    """Ready or for how long not, and what else keeps pods away."""
+    conditions = {c["type"]: c for c in (node.get("status") or {}).get("conditions") or ()}
+    ready = conditions.get("Ready") or {}
+    words = ["Ready" if is_ready(node) else "NotReady"]
+    if not is_ready(node) and (since := ago(ready.get("lastTransitionTime") or "", now)):
+        words[0] += f" for {since}"
+    words += [name for name, c in sorted(conditions.items()) if name.endswith("Pressure") and c["status"] == "True"]
+    words += ["SchedulingDisabled"] if node["spec"].get("unschedulable") else []
+    words += ["leaving"] if (node["metadata"].get("annotations") or {}).get(LEAVE) else []
+    return ",".join(words)
+
+
+def row(node: Json, now: float) -> tuple[str, ...]:
+    """A node's line, the wide columns too."""
+    meta, status = node["metadata"], node.get("status") or {}
+    info = status.get("nodeInfo") or {}
+    address = next((a["address"] for a in status.get("addresses") or () if a["type"] == "InternalIP"), "")
+    return (
+        meta["name"],
+        state(node, now),
+        ago(meta.get("creationTimestamp") or "", now),
+        address,
+        node["spec"].get("podCIDR") or "",
+        info.get("kubeletVersion") or "",
+        info.get("osImage") or "",
+        info.get("kernelVersion") or "",
+        info.get("containerRuntimeVersion") or "",
+    )
+
+
+def _list(api: Api, output: str | None) -> int:
     nodes = api.send("GET", "/api/v1/nodes")["items"]
-    if options.output == "json":
+    if output == "json":
         print(json.dumps(nodes))
-        return 0
-    if options.output == "name":
+    elif output == "yaml":
+        import yaml
+
+        print(yaml.safe_dump(nodes, sort_keys=False), end="")
+    elif output == "name":
         print("\n".join(n["metadata"]["name"] for n in nodes))
-        return 0
-    print(f"{'NAME':<20} {'STATUS':<28} {'ADDRESS':<16} {'PODS':<18} SINCE")
-    for node in nodes:
-        state = "Ready" if is_ready(node) else "NotReady"
-        if node["spec"].get("unschedulable"):
-            state += ",SchedulingDisabled"
-        addresses = (node.get("status") or {}).get("addresses") or ()
-        address = next((a["address"] for a in addresses if a["type"] == "InternalIP"), "")
-        meta = node["metadata"]
-        cidr = node["spec"].get("podCIDR", "")
-        print(f"{meta['name']:<20} {state:<28} {address:<16} {cidr:<18} {meta.get('creationTimestamp', '')}")
+    else:
+        now, columns = time.time(), COLUMNS + WIDE if output == "wide" else COLUMNS
+        lines = [columns, *(row(node, now)[: len(columns)] for node in nodes)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+        for line in lines:
+            print("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     return 0
 
 
-def _patch(api: Api, path: str, body: Json) -> Json:
-    return api.send("PATCH", path, json.dumps(body).encode(), "application/merge-patch+json")
-
-
-def _owner(pod: Json) -> str:
-    refs = pod["metadata"].get("ownerReferences") or ()
-    return next((str(r["kind"]) for r in refs if r.get("controller")), "")
-
-
-def sort_pods(pods: list[Json]) -> tuple[list[Json], list[Json]]:
-    """Pods to evict, and those among them that nothing makes anew. Pods of DaemonSets and ended ones stay."""
-    wanted, lonely = [], []
-    for pod in pods:
-        owner, phase = _owner(pod), (pod.get("status") or {}).get("phase")
-        if owner == "DaemonSet" or "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {}):
-            continue
-        wanted.append(pod)
-        if not owner and phase not in ("Succeeded", "Failed"):
-            lonely.append(pod)
-    return wanted, lonely
-
-
-def drain(api: Api, steps: Steps, options: argparse.Namespace) -> None:
-    """Cordon, then evict with respect for disruption budgets. Raises CliError when pods stay."""
-    name = options.name
-    listing = f"/api/v1/pods?fieldSelector=spec.nodeName%3D{name}"
-    _, lonely = sort_pods(api.send("GET", listing)["items"])
-    if lonely and not options.force:
-        names = ", ".join(f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in lonely)
-        raise CliError(
-            f"nothing would make these pods anew: {names}", todo="delete them, or end them too with --force", code=7
-        )
-    with steps.step(f"drain {name}") as note:
-        _patch(api, f"/api/v1/nodes/{name}", {"spec": {"unschedulable": True}})
-        end = time.monotonic() + options.timeout
-        asked: set[str] = set()
-        while left := sort_pods(api.send("GET", listing)["items"])[0]:
-            _evict(api, [p for p in left if p["metadata"]["uid"] not in asked], asked, note)
-            if time.monotonic() > end:
-                names = ", ".join(f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in left)
-                raise CliError(
-                    f"pods are still on {name} after {options.timeout:.0f} s: {names}",
-                    todo="look at them, or give them more time with --timeout",
-                    code=7,
-                )
-            time.sleep(POLL)
-
-
-def _evict(api: Api, pods: list[Json], asked: set[str], note: Callable[[str], None]) -> None:
-    for pod in pods:
-        meta = pod["metadata"]
-        body = {
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
-        }
-        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/eviction"
+def _remove(api: Api, node: Json, options: argparse.Namespace) -> None:
+    """Drain, have the machine take its side away, forget the node. One that does not answer is only forgotten."""
+    steps, name, alive = Steps(), options.name, is_ready(node)
+    if alive:
         try:
-            api.send("POST", path, json.dumps(body).encode())
-            asked.add(meta["uid"])
-        except Refused as error:
-            if error.code == 429:
-                note(f"{meta['namespace']}/{meta['name']}: {error}")
-            elif error.code != 404:
-                raise CliError(f"{meta['namespace']}/{meta['name']} could not be evicted", why=str(error)) from error
-
-
-def _remove(api: Api, steps: Steps, name: str, alive: bool) -> None:
+            drain(api, steps, options)
+        except Silent:
+            alive = False  # the machine was lost meanwhile
     path = f"/api/v1/nodes/{name}"
     if alive:
         with steps.step(f"machine of {name}") as note:
-            _patch(api, path, {"metadata": {"annotations": {LEAVE: "true"}}})
+            body = json.dumps({"metadata": {"annotations": {LEAVE: "true"}}}).encode()
+            api.send("PATCH", path, body, "application/merge-patch+json")
             note("ends pods and runtime, removes rules and files")
-            if not _has_left(api, path):
+            if not (alive := _has_left(api, path)):
                 note(f"did not answer in {PATIENCE:.0f} s; run there: portside reset")
-                alive = False
     else:
         steps.skipped(f"machine of {name}", "it does not answer; run there: portside reset")
     with steps.step(f"node {name}"):
@@ -182,11 +162,14 @@ def _remove(api: Api, steps: Steps, name: str, alive: bool) -> None:
 
 
 def _has_left(api: Api, path: str) -> bool:
+    """Whether the machine says so, before its time is over or it falls silent."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        annotations = api.send("GET", path)["metadata"].get("annotations") or {}
-        if annotations.get(LEFT):
+        node = api.send("GET", path)
+        if (node["metadata"].get("annotations") or {}).get(LEFT):
             return True
+        if not is_ready(node):
+            return False
         time.sleep(POLL)
     return False
 

@@ -31,13 +31,15 @@ def run(options: argparse.Namespace) -> int:
         if sys.stdin.readline().strip() != "yes":
             say("nothing was deleted")
             return 1
-    steps = Steps()
+    steps, kept = Steps(), home.cluster()
     home.make()
     try:
         with locked(home):
             stop_all(home, steps, keep_pods=False)
             with steps.step("delete state"):
                 shutil.rmtree(home.root)
+        if kept.get("joined"):
+            say(f"  the cluster forgets the node with, on the first machine: portside node remove {kept.get('node')}")
     except BlockingIOError:
         raise CliError("another portside command works on this cluster", todo="wait for it to end", code=8) from None
     return 0

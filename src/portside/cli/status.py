@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def facts(home: Home) -> dict[str, Any]:
-    """The cluster's address, files and components, as `status -o json` prints them."""
+    """The cluster's address, files and components, as `status -o json` prints them; on a machine that joined, its node."""
     components = []
     for name in COMPONENTS:
         record = home.record(name)
@@ -24,12 +24,11 @@ def facts(home: Home) -> dict[str, Any]:
         components.append(
             {"name": name, "pid": record.pid, "state": "running" if record.alive else "stopped", "since": record.since}
         )
-    return {
-        "api": home.cluster().get("api", ""),
-        "kubeconfig": str(home.kubeconfig),
-        "home": str(home.root),
-        "components": components,
-    }
+    kept = home.cluster()
+    found = {"api": kept.get("api", ""), "home": str(home.root), "components": components}
+    if kept.get("joined"):
+        return found | {"node": kept.get("node", ""), "address": kept.get("address", "")}
+    return found | {"kubeconfig": str(home.kubeconfig)}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,7 +39,9 @@ def run(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(json.dumps(seen))
         return 0
-    print(f"api         {seen['api']}\nkubeconfig  {seen['kubeconfig']}\nhome        {seen['home']}")
+    for name in ("api", "kubeconfig", "node", "address", "home"):
+        if name in seen:
+            print(f"{name:<11} {seen[name]}")
     for component in seen["components"]:
         print(f"{component['name']:<14} {component['state']:<8} pid {component['pid']:<8} since {component['since']}")
     return 0 if all(c["state"] == "running" for c in seen["components"]) and seen["components"] else 5

@@ -7,7 +7,9 @@ import base64
 import json
 import secrets
 import string
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from portside.cli.api import Api, Refused
@@ -38,8 +40,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def api_of(options: argparse.Namespace) -> tuple[Home, Api]:
     """The cluster's API, as its administrator. Raises CliError without one, and on a machine that joined."""
-    from pathlib import Path
-
     home = Home(Path(options.home))
     if home.cluster().get("joined"):
         raise CliError(
@@ -60,9 +60,9 @@ def run(options: argparse.Namespace) -> int:
         raise CliError("the API does not answer", why=str(error), todo="start it with: portside up", code=5) from error
 
 
-def seconds(text: str) -> float:
-    """A time like 30m or 7d. Raises CliError."""
-    number, unit = (text[:-1], text[-1]) if text and text[-1] in UNITS else (text, "h")
+def seconds(text: str, unit: str = "h") -> float:
+    """A time like 30m or 7d; a bare number is of ``unit``. Raises CliError."""
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in UNITS else (text, unit)
     try:
         found = float(number) * UNITS[unit]
     except ValueError:
@@ -107,12 +107,17 @@ def _create(home: Home, api: Api, options: argparse.Namespace) -> int:
     elif options.output == "json":
         print(json.dumps({"token": token, "server": server, "caHash": ca_hash, "expiration": expiration}))
     else:
-        print(f"portside join {server} --token {token} --ca-hash {ca_hash}")
+        print(f"{command()} join {server} --token {token} --ca-hash {ca_hash}")
         if server.startswith("https://127."):
             say(
                 "the API listens for this machine alone; let others in with: portside down; portside up --listen 0.0.0.0"
             )
     return 0
+
+
+def command() -> str:
+    """How Portside is called: as an installed command, or as the script of a clone, which the other machine has too."""
+    return "portside" if Path(sys.argv[0]).name == "portside" else "./portside"
 
 
 def reachable(api: Api) -> str:

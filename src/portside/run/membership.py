@@ -29,6 +29,7 @@ from portside.client.http import http_client
 from portside.client.kubeconfig import Connection
 from portside.client.protocol import Client, Resource
 from portside.run.home import Home, write_private
+from portside.run.leave import LEAVE, LEFT
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -333,6 +334,8 @@ async def register(client: Client, name: str, address: str) -> str:
         except PortsideError:
             if not await _same_machine(client, node, address):
                 raise
+        unmarked = {"metadata": {"annotations": {LEAVE: None, LEFT: None}}}  # of a removal that broke off
+        await client.patch(NODES, name, unmarked, patch_type="merge")
         status = {"status": fresh["status"]}
         node = await client.patch(NODES, name, status, patch_type="strategic", subresource="status")
     end = time.monotonic() + PATIENCE
