@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,34 @@ def test_a_node_under_pressure_is_told(k: Asker) -> None:
     with k.gone_after("nodes", name):
         k.patch("nodes", name, {"status": {"conditions": conditions}}, "status")
         k.says("node-pressure", f"node/{name}", "DiskPressure", "the disk is full")
+
+
+def test_a_node_that_does_not_reach_anothers_pods_is_told_until_it_does(k: Asker) -> None:
+    name = f"walled-{k.namespace}"
+    k.make("Node", name, {})
+    message = "pods of node far (10.244.2.0/24) are not reached from here: something may drop UDP 8472 (VXLAN)"
+    with k.gone_after("nodes", name):
+        k.patch("nodes", name, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, "status")
+        tell(k, name, "Warning", "PodRouteFails", message)
+        k.says("pod-route-fails", f"node/{name}", "UDP 8472", "tcpdump")
+        tell(k, name, "Normal", "PodRouteWorks", "pods of node far are reached again")
+        k.until(lambda: "pod-route-fails" not in json.dumps(k.asked(f"node/{name}")))
+
+
+def tell(k: Asker, node: str, kind: str, reason: str, message: str) -> None:
+    """An event about a node, as the node itself writes it."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + (reason == "PodRouteWorks")))
+    body = {
+        "metadata": {"generateName": f"{node}.", "namespace": "default"},
+        "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "source": {"component": "kubelet", "host": node},
+    }
+    k.api.send("POST", "/api/v1/namespaces/default/events", json.dumps(body).encode())
 
 
 # -- definitions, other servers, certificates, custom resources --------------------------------------------------------

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from portside.agent.containerd import runtime_folder
 from tests.real.neighbourhood import Neighbourhood
 
 NETWORKS = ("172.31.204", "172.31.205")
@@ -22,6 +23,22 @@ def ip(*words: str, check: bool = True) -> str:
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
     return done.stdout
+
+
+def command_of(process: Path) -> str:
+    """The words of a process, "" when it has gone."""
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def control_groups(uids: list[str]) -> list[str]:
+    """The control groups of these pods that are still there, in all hierarchies."""
+    found = (
+        path for pattern in ("kubepods", "*/kubepods") for path in Path("/sys/fs/cgroup").glob(f"{pattern}/**/pod*")
+    )
+    return [str(path) for path in found if path.name.removeprefix("pod") in uids]
 
 
 class Machine:
@@ -65,19 +82,29 @@ class Machine:
         return done.stdout.split()
 
     def leftovers(self) -> dict[str, Any]:
-        """What is still there of a node: links, routes, rules, processes, files."""
+        """What is still there of a node: links, routes, neighbours, rules, processes, files, mounts."""
         links = [x["ifname"] for x in json.loads(self.run("ip", "-j", "link").stdout)]
         routes = [x["dst"] for x in json.loads(self.run("ip", "-j", "route").stdout)]
         found = {
             "links": [x for x in links if x not in ("lo", "eth0")],
             "routes": [x for x in routes if x.startswith("10.")],
             "rules": self.run("nft", "list", "tables").stdout.split(),
-            "files": [str(self.home)] if self.home.exists() else [],
+            "neighbours": self.run("ip", "neigh", "show", "nud", "permanent").stdout.splitlines(),
+            "processes": [words for words in map(command_of, Path("/proc").glob("[0-9]*")) if str(self.home) in words],
+            "files": [str(path) for path in (self.home, runtime_folder(self.home)) if path.exists()],
             "mounts": [
                 x.split()[4] for x in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in x
             ],
         }
         return {key: value for key, value in found.items() if value}
+
+    def move(self, address: str) -> None:
+        """Give the machine another address on its network, as a lease that was not renewed does."""
+        network = self.address.rpartition(".")[0]
+        ip("-n", self.space, "address", "flush", "dev", "eth0")
+        ip("-n", self.space, "address", "add", f"{address}/24", "dev", "eth0")
+        ip("-n", self.space, "route", "replace", "default", "via", f"{network}.1")
+        self.address = address
 
     def cut(self, off: bool) -> None:
         """Take the machine's cable out, or put it in."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from portside.run.membership import certified
 from tests.conformance.names import conformance
-from tests.real.machines import Machine, Town, machines
+from tests.real.machines import Machine, Town, control_groups, machines
 from tests.real.neighbourhood import SLEEP, names, pod, service, until, web
 
 pytestmark = [
@@ -216,6 +217,11 @@ def test_tokens_are_listed_deleted_and_refused_after(three: list[Machine], tools
     assert "is not the one the join command names" in refused.stderr
     taken = stranger.portside("join", *words[2:], "--name", "worker-2", check=False)
     assert "the cluster has a node worker-2 already" in taken.stderr
+    again = three[1].portside("join", *words[2:])  # the same machine, with its own home
+    assert "join again" in again.stderr
+    assert "this machine is node worker-1" in again.stderr
+    renamed = three[1].portside("join", *words[2:], "--name", "worker-9", check=False)
+    assert "a node keeps its name" in renamed.stderr
     first.portside("token", "delete", ident)
     until(
         lambda: stranger.portside("join", *words[2:], check=False).stderr,
@@ -272,6 +278,22 @@ def test_certificates_are_renewed_by_the_node_itself(three: list[Machine], town:
     assert town.sh("box-2", "echo alive").strip() == "alive"
 
 
+def test_a_machine_that_gets_another_address_stays_the_node_it_was(three: list[Machine], town: Town) -> None:
+    """Its Node, its certificate, and the others' way to its pods follow; the pods run on."""
+    started = town.get("pod", "box-2")["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+    three[2].move("172.31.205.22")
+    told = 'jsonpath={.status.addresses[?(@.type=="InternalIP")].address}'
+    until(lambda: three[0].kubectl("get", "node", "worker-2", "-o", told), lambda a: a == "172.31.205.22", GONE)
+    certificate = three[2].home / "pki" / "node-worker-2-server.crt"
+    until(lambda: certified(certificate), lambda names: names == {"worker-2", "172.31.205.22"}, GONE)
+    until(lambda: "dst 172.31.205.22" in three[0].run("bridge", "fdb", "show", "dev", "v-portside0").stdout, bool)
+    until(
+        lambda: town.kubectl("exec", "box-2", "--", "echo", "alive", check=False), lambda text: text == "alive\n", GONE
+    )
+    assert "GET /" in town.ask("box-2", "http://web/")
+    assert town.get("pod", "box-2")["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] == started
+
+
 def test_drain_empties_a_node_and_remove_leaves_nothing_on_either_side(three: list[Machine], town: Town) -> None:
     first = three[0]
     refused = first.portside("node", "drain", "worker-1", check=False)
@@ -282,10 +304,20 @@ def test_drain_empties_a_node_and_remove_leaves_nothing_on_either_side(three: li
     assert "SchedulingDisabled" in first.portside("node", "list").stdout
     first.kubectl("uncordon", "worker-1")
     cidr = str(node(three, "worker-1")["spec"]["podCIDR"])  # type: ignore[index]
+    labels = {"app": "stays"}
+    template = {"metadata": {"labels": labels}, "spec": pod("x", SLEEP)["spec"]}
+    stays = {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "stays"}}
+    town.apply(stays | {"spec": {"selector": {"matchLabels": labels}, "template": template}})
+    town.kubectl("rollout", "status", "daemonset/stays", "--timeout=60s")
+    there = json.loads(town.kubectl("get", "pods", "-o", "json", "--field-selector", "spec.nodeName=worker-1"))["items"]
+    uids = [p["metadata"]["uid"] for p in there]
+    assert control_groups(uids)
     first.portside("node", "remove", "worker-1")
     assert first.portside("node", "list", "-o", "name").stdout.split() == [workers(three)[0], "worker-2"]
     assert "NotFound" in first.kubectl("get", "lease", "-n", "kube-node-lease", "worker-1", check=False)
-    until(lambda: three[1].leftovers(), lambda found: not found, 30)
+    until(lambda: three[1].leftovers(), lambda found: not found, 60)
+    until(lambda: control_groups(uids), lambda found: not found, 60)
+    assert "worker-1" not in town.kubectl("get", "pods", "-o", "wide")
     until(lambda: cidr in first.run("ip", "route").stdout, lambda there: not there)
     own = first.portside("node", "remove", workers(three)[0], check=False)
     assert "is the machine that runs the control plane" in own.stderr

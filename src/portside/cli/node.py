@@ -151,14 +151,13 @@ def _remove(api: Api, node: Json, options: argparse.Namespace) -> None:
     else:
         steps.skipped(f"machine of {name}", "it does not answer; run there: portside reset")
     with steps.step(f"node {name}"):
-        if not alive:
-            _end_pods(api, name)
         for what in (path, f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"):
             try:
                 api.send("DELETE", what)
             except Refused as error:
                 if error.code != 404:
                     raise CliError(f"{name} could not be deleted", why=str(error)) from error
+        _end_pods(api, name)  # after the node, on which DaemonSets would make theirs anew
 
 
 def _has_left(api: Api, path: str) -> bool:
@@ -175,7 +174,7 @@ def _has_left(api: Api, path: str) -> bool:
 
 
 def _end_pods(api: Api, name: str) -> None:
-    """Pods of a machine that is gone can't say that they ended."""
+    """Pods of a machine that is gone, DaemonSets' too, can't say that they ended."""
     for pod in api.send("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{name}")["items"]:
         meta = pod["metadata"]
         try:

@@ -15,7 +15,8 @@ from portside.net import links
 from portside.net.dns_table import NameTable
 from portside.net.nft import NodeNetwork
 from portside.net.proxy import NODES, ServiceProxy, serve_names
-from portside.net.routes import VXLAN_OVERHEAD, Range, Tunnel, commands, tunnel_number, wanted_routes
+from portside.net.reach import Reach, Tell
+from portside.net.routes import VXLAN_OVERHEAD, Range, Route, Tunnel, commands, tunnel_number, wanted_routes
 
 log = logging.getLogger("portside.net")
 NAME_SERVER = "net.portside.io/name-server"  # the Node's annotation: where its name server listens
@@ -39,6 +40,7 @@ class PodRoutes:
         self.place, self.bridge, self.ranges = place, bridge, ranges
         self.tunnel = Tunnel(links.tunnel_name(bridge), place.address, place.gateway, number=tunnel_number(ranges.pods))
         self.doubts: dict[str, str] = {}
+        self.wanted: frozenset[Route] = frozenset()
         self.changed = asyncio.Event()
 
     async def keep(self, proxy: ServiceProxy) -> None:
@@ -64,7 +66,7 @@ class PodRoutes:
         for name, doubt in wanted.doubts.items():
             if self.doubts.get(name) != doubt:
                 log.warning("node %s gets no pod route: %s", name, doubt)
-        self.doubts = wanted.doubts
+        self.doubts, self.wanted = wanted.doubts, wanted.routes
         problems = links.run_all(commands(links.stands(tunnel, self.ranges), wanted.routes, tunnel))
         for problem in problems:
             log.error("pod route: %s", problem)
@@ -93,8 +95,10 @@ async def run(
     *,
     zone: str = "cluster.local",
     offer: Callable[[Guard], None] = lambda guard: None,
+    tell: Tell = lambda kind, reason, message: None,
 ) -> None:
-    """Everything above, until cancelled. ``offer`` is given what makes the rules hold for a pod that is about to start."""
+    """Everything above, until cancelled. ``offer`` is given what makes the rules hold for a pod that is about to start;
+    ``tell`` what is to be known of this node's network as an event."""
     await asyncio.to_thread(links.prepare, network.bridge, network.service_cidr)
     table = NameTable(zone, (network.service_cidr, network.cluster_cidr))
     proxy = ServiceProxy(client, place.name, network, table)
@@ -105,6 +109,7 @@ async def run(
         group.create_task(proxy.run())
         group.create_task(serve_names(table, place.gateway))
         group.create_task(routes.keep(proxy))
+        group.create_task(Reach(place.address, tell).keep(proxy, lambda: routes.wanted, NAME_SERVER))
         group.create_task(announce(client, place))
 
 

@@ -240,6 +240,7 @@ async def join(home: Home, asked: Asked, fits: Callable[[Json], None] = lambda t
         )
         try:
             told = await _told(node)
+            await _check_name(node, asked.name, asked.address)
             fits(told)
             cidr = await register(node, asked.name, asked.address)
             serving = await certificate(node, asked.name, SERVING, (asked.name, asked.address))
@@ -328,12 +329,7 @@ async def register(client: Client, name: str, address: str) -> str:
     except ApiError as error:
         if error.code != 409:
             raise
-        node = await client.get(NODES, name)
-        try:
-            refuse_living(node, address, time.time())
-        except PortsideError:
-            if not await _same_machine(client, node, address):
-                raise
+        await _check_name(client, name, address)
         unmarked = {"metadata": {"annotations": {LEAVE: None, LEFT: None}}}  # of a removal that broke off
         await client.patch(NODES, name, unmarked, patch_type="merge")
         status = {"status": fresh["status"]}
@@ -349,6 +345,21 @@ async def register(client: Client, name: str, address: str) -> str:
         await asyncio.sleep(POLL)
         node = await client.get(NODES, name)
     return str(cidr)
+
+
+async def _check_name(client: Client, name: str, address: str) -> None:
+    """Raises PortsideError when the name is another machine's."""
+    try:
+        node = await client.get(NODES, name)
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        return
+    try:
+        refuse_living(node, address, time.time())
+    except PortsideError:
+        if not await _same_machine(client, node, address):
+            raise
 
 
 async def part(client: Client, name: str, address: str) -> str:

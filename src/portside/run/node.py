@@ -143,7 +143,7 @@ async def serve(home: Home) -> bool:
         def offer(guard: Guard) -> None:
             agent.context.guard = guard
 
-        await run(agent.client, place, rules(ranges, network), zone=DOMAIN, offer=offer)
+        await run(agent.client, place, rules(ranges, network), zone=DOMAIN, offer=offer, tell=agent.keeper.say)
 
     async def certificates(agent: Agent) -> None:
         await _keep_certificates(home, agent, renewed)

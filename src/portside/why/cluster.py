@@ -19,10 +19,11 @@ from portside.why.finding import (
     space,
     title,
 )
-from portside.why.world import World
+from portside.why.world import World, last_seen
 
 Json = dict[str, Any]
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable")
+FAILS, WORKS, ROUTE_NEWS = "PodRouteFails", "PodRouteWorks", 480.0  # the node's events; seconds until one is old
 CUSTOM = ("*.*",)  # every kind that is not built in
 GOOD = ("Ready", "Available", "Succeeded", "Healthy", "Established", "Synced", "Reconciled")
 BAD = ("Stalled", "Degraded", "Failed", "ReconcileError")
@@ -71,6 +72,21 @@ def node_cordoned(world: World, node: Json) -> Finding | None:
         "the node is cordoned, so no new pods come to it",
         (seen(node, "spec", "unschedulable"),),
         (f"kubectl uncordon {name}",),
+    )
+
+
+def pod_route_fails(world: World, node: Json) -> Finding | None:
+    """The node's network asks the others' every minute, and tells every five what fails."""
+    event = world.event(node, FAILS, WORKS)
+    if event is None or event["reason"] == WORKS or world.now - last_seen(event) > ROUTE_NEWS:
+        return None
+    return Finding(
+        str(event.get("message", "")),
+        world.told(node, event),
+        (
+            "let UDP 8472 through between the machines; on one network, packets with addresses of pods",
+            "see whether they arrive, on the other machine: tcpdump -ni any udp port 8472",
+        ),
     )
 
 
@@ -202,6 +218,7 @@ CAUSES: tuple[Cause, ...] = (
         "a node lacks memory, disk, processes or its network",
         grade=Grade.CLUSTER,
     ),
+    Cause("pod-route-fails", NODES, pod_route_fails, "a node does not reach another node's pods", grade=Grade.CLUSTER),
     Cause("node-cordoned", NODES, node_cordoned, "a node takes no new pods", grade=Grade.NOTE),
     Cause(
         "definition-not-served",
