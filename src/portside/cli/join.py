@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
             from portside.cli import packages
 
             _check_home(home)
+            if finish_leaving(home, steps):
+                home.make()
             packages.ensure(steps)
             _join(home, steps, options)
             start_node(home, steps)
@@ -91,6 +93,19 @@ def _check_home(home: Home) -> None:
             todo="use another --home, or give it up first: portside reset",
             code=2,
         )
+
+
+def finish_leaving(home: Home, steps: Steps) -> bool:
+    """Bring a removal that broke off to its end. True when there was one."""
+    from portside.run import leave
+
+    if not leave.told(home):
+        return False
+    with steps.step("what an earlier removal left"):
+        if (record := home.record("agent")) is not None:
+            stop(record)
+        leave.clean(home)
+    return True
 
 
 def _join(home: Home, steps: Steps, options: argparse.Namespace) -> None:

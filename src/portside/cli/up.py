@@ -119,8 +119,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _joined(home: Home, steps: Steps, options: argparse.Namespace) -> int:
     """A machine that joined runs its node alone; manifests go to the first machine."""
-    from portside.cli.join import start_node
+    from portside.cli.join import finish_leaving, start_node
 
+    if finish_leaving(home, steps):
+        raise CliError(
+            "this machine was removed from its cluster, and what was left of it here is taken away",
+            todo="join again, or start a cluster of its own with the same command",
+            code=4,
+        )
     if options.files or options.simulate:
         raise CliError(
             f"this machine is a node of {home.cluster()['joined']}",

@@ -325,7 +325,7 @@ def main() -> int:
     home = Home(options.home or default_home())
     try:
         home.make()
-        renewed = uvloop.run(serve(home))
+        renewed = not leave.told(home) and uvloop.run(serve(home))  # a removal that broke off is brought to its end
         if leave.told(home):
             leave.clean(home)
         elif renewed:
