@@ -163,14 +163,25 @@ def start_node(home: Home, steps: Steps) -> None:
     with steps.step("node") as note:
         end = time.monotonic() + PATIENCE
         while True:
+            unheard = False
             try:
                 why = node_unready(Api(home.root / f"node-{facts['node']}.kubeconfig"), str(facts["node"]), since)
-            except (Refused, OSError, CliError) as error:
+            except OSError as error:
+                unheard, why = True, f"the API at {facts['joined']} does not answer: {error.strerror or error}"
+            except (Refused, CliError) as error:
                 why = str(error)
             if not why:
                 return
             note(why)
             record = home.record("agent")
+            if unheard and record and record.alive and time.monotonic() > end:
+                raise CliError(
+                    f"the API at {facts['joined']} does not answer",
+                    why="the node runs, with its pods, and goes on when it does",
+                    todo="on the first machine: portside up; if it has another address, join again with the command that "
+                    "portside token create prints there",
+                    code=5,
+                )
             if record is None or not record.alive or time.monotonic() > end:
                 raise CliError(
                     "the node did not become ready" if record and record.alive else "the node's process ended",
