@@ -20,7 +20,7 @@ from portside.api.managed_kubectl import allowed_conflicts, refresh_last_applied
 from portside.api.managed_merge import merge, problems, remove, with_named
 from portside.api.managed_reset import reset
 from portside.api.managed_sets import Fields
-from portside.api.managed_tree import Change, Shape, compare, held, shape
+from portside.api.managed_tree import ABSENT, Change, Shape, compare, held, shape
 from portside.api.schema_tree import Schema, zero
 from portside.api.status import ApiError, bad_request
 from portside.base.remembered import Remembered
@@ -33,6 +33,7 @@ STRIPPED: Fields = {
     "f:kind": {},
     "f:metadata": {".": {}, **{f"f:{name}": {} for name in (*_NEVER, "resourceVersion")}},
 }
+_NOTHING: Json = {}
 _HEAD = frozenset(("apiVersion", "kind"))
 BUILT_IN = "io.k8s."
 """How the schemas begin that never change."""
@@ -71,17 +72,43 @@ def _change(schema: Schema, before: Json, after: Json, sub: str) -> Change:
     return change
 
 
-def _first(schema: Schema, before: Json, after: Json, sub: str) -> Fields:
-    """What the first writer owns of an object of a built-in kind. Objects of one template own the same, so that it is
-    remembered by all but their identity."""
-    meta = {k: v for k, v in after["metadata"].items() if k not in _NEVER}
-    text = orjson.dumps((schema.name, sub, {**after, "metadata": meta}))
-    digest = blake2b(text, digest_size=16).digest()
+def _outline(before: Json, after: Json) -> list[Any] | None:
+    """All that decides about who owns what of a flat object, such as an Event: which fields it has, and which of them are as they
+    are when nothing is set. None for an object with lists, or with maps in maps."""
+    out: list[Any] = []
+    for key, value in after.items():
+        unset = before.get(key, ABSENT)
+        if value.__class__ is dict:
+            parts = unset if unset.__class__ is dict else _NOTHING
+            for name, part in value.items():
+                if part.__class__ is dict or part.__class__ is list:
+                    return None
+                out.append(name)
+                if name in parts:
+                    out.append(parts[name] == part)
+        elif value.__class__ is list:
+            return None
+        out += (key, unset == value)
+    return out
+
+
+def _alike(before: Json, after: Json) -> Any:
+    """Equal for objects of which the first writer owns the same: the outline of flat objects, all but the identity of those of a
+    template. None: such objects have little in common."""
+    outline = _outline(before, after)
+    if outline is None and "spec" in after:
+        return {**after, "metadata": {k: v for k, v in after["metadata"].items() if k not in _NEVER}}
+    return outline
+
+
+def _first(schema: Schema, before: Json, after: Json, sub: str, alike: Any) -> Fields:
+    """What the first writer owns of an object of a built-in kind, in order; remembered for those that are ``alike``."""
+    digest = blake2b(orjson.dumps((schema.name, sub, alike)), digest_size=16).digest()
     known = _FIRST.get(digest)
     if known is None:
         change = _change(schema, before, after, sub)
         own = sets.union(change.modified, change.added) if change.modified else change.added
-        known = orjson.dumps(sets.difference(own, STRIPPED))
+        known = orjson.dumps(sets.difference(own, STRIPPED), option=orjson.OPT_SORT_KEYS)
         if len(known) <= LARGEST_FIELDS:
             _FIRST.put(digest, known)
     fields: Fields = orjson.loads(known)
@@ -91,17 +118,18 @@ def _first(schema: Schema, before: Json, after: Json, sub: str) -> Fields:
 def _taken(
     managers: Managers, change: Change, mine: tuple[str, str, str, str] | None, force: bool
 ) -> list[tuple[Entry, Fields]]:
-    """Takes what changed from every manager but ``mine``. Returns the conflicts; without ``force`` nothing is taken then."""
+    """Takes what changed from every manager but ``mine``. Without ``force``: only where there is no conflict, else nothing is
+    taken and the conflicts are returned."""
     touched = sets.union(change.modified, change.added)
     conflicts = [
         (entry, both)
         for key, entry in managers.items()
-        if key != mine and (both := sets.intersection(entry.fields, touched))
+        if not force and key != mine and (both := sets.intersection(entry.fields, touched))
     ]
-    if conflicts and not force:
+    if conflicts:
         return conflicts
     for key, entry in list(managers.items()):
-        if key == mine:
+        if key == mine or (entry.fields.keys().isdisjoint(touched) and entry.fields.keys().isdisjoint(change.removed)):
             continue
         left = sets.difference(entry.fields, touched)
         if change.removed:
@@ -117,10 +145,14 @@ def _taken(
 
 def _updated(schema: Schema, before: Json, after: Json, managers: Managers, who: Entry, now: str, sub: str) -> None:
     """Gives ``who`` what changed; ``managers`` is changed in place."""
-    if not managers and before is _empty(schema) and "spec" in after and schema.name.startswith(BUILT_IN):
-        if own := _first(schema, before, after, sub):
-            managers[who.key] = Entry(who.manager, UPDATE, who.api_version, who.subresource, now, own)
-        return
+    if not managers and before is _empty(schema) and schema.name.startswith(BUILT_IN):
+        alike = _alike(before, after)
+        if alike is not None:
+            if own := _first(schema, before, after, sub, alike):
+                entry = Entry(who.manager, UPDATE, who.api_version, who.subresource, now, own)
+                entry.stored = entries.form(entry, own)
+                managers[who.key] = entry
+            return
     change = _change(schema, before, after, sub)
     if managers:
         previous = managers.get(who.key)
@@ -166,7 +198,8 @@ def after_update(
         live = old["metadata"].get("managedFields")
         if not subresource and _is_reset(given):
             return
-        managers = (entries.read(given) if given and not subresource else None) or entries.read(live) or {}
+        known = schema.name.startswith(BUILT_IN)  # what a conversion webhook answers is not
+        managers = (entries.read(given) if given and not subresource else None) or entries.read(live, known=known) or {}
         if not managers:
             return
         before = _bare(old)

@@ -18,7 +18,8 @@ Key = tuple[str, str, str, str]
 
 @dataclass(slots=True)
 class Entry:
-    """One manager's fields. ``time`` is RFC 3339 or "" for none."""
+    """One manager's fields. ``time`` is RFC 3339 or "" for none. ``stored`` is the entry as it was read: it is written like
+    that again while its fields and its time are the same."""
 
     manager: str
     operation: str
@@ -26,6 +27,7 @@ class Entry:
     subresource: str
     time: str
     fields: Fields
+    stored: Json | None = None
 
     @property
     def key(self) -> Key:
@@ -44,15 +46,16 @@ class Entry:
 Managers = dict[Key, Entry]
 
 
-def read(entries: Any) -> Managers | None:
-    """The entries of an object; None when one of them can't be read (then upstream takes none)."""
+def read(entries: Any, *, known: bool = False) -> Managers | None:
+    """The entries of an object; None when one of them can't be read (then upstream takes none). ``known``: they were written
+    here, so that there is nothing to check."""
     out: Managers = {}
     for entry in entries or ():
         operation = entry.get("operation", "")
         if operation not in (UPDATE, APPLY) or not entry.get("apiVersion"):
             return None
         fields = entry.get("fieldsV1") or {}
-        if entry.get("fieldsType", "") != "FieldsV1" or not sets.well_formed(fields):
+        if entry.get("fieldsType", "") != "FieldsV1" or not (known or sets.well_formed(fields)):
             return None
         made = Entry(
             entry.get("manager", ""),
@@ -61,6 +64,7 @@ def read(entries: Any) -> Managers | None:
             entry.get("subresource", ""),
             entry.get("time") or "",
             fields,
+            entry if known and fields else None,
         )
         out[made.key] = made
     return out
@@ -79,12 +83,20 @@ def write(managers: Managers) -> list[Json]:
 
 
 def _written(entry: Entry) -> Json:
+    held = entry.stored
+    if held is not None and held["fieldsV1"] is entry.fields and (held.get("time") or "") == entry.time:
+        return held
+    return form(entry, ordered(entry.fields))
+
+
+def form(entry: Entry, fields: Fields) -> Json:
+    """The entry as it is stored, with ``fields`` as they are."""
     out: Json = {
         "manager": entry.manager,
         "operation": entry.operation,
         "apiVersion": entry.api_version,
         "fieldsType": "FieldsV1",
-        "fieldsV1": ordered(entry.fields),
+        "fieldsV1": fields,
     }
     if not entry.manager:
         del out["manager"]
@@ -107,7 +119,7 @@ def cap(managers: Managers) -> None:
             break
         if entry.manager == OLDEST:
             continue
-        folded = replace(entry, manager=OLDEST, subresource="")
+        folded = replace(entry, manager=OLDEST, subresource="", stored=None)
         del managers[entry.key]
         known = managers.get(folded.key)
         if known is not None:

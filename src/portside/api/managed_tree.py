@@ -198,8 +198,9 @@ def compare(at: Shape, before: Json, after: Json, skip: frozenset[str] = frozens
     """What changed from ``before`` to ``after`` (two structs); fields named in ``skip`` are left out at the top."""
     out = Change()
     for key in before.keys() | after.keys():
-        if key not in skip:
-            _pair(*_child(at, "struct", key), before.get(key, ABSENT), after.get(key, ABSENT), out)
+        old, new = before.get(key, ABSENT), after.get(key, ABSENT)
+        if old is not new and key not in skip:
+            _pair(*_child(at, "struct", key), old, new, out)
     return out
 
 

@@ -34,6 +34,8 @@ def _merged(target: Any, patch: Any) -> Any:
     for key, value in patch.items():
         if value is None:
             out.pop(key, None)
-        else:
+        elif value.__class__ is dict or value.__class__ is list:
             out[key] = _merged(out.get(key), value)
+        else:
+            out[key] = value
     return out

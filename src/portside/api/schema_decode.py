@@ -14,6 +14,7 @@ from portside.api.schema_tree import Decoder, Schema, zero
 
 Json = dict[str, Any]
 DROP = object()
+_STAYING: dict[str, type] = {"string": str, "boolean": bool}
 INT32 = 2147483647
 INT64 = 9223372036854775807
 
@@ -214,15 +215,22 @@ def _field(schema: Schema, name: str) -> Decoder:
     return lambda value: null_to() if value is None else read(value)
 
 
+def _stays(schema: Schema, name: str) -> bool:
+    """Whether every text or truth of a field stays as it is, also the empty one."""
+    flags = schema.flags[name]
+    return schema.fields[name].form in _STAYING and ("k" in flags or "e" not in flags or "p" in flags)
+
+
 def _struct(schema: Schema) -> Decoder:
     table: dict[str, Any] = {}
+    staying = {name: _STAYING[child.form] for name, child in schema.fields.items() if _stays(schema, name)}
     always: list[tuple[str, Schema | None]] = []
     for name, child in schema.fields.items():
         flags = schema.flags[name]
         table[name] = str if child.form == "string" and flags == "e" else _field(schema, name)
         if schema.missing(name)[0]:
             always.append((name, None if "p" in flags else child))
-    get = table.get
+    get, stays = table.get, staying.get
     plain = str
 
     def read(obj: Any) -> Any:
@@ -230,6 +238,8 @@ def _struct(schema: Schema) -> Decoder:
             raise Unusual
         dropped: list[str] | None = None
         for key, value in obj.items():
+            if value.__class__ is stays(key):
+                continue
             handler = get(key)
             if handler is plain:
                 if value.__class__ is plain and value:

@@ -78,6 +78,12 @@ class HttpTransport:
         except aiohttp.ClientError as error:
             raise ConnectionError(f"{self._connection.server}: {error}") from error
 
+    async def ask(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        code, _, data = await self.exchange(method, path, query, headers, body)
+        return code, data
+
     async def lines(self, path: str, query: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         import aiohttp
         from yarl import URL

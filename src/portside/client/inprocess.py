@@ -1,5 +1,5 @@
 """The in-process transport: calls the server's handler directly. Bodies stay bytes, so nothing is shared mutably;
-watched objects may be shared read-only (``shared.py``)."""
+watched objects may be shared read-only (``shared.py``), and what a component's own write made is handed over as it is."""
 
 from __future__ import annotations
 
@@ -64,31 +64,55 @@ class Turns:
             loop.call_soon(self._renew, loop)
 
 
-async def _whole(stream: AsyncIterator[bytes]) -> bytes:
-    """A large answer, which is made while it is read: others get their turns in between."""
+async def _whole(method: str, answer: Any) -> bytes:
+    """A large answer is made while it is read: others get their turns in between."""
+    if answer.stream is None:
+        return bytes(answer.body)
+    if method == "DELETE":
+        return b""
     pieces = []
-    async for piece in stream:
+    async for piece in answer.stream:
         pieces.append(piece)
         await asyncio.sleep(0)
     return b"".join(pieces)
 
 
 class InprocessTransport:
-    """``make_request(method=, path=, query=, headers=, body=, raw_path=)`` builds what ``handler`` takes.
+    """``make_request(method=, path=, query=, headers=, body=, direct=)`` builds what ``handler`` takes.
 
-    The factory also fixes the caller's identity. What a collection was that is deleted is not read when it is large. Answers have ``code``, ``body``, ``content_type``, ``headers`` (pairs)
-    and ``stream`` (an asynchronous iterator of bytes, or None).
+    The factory also fixes the caller's identity. What a collection was that is deleted is not read when it is large. Answers have
+    ``code``, ``body``, ``content_type``, ``headers`` (pairs) and ``stream`` (an asynchronous iterator of bytes, or None); those to
+    direct requests may have ``obj`` instead. ``direct``: the calls are those of a component, which takes objects without
+    managedFields.
     """
 
-    def __init__(self, handler: Handler, make_request: RequestFactory, turns: Turns | None = None) -> None:
+    def __init__(
+        self, handler: Handler, make_request: RequestFactory, turns: Turns | None = None, *, direct: bool = False
+    ) -> None:
         self._handler = handler
         self._make_request = make_request
         self._turns = turns or Turns()
+        self._direct = direct
 
-    async def _answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Any:
+    async def _answer(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, direct: bool = False
+    ) -> Any:
         plain = unquote(path) if "%" in path else path
-        request = self._make_request(method=method, path=plain, query=query, headers=headers, body=body, raw_path=path)
-        return await self._handler(request)
+        return await self._handler(
+            self._make_request(method=method, path=plain, query=query, headers=headers, body=body, direct=direct)
+        )
+
+    async def ask(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes | dict[str, Any]]:
+        await self._turns.take()
+        answer = await self._answer(method, path, query, headers, body, self._direct)
+        await self._turns.take()
+        obj: dict[str, Any] | None = answer.obj
+        if obj is None:
+            return answer.code, await _whole(method, answer)
+        obj["metadata"].pop("managedFields", None)
+        return answer.code, obj
 
     async def exchange(
         self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
@@ -96,12 +120,9 @@ class InprocessTransport:
         await self._turns.take()
         answer = await self._answer(method, path, query, headers, body)
         await self._turns.take()
-        data = answer.body
-        if answer.stream is not None:
-            data = b"" if method == "DELETE" else await _whole(answer.stream)
         found = {str(k).lower(): str(v) for k, v in answer.headers}
         found.setdefault("content-type", answer.content_type)
-        return answer.code, found, data
+        return answer.code, found, await _whole(method, answer)
 
     async def lines(self, path: str, query: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         answer = await self._answer("GET", path, query, headers, b"")
@@ -138,7 +159,7 @@ def inprocess_client(
     shared: SharedObjects | None = None,
     turns: Turns | None = None,
 ) -> RestClient:
-    """A client of the server in this process. Clients given the same ``shared`` hold the same watched objects; those given
-    the same ``turns`` begin their calls together a few at a time."""
-    transport = InprocessTransport(handler, make_request, turns)
+    """A client of the server in this process. Clients given the same ``shared`` hold the same watched objects, and get neither
+    these nor what they write with managedFields; those given the same ``turns`` begin their calls together a few at a time."""
+    transport = InprocessTransport(handler, make_request, turns, direct=shared is not None)
     return RestClient(transport, user_agent=user_agent, decode=shared.event if shared else parsed)

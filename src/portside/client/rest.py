@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -18,6 +20,7 @@ PATCH_TYPES: dict[str, str] = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
+_PLAIN = re.compile(r"[A-Za-z0-9._~:-]+\Z").match
 METADATA_ACCEPT = (
     "application/json;as=PartialObjectMetadata{list};g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadata{list};"
     "g=meta.k8s.io;v=v1beta1,application/json"
@@ -25,11 +28,17 @@ METADATA_ACCEPT = (
 
 
 class Transport(Protocol):
-    """One exchange with an API server. Header names of answers are lower case."""
+    """Exchanges with an API server. Header names of answers are lower case."""
 
     async def exchange(
         self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]: ...
+
+    async def ask(
+        self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes | Json]:
+        """``exchange`` for who wants the answer alone: its JSON, or the object itself where that is at hand."""
+        ...
 
     def lines(self, path: str, query: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         """The lines of a streamed GET; a refusal raises ApiError, a lost connection ConnectionError."""
@@ -40,14 +49,19 @@ class Transport(Protocol):
 
 def resource_path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:
     """``/apis/apps/v1/namespaces/default/deployments/web/scale``."""
+    path = _collection_path(resource, namespace)
+    if name:
+        path += f"/{name}" if _PLAIN(name) else f"/{quote(name, safe=':')}"
+    return f"{path}/{subresource}" if subresource else path
+
+
+@lru_cache(maxsize=1024)
+def _collection_path(resource: Resource, namespace: str) -> str:
     group, version, plural = resource
     path = f"/apis/{group}/{version}" if group else f"/api/{version}"
     if namespace and not (plural == "namespaces" and not group):
         path += f"/namespaces/{quote(namespace, safe='')}"
-    path += f"/{plural}"
-    if name:
-        path += f"/{quote(name, safe=':')}"
-    return f"{path}/{subresource}" if subresource else path
+    return f"{path}/{plural}"
 
 
 def refusal(code: int, body: bytes) -> ApiError:
@@ -66,7 +80,7 @@ def refusal(code: int, body: bytes) -> ApiError:
 def query_of(**parameters: str | int | bool | None) -> str:
     """URL-encoded parameters; empty, zero, false and absent ones are left out."""
     chosen = {k: ("true" if v is True else str(v)) for k, v in parameters.items() if v}
-    return urlencode(chosen)
+    return urlencode(chosen) if chosen else ""
 
 
 class RestClient:
@@ -79,14 +93,17 @@ class RestClient:
         self.transport = transport
         self.user_agent = user_agent
         self._decode = decode
+        plain = {"accept": "application/json", "user-agent": user_agent}
+        sent = ("application/json", *PATCH_TYPES.values())
+        self._headers = {"": plain, **{media: {**plain, "content-type": media} for media in sent}}
 
     async def _call(
         self, method: str, path: str, query: str = "", body: bytes = b"", content_type: str = "application/json"
     ) -> Json:
-        headers = {"accept": "application/json", "user-agent": self.user_agent}
-        if body:
-            headers["content-type"] = content_type
-        code, _, answer = await self.transport.exchange(method, path, query, headers, body)
+        headers = self._headers[content_type if body else ""]
+        code, answer = await self.transport.ask(method, path, query, headers, body)
+        if isinstance(answer, dict):
+            return answer
         if code >= 400:
             raise refusal(code, answer)
         decoded: Json = orjson.loads(answer) if answer else {}

@@ -132,7 +132,6 @@ class ApiServer(Hosting):
         """The request factory of an in-process client that acts as ``user``."""
 
         def make(**given: Any) -> Request:
-            given.pop("raw_path", None)
             return Request(**given, user=user, authenticated=True)
 
         return make
@@ -371,12 +370,16 @@ class ApiServer(Hosting):
         if wanted.form:
             made = forms.object_form(resource.kind, done.obj, wanted, request)
             return Response(code, encode(made, wanted.media), wanted.media)
+        if request.direct:
+            return Response(code, obj=done.obj)
         raw = done.raw if done.raw is not None else orjson.dumps(done.obj)
         return Response(code, reencode(raw, wanted.media), wanted.media)
 
     def _deleted(self, request: Request, resource: Resource, code: int, made: Json, wanted: Wanted) -> Response:
         if wanted.form and made.get("kind") == resource.kind.kind:
             made = forms.object_form(resource.kind, made, wanted, request)
+        elif request.direct:
+            return Response(code, obj=made)
         return Response(code, encode(made, wanted.media), wanted.media)
 
     async def _collection_gone(self, request: Request, resource: Resource, route: Route, wanted: Wanted) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,7 @@ class User:
 ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """One request as RBAC sees it. ``verb`` is the API verb for resources (``deletecollection``), the HTTP method in
     lower case for other paths; ``subresource`` and ``name`` are "" when absent; ``path`` is the URL path; the selectors are the query's raw texts (lists, watches, collections)."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -14,6 +15,7 @@ from portside.api.kinds import Kind
 from portside.api.schema import in_order, parse_json, parse_yaml, strict_text
 from portside.api.schema_tree import definition_name
 from portside.api.status import ApiError, bad_request
+from portside.base.remembered import Remembered
 from portside.server.negotiate import JSON, OFFERED, YAML, body_media, unsupported_body
 from portside.server.request import Request
 
@@ -27,6 +29,10 @@ SCHEME = "pkg/runtime/scheme.go:111"
 LIMIT = 3145728
 LARGE_YAML = 128 * 1024
 """Bytes of YAML from which on it is parsed beside the loop: at 2.5 MB a second everybody else would wait."""
+BODIES_MET = 64
+"""Bodies per kind remembered in each of two generations."""
+LARGEST_MET = 16 * 1024
+"""Bytes of a body beyond which it is not remembered."""
 # A number that YAML's rules write otherwise than JSON's: 1.0 becomes 1.
 _FRACTION = re.compile(rb"[:,\[]\s*-?\d+[.eE]")
 T = TypeVar("T")
@@ -72,6 +78,36 @@ async def beside(raw: bytes, media: str, work: Callable[..., T], *given: Any) ->
     if media == YAML and len(raw) >= LARGE_YAML:
         return await asyncio.to_thread(work, *given)
     return work(*given)
+
+
+class Met:
+    """Bodies of one kind that come again and again, with what becomes of them: those of objects that leave their name to the
+    server, such as the pods of a ReplicaSet. None of them had a problem to be told."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: Remembered[bytes, bytes] = Remembered(BODIES_MET)
+
+    def key(self, raw: bytes, media: str, namespace: str, manager: str) -> bytes | None:
+        """Under what the body, sent to a namespace by a field manager, is remembered; None for one that hardly comes again."""
+        if media != JSON or len(raw) > LARGEST_MET or b'"generateName":"' not in raw or b'"managedFields"' in raw:
+            return None
+        return blake2b(b"%s\n%s\n%s" % (namespace.encode(), manager.encode(), raw), digest_size=16).digest()
+
+    def owned(self, key: bytes | None, now: str) -> Json | None:
+        """An object of one's own with its first manager as of ``now``, None when the body was not met before."""
+        known = self._known.get(key) if key is not None else None
+        if known is None:
+            return None
+        obj: Json = orjson.loads(known)
+        for entry in obj["metadata"].get("managedFields") or ():
+            entry["time"] = now
+        return obj
+
+    def put(self, key: bytes | None, obj: Json) -> None:
+        if key is not None:
+            self._known.put(key, orjson.dumps(obj))
 
 
 def _internal_name(kind: Kind) -> str:

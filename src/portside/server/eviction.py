@@ -87,7 +87,7 @@ async def _remove(
             if options.revision is not None:
                 options.revision = str(written.revision)
             break
-    await delete_object(server, request, pods, replace(attributes, subresource="", verb="delete"), options)
+    await delete_object(server, request, pods, attributes._replace(subresource="", verb="delete"), options)
 
 
 def _ended(pod: Json) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -35,15 +36,16 @@ AUTHOR: ContextVar[bytes] = ContextVar("author", default=b"")
 
 def sign(request: Request, attributes: Attributes, now: str) -> None:
     """Writes from here on in this task are this request's."""
-    note: Json = {
-        "time": now,
-        "user": attributes.user.name,
-        "client": request.header("user-agent")[:AGENT_LENGTH],
-        "verb": attributes.verb,
-    }
-    if attributes.subresource:
-        note["subresource"] = attributes.subresource
-    AUTHOR.set(orjson.dumps(note))
+    agent = request.header("user-agent")[:AGENT_LENGTH]
+    AUTHOR.set(_note(now, attributes.user.name, agent, attributes.verb, attributes.subresource))
+
+
+@lru_cache(maxsize=256)
+def _note(now: str, user: str, agent: str, verb: str, subresource: str) -> bytes:
+    note: Json = {"time": now, "user": user, "client": agent, "verb": verb}
+    if subresource:
+        note["subresource"] = subresource
+    return orjson.dumps(note)
 
 
 def asked(request: Request) -> Request | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -149,7 +148,7 @@ async def log(server: ApiServer, request: Request, resource: Resource, route: Ro
 def _may_create(server: ApiServer, route: Route) -> None:
     """An upgrade by GET needs the same right as one by POST."""
     at = route.attributes
-    if at.verb != "create" and not server.authorizer.allowed(replace(at, verb="create")):
+    if at.verb != "create" and not server.authorizer.allowed(at._replace(verb="create")):
         name = f"{at.resource}/{at.subresource}"
         why = f'User "{at.user.name}" cannot create resource "{name}" in API group "" in the namespace "{at.namespace}"'
         raise forbidden(name, at.name, why)

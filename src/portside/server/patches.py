@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -32,6 +31,8 @@ STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 TYPES = (JSON_PATCH, MERGE, STRATEGIC, APPLY)
 CUSTOM_TYPES = (JSON_PATCH, MERGE, APPLY)
+STATUS_PARTS = frozenset(("metadata", "status"))
+"""What a write of a status may change."""
 MAX_OPERATIONS = 10_000
 IMMUTABLE = "field is immutable"
 
@@ -60,16 +61,60 @@ async def patch(server: ApiServer, request: Request, resource: Resource, route: 
         return await _apply(server, request, resource, route, options)
     change = _parse(request.body, media, options.validation, request.warnings)
     first: list[bool] = [True]
+    quiet, parts = media == MERGE and not resource.kind.custom, _parts(server, resource, route)
 
     async def patched(existing: Json) -> Json:
         warnings = request.warnings if first else []
         first.clear()
-        new = apply_change(resource, existing, change, media, options, warnings)
+        new = _merged_quietly(resource, existing, change, parts) if quiet else None
+        if new is None:
+            new = apply_change(resource, existing, change, media, options, warnings)
         _check_name(new, route.attributes.name)
         check_namespace(resource, new, route.attributes)
         return new
 
     return await update_object(server, request, resource, route.attributes, patched, options)
+
+
+def _parts(server: ApiServer, resource: Resource, route: Route) -> frozenset[str] | None:
+    """The fields of the object that a write of the route makes anew; None: all of them."""
+    # A webhook or policy may change what is shared.
+    status = route.attributes.subresource == "status" and not server.dynamic.mutating.active
+    return STATUS_PARTS if status else None
+
+
+def _names_managers(change: Json) -> bool:
+    meta = change.get("metadata")
+    return "metadata" in change and not (isinstance(meta, dict) and "managedFields" not in meta)
+
+
+def _merged_quietly(resource: Resource, existing: Json, change: Json, parts: frozenset[str] | None) -> Json | None:
+    """A merge patch of a built-in kind: what is not among ``parts`` is ``existing``'s own and was decoded before, and so are
+    managedFields. None when there is anything to be told about it: then the whole object is patched, which finds the words."""
+    if _names_managers(change) or (parts is not None and not change.keys() <= parts):
+        return None
+    touched = {name: value for name, value in existing.items() if parts is None or name in parts}
+    managers = existing["metadata"].get("managedFields")
+    touched["metadata"] = {name: value for name, value in existing["metadata"].items() if name != "managedFields"}
+    made = merge_patch(touched, change)
+    try:
+        if resource.schema.decode(made):
+            return None
+    except ApiError:
+        return None
+    if not isinstance(made.get("metadata"), dict):
+        return None
+    if managers is not None:
+        made["metadata"]["managedFields"] = managers
+    if parts is None:
+        new = made
+    else:
+        new = {name: value for name, value in existing.items() if name not in parts}
+        new |= {name: value for name, value in made.items() if name in parts}
+    if new.get("kind") != resource.kind.kind or new.get("apiVersion") != resource.kind.api_version:
+        return None
+    resource.rules.default(new)
+    return new
 
 
 def _parse(raw: bytes, media: str, validation: str, warnings: list[str]) -> Any:
@@ -198,7 +243,7 @@ async def _apply(
             raise invalid(kind.kind, attributes.name, [invalid_value("metadata.uid", uid, IMMUTABLE)], kind.group)
         new["metadata"].pop("resourceVersion", None)
         try:
-            made = replace(attributes, verb="patch")
+            made = attributes._replace(verb="patch")
             return await create_object(server, request, resource, made, new, options, tracked=True)
         except ApiError as error:
             if error.reason != "AlreadyExists":

@@ -73,6 +73,7 @@ class Request:
     warnings: list[str] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)  # audit annotations
     attributes: Any = None  # set once the request has passed the gate
+    direct: bool = False  # asked by a component in this process: a write may answer its object instead of bytes
     _params: dict[str, list[str]] | None = None
 
     @property
@@ -96,7 +97,8 @@ class Request:
 @dataclass(slots=True)
 class Response:
     """``body`` is complete; ``stream`` yields pieces instead (watch, logs); ``upgrade`` takes over the connection; ``ended`` is
-    called when one of the latter two has come to its end."""
+    called when one of the latter two has come to its end. ``obj`` instead of them: what a direct request's write made, held by
+    nobody else."""
 
     code: int
     body: bytes = b""
@@ -105,6 +107,7 @@ class Response:
     stream: AsyncIterable[bytes] | None = None
     upgrade: Upgrade | None = None
     ended: Callable[[], None] | None = None
+    obj: dict[str, Any] | None = None
 
     @property
     def lasts(self) -> bool:

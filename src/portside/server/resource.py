@@ -15,6 +15,7 @@ import orjson
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.rules.registry import Rules, rules_for
 from portside.api.schema import schema_for
+from portside.server.body import Met
 from portside.server.watchcache import JsonForm, WatchCache, durability_of, join_items, pieces
 from portside.server.watchcache_object import slices
 
@@ -33,11 +34,16 @@ STORED_AS: dict[tuple[str, str, str], tuple[str, str, str]] = {
 }
 
 
+_PLACED = frozenset(("resourceVersion", "managedFields"))
+
+
 def encode(obj: Json) -> bytes:
-    """The stored form: apiVersion, kind and metadata first, without metadata.resourceVersion. ``obj`` stays as it is."""
-    meta = obj["metadata"]
-    if "resourceVersion" in meta:
-        meta = {k: v for k, v in meta.items() if k != "resourceVersion"}
+    """The stored form: apiVersion, kind and metadata first, managedFields last in it, and no resourceVersion. ``obj`` stays as it
+    is."""
+    held = obj["metadata"]
+    meta = {k: v for k, v in held.items() if k not in _PLACED}
+    if "managedFields" in held:
+        meta["managedFields"] = held["managedFields"]
     ordered = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta}
     for key, value in obj.items():
         if key not in ordered:
@@ -66,6 +72,7 @@ class Resource:
         self.cache: WatchCache = caches.of(self.stored.group, self.stored.plural)
         self.prefix = self.cache.prefix
         self.durability = durability_of(self.stored.group, self.stored.plural)
+        self.met = Met()
         self.list_head = f'{{"kind":"{kind.list_kind}","apiVersion":"{kind.api_version}","metadata":'.encode()
 
     @cached_property

@@ -6,7 +6,6 @@ Each entry of ``SUBRESOURCES`` takes over the whole request; ``*`` stands for ev
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from portside.api.jsonpath import at_path
@@ -49,6 +48,8 @@ AUTH_KINDS = (
 def _success(request: Request, code: int = 201) -> Response:
     wanted = negotiate(request.header("accept"), forms=True)
     made = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code}
+    if request.direct:
+        return Response(code, obj=made)
     return Response(code, encode(made, wanted.media), wanted.media)
 
 
@@ -176,8 +177,8 @@ async def binding(server: ApiServer, request: Request, resource: Resource, route
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
     meta.setdefault("namespace", attributes.namespace)
     pods = server.resource(BY_KIND[("", "v1", "Pod")])
-    attributes = replace(attributes, resource="pods", subresource="binding", name=name)
-    said = await server.mutate(replace(attributes, verb="create"), said, None, "CREATE", options.dry_run, request)
+    attributes = attributes._replace(resource="pods", subresource="binding", name=name)
+    said = await server.mutate(attributes._replace(verb="create"), said, None, "CREATE", options.dry_run, request)
     errors = bind_errors(said)
     if errors:
         texts = [str(e) for e in errors]
@@ -186,7 +187,7 @@ async def binding(server: ApiServer, request: Request, resource: Resource, route
         raise bad_request(
             f"the name in the binding ({said['metadata']['name']}) does not match the name of the pod ({name})"
         )
-    await server.validate(replace(attributes, verb="create"), said, None, "CREATE", options.dry_run, request)
+    await server.validate(attributes._replace(verb="create"), said, None, "CREATE", options.dry_run, request)
     await _bind(server, request, pods, attributes, said, options)
     return _success(request)
 
@@ -213,7 +214,7 @@ async def _bind(server: ApiServer, request: Request, pods: Resource, attributes:
         current = pods.cache.get(attributes.namespace, attributes.name)
         if current is None:
             raise not_found("pods", attributes.name)
-        pod = pods.served(current)
+        pod = current.closed()
         if uid and uid != pod["metadata"]["uid"]:
             raise conflict(
                 "pods",

@@ -15,6 +15,8 @@ Json = dict[str, Any]
 
 META = b'"metadata":{'
 _LABELS = b'"labels":{'
+_MANAGERS = b'"managedFields":[{'
+_AFTER_MANAGERS = b'}]},"'
 _EMPTY: Mapping[str, str] = {}
 
 PIECE_BYTES = 128 * 1024
@@ -115,6 +117,29 @@ class CachedObject:
 
     def forget(self) -> None:
         self._view = None
+
+    def closed(self) -> Json:
+        """The object parsed for one who writes it again and does not ask who owns which field: managedFields, which have more parts
+        than all the rest, stay one piece of JSON. Only where they stand last in metadata, as they are stored."""
+        tail = self.tail
+        start = tail.find(_MANAGERS)
+        end = tail.find(_AFTER_MANAGERS, start) if start >= 0 else -1
+        # A list of objects without lists: the first such brackets end it, unless they are in a text. Then the quote behind would be
+        # the text's last, and no letter could follow.
+        if end >= 0 and tail.find(b"}]", start, end) < 0 and tail[end + 5 : end + 6].isalpha():
+            try:
+                meta = orjson.loads(tail[len(META) - 1 : start - 1] + b"}")
+            except orjson.JSONDecodeError:  # they are not those of the object itself
+                return self._anew()
+            obj: Json = orjson.loads(self.head + tail[end + 4 :])
+            meta["managedFields"] = orjson.Fragment(tail[start + len(_MANAGERS) - 2 : end + 2])
+            obj["metadata"] = meta
+            return obj
+        return self._anew()
+
+    def _anew(self) -> Json:
+        parsed: Json = orjson.loads(self.head + self.tail)
+        return parsed
 
 
 def _labels_in(tail: bytes) -> Json | None:

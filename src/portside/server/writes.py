@@ -7,9 +7,8 @@ validating admission, allocation, commit. An update repeats from reading the cur
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +17,7 @@ from portside.api import managed
 from portside.api.field import FieldError, invalid_value
 from portside.api.rules.registry import Context
 from portside.api.status import ApiError, already_exists, bad_request, conflict, internal, invalid, not_found
+from portside.base.uid import new_uid
 from portside.server import body
 from portside.server.attributes import Attributes, User
 from portside.server.auth.forbidden import refuse
@@ -79,7 +79,7 @@ def _node_of(user: User) -> str:
 
 
 def _refused(server: ApiServer, attributes: Attributes, verb: str, sub: str, namespace: str, name: str) -> str:
-    asked = replace(attributes, verb=verb, subresource=sub, namespace=namespace, name=name)
+    asked = attributes._replace(verb=verb, subresource=sub, namespace=namespace, name=name)
     decision = server.authorizer.authorize(asked)
     return "" if decision.allowed else str(refuse(asked, decision.reason))
 
@@ -130,18 +130,52 @@ def fill_system_fields(obj: Json, now: str) -> None:
     for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
         meta.pop(key, None)
     meta["creationTimestamp"] = now
-    meta["uid"] = str(uuid.uuid4())
+    meta["uid"] = new_uid()
 
 
 async def create(server: ApiServer, request: Request, resource: Resource, route: Route) -> Written:
     """POST of an object."""
     raw, media = body.read(request, resource.kind)
     options = write_options(request, "CreateOptions")
+    obj = await _owned(server, request, resource, route.attributes, raw, media, options)
+    return await create_object(server, request, resource, route.attributes, obj, options, tracked=True)
+
+
+async def _owned(
+    server: ApiServer,
+    request: Request,
+    resource: Resource,
+    attributes: Attributes,
+    raw: bytes,
+    media: str,
+    options: WriteOptions,
+) -> Json:
+    """The object of a body, decoded, with its defaults and its first manager. Raises 400."""
+    lasting = (
+        options.validation != "Ignore" and not resource.kind.custom
+    )  # nobody was spared a problem, and the schema stays
+    key = resource.met.key(raw, media, attributes.namespace, options.manager) if lasting else None
+    met = resource.met.owned(key, server.now())
+    if met is not None:
+        return met
+    told = len(request.warnings)
     how = (resource.kind, resource.schema, options.validation, request.warnings)
     obj = await body.beside(raw, media, body.decode, raw, media, *how)
-    check_namespace(resource, obj, route.attributes)
+    check_namespace(resource, obj, attributes)
     resource.rules.default(obj)
-    return await create_object(server, request, resource, route.attributes, obj, options)
+    fill_system_fields(obj, server.now())
+    dedupe_owners(obj, request.warnings)
+    _first_manager(resource, obj, options, server.now())
+    if len(request.warnings) == told:
+        resource.met.put(key, obj)
+    return obj
+
+
+def _first_manager(resource: Resource, obj: Json, options: WriteOptions, now: str) -> None:
+    api_version, schema = resource.kind.api_version, resource.schema
+    managed.after_update(
+        None, obj, manager=options.manager, api_version=api_version, subresource="", now=now, schema=schema
+    )
 
 
 async def create_object(
@@ -154,24 +188,15 @@ async def create_object(
     *,
     tracked: bool = False,
 ) -> Written:
-    """Store a new, decoded and defaulted object. ``tracked``: managedFields are already set (server-side apply)."""
-    kind = resource.kind
+    """Store a new, decoded and defaulted object. ``tracked``: managedFields are already set."""
     context = context_of(server, attributes, options.dry_run)
     meta = obj["metadata"]
     revision = str(meta.get("resourceVersion") or "")
     fill_system_fields(obj, context.now)
     dedupe_owners(obj, request.warnings)
     if not tracked:
-        managed.after_update(
-            None,
-            obj,
-            manager=options.manager,
-            api_version=kind.api_version,
-            subresource="",
-            now=context.now,
-            schema=resource.schema,
-        )
-    named = replace(attributes, name=str(meta.get("name") or ""), verb="create")
+        _first_manager(resource, obj, options, context.now)
+    named = attributes._replace(name=str(meta.get("name") or ""), verb="create")
     obj = await server.mutate(named, obj, None, "CREATE", options.dry_run, request)
     meta = obj["metadata"]
     generated = bool(meta.get("generateName"))
@@ -212,7 +237,7 @@ async def _create_named(
     try:
         request.warnings.extend(rules.warnings(obj, None, context))
         if attributes.name != meta["name"]:
-            attributes = replace(attributes, name=meta["name"])
+            attributes = attributes._replace(name=meta["name"])
         await server.validate(attributes, obj, None, "CREATE", options.dry_run, request)
         if revision and revision != "0" and not options.dry_run:
             if not revision.isdigit():
@@ -311,7 +336,8 @@ async def update_object(
 ) -> Written:
     """Replace the object by ``transform`` of it, again and again until nobody else was faster.
 
-    ``tracked``: the transform sets managedFields itself. Raises 404, 409, 422 and whatever the transform raises.
+    The transform leaves what it is given as it is. ``tracked``: it does not, and sets managedFields itself. Raises 404, 409, 422
+    and whatever the transform raises.
     """
     kind = resource.kind
     namespace = attributes.namespace if kind.namespaced else ""
@@ -369,7 +395,7 @@ async def _update_once(
     context = context_of(server, attributes, options.dry_run)
     old = await resource.load(current)
     rules.default(old)
-    new = await transform(old if put else copy_of(old) if kind.custom else resource.served(current))
+    new = await transform(copy_of(old) if tracked else old)
     meta = new["metadata"]
     if put and (uid := meta.get("uid")) and uid != old["metadata"].get("uid"):
         raise _wrong_uid(resource, attributes.namespace, attributes.name, uid, old["metadata"].get("uid", ""))
@@ -386,7 +412,7 @@ async def _update_once(
             schema=resource.schema,
         )
     verb = "update" if put else "patch"
-    named = attributes if attributes.verb == verb else replace(attributes, verb=verb)
+    named = attributes if attributes.verb == verb else attributes._replace(verb=verb)
     new = await server.mutate(named, new, old, "UPDATE", options.dry_run, request)
     _check_revision(resource, attributes, said, old)
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]

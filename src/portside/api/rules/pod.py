@@ -11,7 +11,7 @@ from portside.api.rules.pod_affinity import merge_label_keys
 from portside.api.rules.pod_annotations import fill_app_armor, validate_app_armor_agreement, validate_pod_annotations
 from portside.api.rules.pod_defaults import default_pod, drop_switched_off, tidy_metadata
 from portside.api.rules.pod_resources import qos_class
-from portside.api.rules.pod_seen import GoodSpecs
+from portside.api.rules.pod_seen import CompleteSpecs, GoodSpecs
 from portside.api.rules.pod_spec import validate_pod_spec
 from portside.api.rules.pod_status import STATUS
 from portside.api.rules.pod_subresources import EPHEMERAL, RESIZE
@@ -23,13 +23,14 @@ Json = dict[str, Any]
 Errors = list[FieldError]
 
 _VALID = GoodSpecs()
+_COMPLETE = CompleteSpecs(default_pod)
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 
 
 def default(pod: Json) -> None:
     """The pod's defaults; the stored form's, so it changes nothing the second time."""
     tidy_metadata(pod["metadata"])
-    default_pod(pod)
+    _COMPLETE.complete(pod)
 
 
 def prepare_create(pod: Json, ctx: Context) -> None:

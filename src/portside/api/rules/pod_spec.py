@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Any
 
 from portside.api import names
@@ -40,10 +41,17 @@ _SEARCH_TEXT = (
 _IP_TEXT = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 
-def validate_ip(text: str, path: str) -> Errors:
+@lru_cache(maxsize=8192)
+def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
+        return False
+    return True
+
+
+def validate_ip(text: str, path: str) -> Errors:
+    if not _is_address(text):
         if re.fullmatch(r"\d+\.\d+\.\d+\.\d+", text) and all(int(p) < 256 for p in text.split(".")):
             return [invalid_value(path, text, "must not have leading 0s")]
         return [invalid_value(path, text, _IP_TEXT)]

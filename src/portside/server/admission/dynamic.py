@@ -155,3 +155,8 @@ class Dynamic:
     def __init__(self, live: Live) -> None:
         self.mutating = Half(live, True)
         self.validating = Half(live, False)
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody is asked about anything."""
+        return self.mutating.active or self.validating.active

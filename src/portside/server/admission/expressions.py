@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from portside.api.admission_environment import (
@@ -165,10 +164,9 @@ def _asker(review: Review) -> Callable[[Question], Answer]:
             user = User(f"system:serviceaccount:{space}:{name}", groups=groups)
         attributes = Attributes(user, question.verb)
         if question.path:
-            attributes = replace(attributes, path=question.path, is_resource=False)
+            attributes = attributes._replace(path=question.path, is_resource=False)
         else:
-            attributes = replace(
-                attributes,
+            attributes = attributes._replace(
                 group=question.group,
                 version="*",
                 resource=question.resource,

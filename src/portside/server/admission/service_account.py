@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -64,6 +65,7 @@ def _wants_token(spec: Json, account: Json) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
 def _ending(account: str) -> str:
     """Five letters, the same for all pods of an account: upstream draws them, but then no two pods of a workload are alike, and
     nothing that was found out about one of them, nor any part of it in memory, serves the next."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from portside.api.status import forbidden, not_found
@@ -28,7 +27,7 @@ def check_escalation(attributes: Attributes, obj: Json, old: Json | None, author
 def _check_role(attributes: Attributes, obj: Json, old: Json | None, authorizer: Authorizer) -> None:
     if old is not None and old.get("rules") == obj.get("rules") and not _aggregation_changed(obj, old):
         return
-    if authorizer.allowed(replace(attributes, verb="escalate", subresource="")):
+    if authorizer.allowed(attributes._replace(verb="escalate", subresource="")):
         return
     name = obj["metadata"].get("name", "")
     asked = list(obj.get("rules") or ())
@@ -51,8 +50,7 @@ def _check_binding(attributes: Attributes, obj: Json, old: Json | None, authoriz
         return
     ref = obj.get("roleRef") or {}
     kind, name = ref.get("kind", ""), ref.get("name", "")
-    asked = replace(
-        attributes,
+    asked = attributes._replace(
         verb="bind",
         resource="clusterroles" if kind == "ClusterRole" else "roles",
         name=name,

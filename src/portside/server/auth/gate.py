@@ -20,8 +20,10 @@ class Gate:
     def pass_gate(self, attributes: Attributes, headers: Mapping[str, str]) -> Attributes:
         """The request with its effective identity. ``attributes.user`` is ANONYMOUS when there were no
         credentials; the default roles let it see health and version only. Raises ApiError 400, 403."""
-        if any(name.startswith("impersonate-") for name in headers):
-            attributes = self._impersonation.apply(attributes, headers)
+        for name in headers:
+            if name.startswith("impersonate-"):
+                attributes = self._impersonation.apply(attributes, headers)
+                break
         decision = self._authorizer.authorize(attributes)
         if not decision.allowed:
             raise refuse(attributes, decision.reason)

@@ -7,7 +7,6 @@ the identity) is tried first, then the old ``impersonate`` verb. The mode that w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from urllib.parse import unquote
 
 from portside.api.status import ApiError, bad_request
@@ -35,7 +34,7 @@ class Impersonation:
             return attributes
         if "system:masters" not in attributes.user.groups:
             self._check(attributes, wanted)
-        return replace(attributes, user=_effective(wanted))
+        return attributes._replace(user=_effective(wanted))
 
     def _check(self, attributes: Attributes, wanted: User) -> None:
         modes = _modes(attributes.user, wanted)
@@ -56,7 +55,7 @@ class Impersonation:
 
     def _refusal(self, mode: str, attributes: Attributes, wanted: User) -> ApiError | None:
         if mode:
-            asked = replace(attributes, verb=f"impersonate-on:{mode}:{attributes.verb}")
+            asked = attributes._replace(verb=f"impersonate-on:{mode}:{attributes.verb}")
             if not self._allowed(asked):
                 return refuse(asked)
         for asked in _identity_checks(mode, attributes.user, wanted):
