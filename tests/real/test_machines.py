@@ -326,6 +326,8 @@ def test_drain_empties_a_node_and_remove_leaves_nothing_on_either_side(three: li
     words = first.portside("token", "create").stdout.split()
     three[1].portside(*words[1:], "--name", "worker-1")
     assert "worker-1" in first.portside("node", "list", "-o", "name").stdout
+    assert "portside node remove worker-1" in three[1].portside("reset", "--yes").stderr
+    assert not three[1].leftovers()
 
 
 def test_two_clusters_share_a_machine_and_one_ends_without_the_other(three: list[Machine], tools: Path) -> None:

@@ -209,23 +209,27 @@ async def _ingress(home: Home, address: str) -> None:
     await IngressServer(client, proxy, address, EventRecorder(client, SYSTEM)).run()
 
 
-def own_certificates(home: Home, address: str) -> list[Path]:
-    """The files of this home's own authority that the node's process holds, made anew when they end soon."""
+def renew_own(home: Home, address: str) -> bool:
+    """Make anew what ends soon of the certificates this home's own authority gave the node's process. True when there is
+    something new to use."""
     pki, node = Pki(home.root / "pki"), node_name(home)
-    names = [ensure_node_client(pki, node), ensure_node_server(pki, node, (address,))]
-    if home.cluster().get("ingress"):
+    names = [f"node-{node}", f"node-{node}-server"]
+    ingress = bool(home.cluster().get("ingress"))
+    names += ["ingress", "ingress-default"] if ingress else []
+    files = [pki.certificate(name) for name in names]
+    before = [file.read_bytes() if file.exists() else b"" for file in files]
+    ensure_node_client(pki, node)
+    ensure_node_server(pki, node, (address,))
+    if ingress:
         ensure_client(pki, "ingress", "portside:ingress")
         ensure_ingress_server(pki, [address])
-        names += ["ingress", "ingress-default"]
-    return [pki.certificate(name) for name in names]
+    return before != [file.read_bytes() for file in files]
 
 
 async def _renew(home: Home, agent: Agent) -> bool:
     if home.cluster().get("joined"):
         return await membership.renew(home, agent.client, SYSTEM.now())
-    address = agent.context.settings.ips[0]
-    before = [file.read_bytes() for file in own_certificates(home, address)]
-    return before != [file.read_bytes() for file in own_certificates(home, address)]
+    return await asyncio.to_thread(renew_own, home, agent.context.settings.ips[0])
 
 
 def _execute_anew(renewed: asyncio.Event) -> None:

@@ -12,10 +12,21 @@ import pytest
 from cryptography import x509
 
 from portside.base.clock import SYSTEM
-from portside.base.pki import LEAF_DAYS, Pki, ensure_pki, load_certificate
+from portside.base.pki import (
+    LEAF_DAYS,
+    Pki,
+    ensure_client,
+    ensure_ingress_server,
+    ensure_node_client,
+    ensure_node_server,
+    ensure_pki,
+    load_certificate,
+)
 from portside.run import certificates
 from portside.run.certificates import keep, server_chain
 from portside.run.control_plane import tls_context
+from portside.run.home import Home
+from portside.run.node import renew_own
 
 DAY = 86400.0
 
@@ -86,6 +97,42 @@ async def test_a_server_shows_a_renewed_certificate_without_a_restart(tmp_path: 
         await clock.pass_days(1)
         assert used == [1]
         work.cancel()
+
+
+class Fixed:
+    """A clock that stands."""
+
+    def __init__(self, now: float) -> None:
+        self.stands = now
+
+    def now(self) -> float:
+        return self.stands
+
+    def monotonic(self) -> float:
+        return self.stands
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nobody waits here")
+
+
+def test_the_first_machines_node_gets_new_certificates_when_its_own_end_soon(tmp_path: Path) -> None:
+    home, address = Home(tmp_path), "192.0.2.1"
+    home.save_cluster({"node": "first", "simulate": 0, "ingress": True})
+    pki = ensure_pki(tmp_path)
+    assert renew_own(home, address)  # the first ones
+    assert not renew_own(home, address)
+    for name in ("node-first", "node-first-server", "ingress", "ingress-default"):
+        pki.certificate(name).unlink()
+    old = Fixed(SYSTEM.now() - (LEAF_DAYS - 10) * DAY)
+    ensure_node_client(pki, "first", clock=old)
+    ensure_node_server(pki, "first", (address,), clock=old)
+    ensure_client(pki, "ingress", "portside:ingress", clock=old)
+    ensure_ingress_server(pki, [address], clock=old)
+    ends = load_certificate(pki.certificate("node-first")).not_valid_after_utc
+    assert renew_own(home, address)
+    assert load_certificate(pki.certificate("node-first")).not_valid_after_utc > ends
+    assert not renew_own(home, address)
+    assert renew_own(home, "192.0.2.9")  # another address is another certificate
 
 
 async def test_a_renewal_that_fails_is_tried_again_soon(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
