@@ -9,6 +9,8 @@ from functools import lru_cache
 
 from portside.api.quantity import QuantityError, canonical
 
+_BASE64 = frozenset(bytes([c]) for c in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+_BREAKS = frozenset((b"\r", b"\n"))
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
 _MICRO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
 _ANY_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|([+-])(\d\d):(\d\d))\Z")
@@ -87,20 +89,42 @@ def base64_problem(text: str) -> str | None:
     if text.isascii():
         try:
             binascii.a2b_base64(text, strict_mode=True)
-            return None
+            if len(text) % 4 == 0:
+                return None
         except binascii.Error:
             plain = text.replace("\n", "").replace("\r", "")
             if plain != text and base64_problem(plain) is None:
                 return None
-    data = text.encode()
-    at = next((i for i, c in enumerate(data) if not (chr(c).isalnum() and c < 128) and c not in b"+/\r\n="), -1)
-    if at < 0:
-        pad = data.find(b"=")
-        significant = len(data.rstrip(b"=\r\n"))
-        at = pad if 0 <= pad < significant else len(data) - (len(data) % 4 and 0)
-        if pad >= 0 and pad % 4 in (0, 1):
-            at = pad
-    return f"illegal base64 data at input byte {at}"
+    return f"illegal base64 data at input byte {_corrupt(text.encode())}"
+
+
+def _corrupt(data: bytes) -> int:
+    """Where Go's decoder gives up: it reads four characters at a time, line breaks not counted."""
+    at, end, read = 0, len(data), 0
+    while at < end:
+        char = data[at : at + 1]
+        if char in _BREAKS:
+            at += 1
+        elif char in _BASE64:
+            at, read = at + 1, (read + 1) % 4
+        elif char != b"=" or read < 2:
+            return at
+        else:
+            return _after_padding(data, at + 1, read)
+    return at - read
+
+
+def _after_padding(data: bytes, at: int, read: int) -> int:
+    """The same behind the first ``=``, which came after ``read`` characters of its four."""
+    rest = data[at:].lstrip(b"\r\n")
+    at = len(data) - len(rest)
+    if read == 3:
+        return at
+    if not rest:
+        return len(data)
+    if not rest.startswith(b"="):
+        return at - 1
+    return len(data) - len(rest[1:].lstrip(b"\r\n"))
 
 
 @lru_cache(maxsize=8192)

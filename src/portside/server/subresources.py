@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from portside.api import names
 from portside.api.jsonpath import at_path
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.managed_scale import after_scale, after_scale_applied, check_applied_scale
@@ -193,14 +194,17 @@ async def binding(server: ApiServer, request: Request, resource: Resource, route
 
 
 def bind_errors(said: Json) -> list[Any]:
-    from portside.api.field import not_supported, required
+    from portside.api.field import invalid_value, not_supported, required
 
     target = said.get("target") or {}
     errors = []
     if target.get("kind", "") not in ("", "Node"):
         errors.append(not_supported("target.kind", target["kind"], ("Node", "<empty>")))
-    if not target.get("name"):
+    name = target.get("name") or ""
+    if not name:
         errors.append(required("target.name"))
+    elif not errors:
+        errors += [invalid_value("target.name", name, p) for p in names.dns_subdomain(name)]
     return errors
 
 

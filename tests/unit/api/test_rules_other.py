@@ -39,9 +39,46 @@ def _write(
     ("networking.k8s.io", "Ingress", {"spec": {}}, ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]),
     ("storage.k8s.io", "StorageClass", {}, ["provisioner: Required value"]),
     ("rbac.authorization.k8s.io", "Role", {"rules": [{"resources": ["pods"], "apiGroups": [""]}]}, ["rules[0].verbs: Required value"]),
+    ("autoscaling", "HorizontalPodAutoscaler", {"spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}}, [
+        "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
+        'spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group',
+        "spec.maxReplicas: Required value",
+    ]),
+    ("autoscaling", "HorizontalPodAutoscaler", {"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "ReplicationController", "name": "web"}}}, []),
+    ("networking.k8s.io", "IngressClass", {"spec": {"controller": "example.com/c", "parameters": {"kind": "Thing", "name": "t", "scope": None}}}, []),
+    ("networking.k8s.io", "IngressClass", {"spec": {"controller": "example.com/c", "parameters": {"scope": "Here"}}}, [
+        'spec.parameters.scope: Unsupported value: "Here": supported values: "Cluster", "Namespace"',
+        "spec.parameters.kind: Required value",
+        "spec.parameters.name: Required value",
+    ]),
+    ("networking.k8s.io", "Ingress", {"spec": {"defaultBackend": {}}}, ['spec.defaultBackend: Invalid value: "": resource or service backend is required']),
+    ("policy", "PodDisruptionBudget", {"metadata": {"name": "MAX", "finalizers": ["mine"]}, "spec": {"maxUnavailable": 1}}, []),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", {"spec": {"type": "Some", "limited": {}, "exempt": {}}}, [
+        'spec.type: Unsupported value: "Some": supported values: "Exempt", "Limited"',
+        "spec.exempt: Forbidden",
+        "spec.limited: Forbidden",
+    ]),
 ])  # fmt: skip
 def test_refusals(group: str, kind: str, body: Json, refusals: list[str]) -> None:
     assert _write(group, kind, body)[1] == refusals
+
+
+def test_an_autoscalers_target_is_checked_when_it_changes() -> None:
+    spec = {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}
+    old, _ = _write("autoscaling", "HorizontalPodAutoscaler", {"spec": spec}, version="v2")
+    assert _write("autoscaling", "HorizontalPodAutoscaler", {"spec": spec}, old, version="v2")[1] == []
+    other = {**spec, "scaleTargetRef": {"kind": "StatefulSet", "name": "web"}}
+    assert _write("autoscaling", "HorizontalPodAutoscaler", {"spec": other}, old, version="v2")[1] == [
+        'spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group'
+    ]
+
+
+def test_fields_of_the_future_and_of_the_past_are_not_stored() -> None:
+    node, _ = _write("", "Node", {"spec": {"podPreemptionPolicy": {}}, "status": {"config": {}}})
+    assert node["spec"] == {} and "config" not in node["status"]
+    endpoint = {"addresses": ["203.0.113.1"], "deprecatedTopology": {"a": "b"}}
+    sliced, _ = _write("discovery.k8s.io", "EndpointSlice", {"addressType": "IPv4", "endpoints": [endpoint]})
+    assert "deprecatedTopology" not in sliced["endpoints"][0]
 
 
 def test_defaults() -> None:

@@ -139,8 +139,13 @@ def test_wrong_types_are_refused_in_gos_words(raw: bytes, text: str) -> None:
     assert refusal(raw) == text
 
 
-def test_base64_is_checked() -> None:
-    assert refusal(b'{"data":{"a":"not base64!"}}', "Secret") == "illegal base64 data at input byte 3"
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [("not base64!", 3), ("abc", 0), ("YWJjZ", 4), ("YWJjZGVm=", 8), ("YW=j", 2), ("YW=", 3), ("YWI=YWI=", 4)],
+)
+def test_base64_is_checked_as_gos_decoder_does(text: str, at: int) -> None:
+    raw = json.dumps({"data": {"a": text}}).encode()
+    assert refusal(raw, "Secret") == f"illegal base64 data at input byte {at}"
 
 
 def test_unknown_fields_are_told_in_order_and_dropped() -> None:

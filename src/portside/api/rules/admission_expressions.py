@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Errors = list[FieldError]
-REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
+REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 MOST_ANNOTATIONS = 20
 MOST_CONDITIONS = 64
 LONGEST_ANNOTATION = 5 * 1024
@@ -86,7 +86,7 @@ def variable_problems(variables: list[Json], scope: Scope, at: str) -> Errors:
             from portside.api.admission_environment import is_identifier
 
             if not is_identifier(name):
-                errors.append(invalid_value(f"{path}.name", name, "name is not a valid CEL identifier"))
+                errors.append(invalid_value(f"{path}.name", name, "must be a valid CEL identifier"))
         if not text.strip():
             errors.append(required(f"{path}.expression", "expression is not specified"))
         else:

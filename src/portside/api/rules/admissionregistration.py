@@ -250,8 +250,7 @@ def _binding(spec: Json) -> Errors:
     errors = [invalid_value(path, name, p) for p in names.dns_subdomain(name)] if name else [required(path)]
     errors += shared.param_ref(spec.get("paramRef"), "spec.paramRef")
     match = spec.get("matchResources")
-    # Upstream misspells the field in its errors.
-    return errors + (shared.match_problems(match, "spec.matchResouces") if match is not None else [])
+    return errors + (shared.match_problems(match, "spec.matchResources") if match is not None else [])
 
 
 def validate_binding(obj: Json, ctx: Context) -> Errors:
@@ -301,6 +300,7 @@ def _rules(kind: str, default: Any, validate: Any, **more: Any) -> tuple[tuple[s
         validate_update=lambda obj, old, ctx: validate(obj, ctx),
         generation=True,
         unconditional_update=False,
+        any_finalizer=True,
         **more,
     )
     return ("v1", kind), rules

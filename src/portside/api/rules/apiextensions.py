@@ -142,7 +142,7 @@ def _versions(spec: Json) -> Errors:
     versions, errors = spec.get("versions") or [], []
     for i, version in enumerate(versions):
         if (version.get("schema") or {}).get("openAPIV3Schema") is None:
-            errors.append(required(f"spec.versions[{i}].schema.openAPIV3Schema", "schemas are required"))
+            errors.append(required(f"spec.versions[{i}].schema.openAPIV3Schema"))
     if spec.get("preserveUnknownFields") and any(_has_default(v.get("schema")) for v in versions):
         text = "must be false in order to use defaults in the schema"
         errors.append(invalid_value("spec.preserveUnknownFields", True, text))

@@ -91,6 +91,7 @@ RULES = {
         validate=validate,
         validate_update=lambda obj, old, ctx: validate(obj, ctx),
         name=_name,
+        any_finalizer=True,
         subresources={"status": STATUS_ONLY},
     )
 }

@@ -83,10 +83,20 @@ def _reference(ref: Json, path: str) -> Errors:
             errors.append(required(f"{path}.{field}"))
         else:
             errors += [invalid_value(f"{path}.{field}", value, p) for p in names.path_segment(value)]
+    return errors
+
+
+def _version_problem(ref: Json, grouped: bool) -> str:
+    """What is wrong with a reference's apiVersion; ``grouped``: it must name a group."""
     version = ref.get("apiVersion") or ""
     if version.count("/") > 1:
-        errors.append(invalid_value(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
-    return errors
+        return f"unexpected GroupVersion string: {version}"
+    return "apiVersion must specify API group" if grouped and "/" not in version.strip("/") else ""
+
+
+def _version(ref: Json, path: str, grouped: bool = False) -> Errors:
+    problem = _version_problem(ref, grouped)
+    return [invalid_value(f"{path}.apiVersion", ref.get("apiVersion") or "", problem)] if problem else []
 
 
 def _identifier(metric: Json, path: str) -> Errors:
@@ -100,7 +110,7 @@ def _target(target: Json, path: str) -> Errors:
     type_, errors = target.get("type") or "", []
     if not type_:
         errors.append(required(f"{path}.type", "must specify a metric target type"))
-    elif type_ not in ("Utilization", "Value", "AverageValue"):
+    if type_ not in ("Utilization", "Value", "AverageValue"):
         errors.append(invalid_value(f"{path}.type", type_, "must be either Utilization, Value, or AverageValue"))
     for field in ("value", "averageValue"):
         if target.get(field) is not None and quantity.parse(target[field]) <= 0:
@@ -129,12 +139,16 @@ def _resource(source: Json, path: str, container: bool) -> Errors:
     return errors
 
 
-def _source(part: str, source: Json, path: str) -> Errors:
+def _source(part: str, source: Json, path: str, lenient: bool) -> Errors:
     target = source.get("target") or {}
     value, average = target.get("value"), target.get("averageValue")
     if part in ("resource", "containerResource"):
         return _resource(source, path, part == "containerResource")
-    errors = _reference(source.get("describedObject") or {}, f"{path}.describedObject") if part == "object" else []
+    errors: Errors = []
+    if part == "object":
+        described = source.get("describedObject") or {}
+        errors += _reference(described, f"{path}.describedObject")
+        errors += [] if lenient else _version(described, f"{path}.describedObject")
     errors += _identifier(source.get("metric") or {}, f"{path}.metric") + _target(target, f"{path}.target")
     if part == "pods":
         if average is None or quantity.parse(average) <= 0:
@@ -143,6 +157,8 @@ def _source(part: str, source: Json, path: str) -> Errors:
         return errors
     if value is None and average is None:
         text = "must set either a target value for metric or a per-pod target"
+        if part == "object":
+            text = "must set either a target value or averageValue"
         errors.append(required(f"{path}.target.averageValue", text))
     if part == "external" and value is not None and average is not None:
         text = "may not set both a target value for metric and a per-pod target"
@@ -150,15 +166,15 @@ def _source(part: str, source: Json, path: str) -> Errors:
     return errors
 
 
-def _metric(metric: Json, path: str) -> Errors:
+def _metric(metric: Json, path: str, lenient: bool) -> Errors:
     type_, errors = metric.get("type") or "", []
     if not type_:
         errors.append(required(f"{path}.type", "must specify a metric source type"))
-    elif type_ not in _TYPES:
+    if type_ not in _TYPES:
         errors.append(not_supported(f"{path}.type", type_, _TYPES))
     present = [p for p in _PARTS if metric.get(p) is not None]
     if present:
-        errors += _source(present[0], metric[present[0]], f"{path}.{present[0]}")
+        errors += _source(present[0], metric[present[0]], f"{path}.{present[0]}", lenient)
     expected = next((p for p, t in _PARTS.items() if t == type_), "")
     if expected and expected not in present:
         text = "must populate information for the given metric source"
@@ -205,17 +221,32 @@ def _rules(rules: Json | None, path: str) -> Errors:
 NO_METRIC_AT_ZERO = "must specify at least one Object or External metric to support scaling to zero replicas"
 
 
-def validate_v2(obj: Json, ctx: Context) -> Errors:
-    spec = obj.get("spec") or {}
+def _target_ref(spec: Json, old: Json) -> Errors:
+    """The target's reference. Its apiVersion is checked when it is new; only replication controllers need no group."""
+    ref, before = spec.get("scaleTargetRef") or {}, old.get("scaleTargetRef")
+    errors = _reference(ref, "spec.scaleTargetRef")
+    if before and all(before.get(field) == ref.get(field) for field in ("apiVersion", "kind")):
+        return errors
+    return errors + _version(ref, "spec.scaleTargetRef", ref.get("kind") != "ReplicationController")
+
+
+def _had_bad_object(old: Json) -> bool:
+    objects = [m.get("object") or {} for m in old.get("metrics") or () if m.get("type") == "Object"]
+    return any(_version_problem(o.get("describedObject") or {}, False) for o in objects)
+
+
+def validate_v2(obj: Json, ctx: Context, old: Json | None = None) -> Errors:
+    """What is wrong with an autoscaler; ``old`` is the stored one on an update."""
+    spec, before = obj.get("spec") or {}, (old or {}).get("spec") or {}
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas") or 0
     errors: Errors = []
-    if least is not None and most < least and most >= 1:
+    if least is not None and most < least:
         text = "must be greater than or equal to `minReplicas`"
         errors.append(invalid_value("spec.maxReplicas", most, text))
-    errors += _reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
-    metrics = spec.get("metrics") or ()
+    errors += _target_ref(spec, before)
+    metrics, lenient = spec.get("metrics") or (), _had_bad_object(before)
     for i, metric in enumerate(metrics):
-        errors += _metric(metric, f"spec.metrics[{i}]")
+        errors += _metric(metric, f"spec.metrics[{i}]", lenient)
     if least == 0 and not any(m.get("type") in ("Object", "External") for m in metrics):
         errors.append(forbidden_field("spec.metrics", NO_METRIC_AT_ZERO))
     behavior = spec.get("behavior") or {}
@@ -223,13 +254,15 @@ def validate_v2(obj: Json, ctx: Context) -> Errors:
         errors += _rules(behavior.get(name), f"spec.behavior.{name}")
     if least is not None and least < 0:
         errors.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 0"))
-    if most < 1:
+    if most == 0:
+        errors.append(required("spec.maxReplicas"))
+    elif most < 0:
         errors.append(invalid_value("spec.maxReplicas", most, "must be greater than or equal to 1"))
     return errors
 
 
-def validate_v1(obj: Json, ctx: Context) -> Errors:
-    return validate_v2(conversion_hpa.v1_to_v2(obj), ctx)
+def validate_v1(obj: Json, ctx: Context, old: Json | None = None) -> Errors:
+    return validate_v2(conversion_hpa.v1_to_v2(obj), ctx, conversion_hpa.v1_to_v2(old) if old is not None else None)
 
 
 def _status(obj: Json, old: Json, ctx: Context) -> Errors:
@@ -264,7 +297,7 @@ RULES = {
         prepare_create=_create,
         prepare_update=_update,
         validate=validate_v2,
-        validate_update=lambda obj, old, ctx: validate_v2(obj, ctx),
+        validate_update=lambda obj, old, ctx: validate_v2(obj, ctx, old),
         subresources={"status": SubRules(STATUS_ONLY.prepare_update, _status)},
         generation=True,
     ),
@@ -274,7 +307,7 @@ RULES = {
         prepare_create=_create,
         prepare_update=_update,
         validate=validate_v1,
-        validate_update=lambda obj, old, ctx: validate_v1(obj, ctx),
+        validate_update=lambda obj, old, ctx: validate_v1(obj, ctx, old),
         subresources={"status": SubRules(_status_v1, _status)},
         generation=True,
     ),

@@ -117,8 +117,10 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
 
 
 def _prepare(obj: Json, ctx: Context) -> None:
-    """What only old kubelets knew goes, though its field manager stays."""
+    """What only old kubelets knew, or future ones will, goes, though its field manager stays."""
     obj["spec"].pop("configSource", None)
+    obj["spec"].pop("podPreemptionPolicy", None)
+    (obj.get("status") or {}).pop("config", None)
 
 
 def _keep_status(obj: Json, old: Json, ctx: Context) -> None:

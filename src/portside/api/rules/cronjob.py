@@ -10,7 +10,7 @@ from portside.api.field import FieldError, invalid_value, not_supported, require
 from portside.api.kinds import BY_KIND
 from portside.api.rules.cron_schedule import ScheduleError, parse
 from portside.api.rules.job import tidy_job_spec, validate_job_spec
-from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata
+from portside.api.rules.pod_defaults import default_template, drop_switched_off_job, tidy_metadata
 from portside.api.rules.registry import Context, Rules, SubRules, keep_all_but_status
 from portside.api.rules.workload import drop_zeros, hostname_warnings, not_negative, template_warnings
 
@@ -39,7 +39,7 @@ def default(obj: Json) -> None:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
-    drop_switched_off(obj["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+    drop_switched_off_job(obj["spec"]["jobTemplate"]["spec"])
     obj["status"] = {}
 
 
@@ -89,14 +89,16 @@ _MANUAL = 'Unsupported value: true: supported values: "nil", "false"'
 
 def validate(obj: Json, ctx: Context) -> Errors:
     spec = obj["spec"]
-    errors = _schedule(spec)
+    schedule = _schedule(spec)
+    errors = schedule if spec.get("schedule") else []
     errors += not_negative(spec, "spec", "startingDeadlineSeconds")
     errors += _zone(spec.get("timeZone"))
     policy = spec.get("concurrencyPolicy")
     if policy not in _POLICIES:
         errors.append(not_supported("spec.concurrencyPolicy", policy, _POLICIES))
     errors += _job_template(spec["jobTemplate"], "spec.jobTemplate.spec")
-    return errors + not_negative(spec, "spec", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    errors += not_negative(spec, "spec", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    return errors if spec.get("schedule") else errors + schedule
 
 
 def validate_create(obj: Json, ctx: Context) -> Errors:
@@ -117,7 +119,7 @@ def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
 
 
 def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
-    drop_switched_off(obj["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+    drop_switched_off_job(obj["spec"]["jobTemplate"]["spec"])
 
 
 RULES = {

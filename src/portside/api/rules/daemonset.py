@@ -55,6 +55,10 @@ def default(obj: Json) -> None:
             rolling = strategy["rollingUpdate"] = {}
         rolling.setdefault("maxUnavailable", 1)
         rolling.setdefault("maxSurge", 0)
+    elif strategy.get("rollingUpdate") is not None:
+        # Not defaulted, but numbers of the internal type, so that they are there once anything is.
+        for name in ("maxUnavailable", "maxSurge"):
+            strategy["rollingUpdate"].setdefault(name, 0)
     if spec.get("revisionHistoryLimit") is None:
         spec["revisionHistoryLimit"] = 10
     tidy_status(obj.setdefault("status", {}))

@@ -117,8 +117,16 @@ def validate(obj: Json, ctx: Context) -> Errors:
     return errors
 
 
+def _prepare(obj: Json, ctx: Context) -> None:
+    """v1 does not write the topology of v1beta1."""
+    for endpoint in obj.get("endpoints") or ():
+        endpoint.pop("deprecatedTopology", None)
+
+
 def _prepare_update(obj: Json, old: Json, ctx: Context) -> None:
     """Labels say whose slice it is: they count as content."""
+    if obj.get("endpoints") != old.get("endpoints"):
+        _prepare(obj, ctx)
     if (obj["metadata"].get("labels") or {}) != (old["metadata"].get("labels") or {}):
         obj["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
 
@@ -137,6 +145,7 @@ RULES = {
     ("v1", "EndpointSlice"): Rules(
         BY_KIND["discovery.k8s.io", "v1", "EndpointSlice"],
         default=default,
+        prepare_create=_prepare,
         prepare_update=_prepare_update,
         validate=validate,
         validate_update=validate_update,

@@ -210,16 +210,15 @@ def _limited(limited: Json, at: str) -> Errors:
         errors.append(invalid_value(f"{at}.nominalConcurrencyShares", shares, text))
     type_, queuing = response.get("type") or "", response.get("queuing")
     path = f"{at}.limitResponse"
+    stray = [forbidden_field(f"{path}.queuing")] if queuing is not None and type_ != "Queue" else []
     if not type_:
-        errors.append(required(f"{path}.type"))
-    elif type_ == "Reject" and queuing is not None:
-        errors.append(forbidden_field(f"{path}.queuing"))
-    elif type_ == "Queue" and queuing is None:
-        errors.append(required(f"{path}.queuing"))
+        errors += [*stray, required(f"{path}.type")]
     elif type_ == "Queue":
-        errors += _queuing(queuing or {}, f"{path}.queuing")
-    elif type_ != "Reject":
-        errors.append(not_supported(f"{path}.type", type_, ("Queue", "Reject")))
+        errors += [required(f"{path}.queuing")] if queuing is None else _queuing(queuing, f"{path}.queuing")
+    elif type_ == "Reject":
+        errors += stray
+    else:
+        errors += [not_supported(f"{path}.type", type_, ("Queue", "Reject")), *stray]
     lend, borrow = limited.get("lendablePercent"), limited.get("borrowingLimitPercent")
     if lend is not None and not 0 <= lend <= 100:
         errors.append(invalid_value(f"{at}.lendablePercent", lend, "must be between 0 and 100, inclusive"))
@@ -231,10 +230,11 @@ def _limited(limited: Json, at: str) -> Errors:
 
 def _level_kind(spec: Json, name: str) -> Errors:
     type_, errors = spec.get("type") or "", []
-    if not type_:
-        return [required("spec.type")]
     if type_ not in ("Exempt", "Limited"):
-        return [not_supported("spec.type", type_, ("Exempt", "Limited"))]
+        parts = [forbidden_field(f"spec.{part}") for part in ("exempt", "limited") if spec.get(part) is not None]
+        if not type_:
+            return [*parts, required("spec.type")]
+        return [not_supported("spec.type", type_, ("Exempt", "Limited")), *parts]
     if (type_ == "Exempt") != (name == "exempt"):
         errors.append(invalid_value("spec.type", type_, "must be 'Exempt' if and only if `name` is 'exempt'"))
     other = "limited" if type_ == "Exempt" else "exempt"

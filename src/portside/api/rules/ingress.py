@@ -40,6 +40,8 @@ def class_parameters(ref: Json | None, path: str) -> Errors:
     if ref is None:
         return []
     errors = _typed(ref, path)
+    absent = [e for e in errors if e.reason == "FieldValueRequired"]
+    errors = [e for e in errors if e not in absent]
     scope, namespace = ref.get("scope"), ref.get("namespace")
     if scope is None:
         errors.append(required(f"{path}.scope"))
@@ -52,7 +54,7 @@ def class_parameters(ref: Json | None, path: str) -> Errors:
             errors += [invalid_value(f"{path}.namespace", namespace, p) for p in names.dns_label(namespace)]
     elif namespace is not None:
         errors.append(forbidden_field(f"{path}.namespace", "`parameters.scope` is set to 'Cluster'"))
-    return errors
+    return errors + absent
 
 
 def _typed(ref: Json, path: str) -> Errors:
@@ -75,7 +77,7 @@ def _backend(backend: Json, path: str) -> Errors:
     if resource is not None:
         return _typed(resource, f"{path}.resource")
     if service is None:
-        return [required(path, "port name or number is required")]
+        return [invalid_value(path, "", "resource or service backend is required")]
     name, port = service.get("name") or "", service.get("port") or {}
     errors: Errors = []
     if not name:

@@ -12,7 +12,7 @@ from portside.api.rules.job_policies import validate_failure_policy, validate_su
 from portside.api.rules.job_status import prepare_status, tidy_status, validate_status
 from portside.api.rules.job_update import validate_job_update
 from portside.api.rules.pod_affinity import validate_label_selector
-from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata, tidy_selector
+from portside.api.rules.pod_defaults import default_template, drop_switched_off_job, tidy_metadata, tidy_selector
 from portside.api.rules.pod_spec import RESTART_POLICIES, validate_template
 from portside.api.rules.registry import Context, Rules, SubRules
 from portside.api.rules.workload import hostname_warnings, matches, mismatch, not_negative, template_warnings
@@ -86,7 +86,7 @@ def _generate_selector(obj: Json) -> None:
 
 
 def prepare_create(obj: Json, ctx: Context) -> None:
-    drop_switched_off(obj["spec"]["template"]["spec"])
+    drop_switched_off_job(obj["spec"])
     obj["status"] = {}
     if not obj["spec"].get("manualSelector") and obj["metadata"].get("name"):
         _generate_selector(obj)
@@ -249,7 +249,7 @@ def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
 
 
 def prepare_update(obj: Json, old: Json, ctx: Context) -> None:
-    drop_switched_off(obj["spec"]["template"]["spec"])
+    drop_switched_off_job(obj["spec"])
 
 
 RULES = {

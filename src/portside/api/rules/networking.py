@@ -210,8 +210,8 @@ def _update_class(obj: Json, old: Json, ctx: Context) -> Errors:
 
 def _default_class(obj: Json) -> None:
     parameters = obj.setdefault("spec", {}).get("parameters")
-    if parameters is not None:
-        parameters.setdefault("scope", "Cluster")
+    if parameters is not None and parameters.get("scope") is None:
+        parameters["scope"] = "Cluster"
 
 
 RULES = {

@@ -254,7 +254,7 @@ def _common(container: Json, facts: PodFacts, path: str) -> Errors:
         errors.append(invalid_value(f"{path}.image", image, "must not have leading or trailing whitespace"))
     policy = container.get("terminationMessagePolicy")
     if policy not in ("File", "FallbackToLogsOnError"):
-        supported = ("FallbackToLogsOnError", "File")
+        supported = ("File", "FallbackToLogsOnError")
         errors.append(not_supported(f"{path}.terminationMessagePolicy", policy, supported))
     if "ports" in container:
         errors += _ports(container["ports"], f"{path}.ports")

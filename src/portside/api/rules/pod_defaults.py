@@ -30,6 +30,8 @@ _OFF_SPEC = tuple(
     for field in ("schedulingGroup", "evictionResponders", "workloadRef")
     if field != "schedulingGroup" or not gates.enabled(gates.WORKLOADS)
 )
+_FILES = frozenset(("configMap", "downwardAPI", "projected", "secret"))
+"""Volumes that are files, whose owner may be chosen one day."""
 
 
 def image_tag(image: str) -> str:
@@ -229,6 +231,23 @@ def drop_switched_off(spec: Json) -> None:
                 del lifecycle["stopSignal"]
                 if not lifecycle:
                     del container["lifecycle"]
+    for volume in spec.get("volumes") or ():
+        for kind in _FILES.intersection(volume):
+            _drop_users(volume[kind] or {})
+
+
+def drop_switched_off_job(spec: Json) -> None:
+    """The same for the spec of a Job."""
+    spec.pop("scheduling", None)
+    drop_switched_off(spec["template"]["spec"])
+
+
+def _drop_users(source: Json) -> None:
+    source.pop("defaultUser", None)
+    for part in (source, *(part for one in source.get("sources") or () for part in one.values() if part)):
+        part.pop("user", None)
+        for item in part.get("items") or ():
+            item.pop("user", None)
 
 
 def tidy_selector(owner: Json, key: str) -> None:

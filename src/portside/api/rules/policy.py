@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from portside.api import names
 from portside.api.field import FieldError, invalid_value, not_supported
 from portside.api.kinds import BY_KIND
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
@@ -79,6 +80,8 @@ RULES = {
         prepare_update=_update,
         validate=validate,
         validate_update=lambda obj, old, ctx: validate(obj, ctx),
+        name=names.path_segment,
+        any_finalizer=True,
         subresources={"status": SubRules(STATUS_ONLY.prepare_update, _status)},
         generation=True,
         unconditional_update=False,

@@ -8,6 +8,7 @@ from portside.api import names, quantity
 from portside.api.field import FieldError, invalid_value, not_supported, required
 from portside.api.kinds import BY_KIND
 from portside.api.rules.claim_template import validate_claim_spec
+from portside.api.rules.pod_affinity import validate_label_selector
 from portside.api.rules.pod_defaults import default_template, drop_switched_off, tidy_metadata, tidy_selector
 from portside.api.rules.pod_shape import dump
 from portside.api.rules.pod_spec import validate_template
@@ -20,7 +21,6 @@ from portside.api.rules.workload import (
     at_most_replicas,
     available_above_ready,
     drop_zeros,
-    empty_selector,
     immutable_selector,
     int_or_percent,
     matches,
@@ -79,10 +79,10 @@ def _default_strategy(spec: Json) -> None:
     strategy = spec.setdefault("updateStrategy", {})
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
-    if strategy["type"] == "RollingUpdate":
-        rolling = strategy.get("rollingUpdate")
-        if rolling is None:
-            rolling = strategy["rollingUpdate"] = {}
+        if strategy.get("rollingUpdate") is None:
+            strategy["rollingUpdate"] = {}
+    rolling = strategy.get("rollingUpdate")
+    if strategy["type"] == "RollingUpdate" and rolling is not None:
         rolling.setdefault("partition", 0)
         rolling.setdefault("maxUnavailable", 1)
 
@@ -144,19 +144,20 @@ def _strategy(strategy: Json, path: str) -> Errors:
     return errors
 
 
-def _with_claims(spec: Json) -> Json:
-    """The template with the claims as its volumes: what a pod will get, so what is validated."""
+def _as_pod(spec: Json) -> Json:
+    """The template as a pod gets it, so what is validated: claims are volumes, host name and subdomain the controller's."""
     template: Json = spec["template"]
+    own = {k: v for k, v in template["spec"].items() if k not in ("hostname", "subdomain")}
     claims = spec.get("volumeClaimTemplates") or ()
     if not claims:
-        return template
+        return {**template, "spec": own}
     volumes: list[Json] = []
     for claim in claims:
         name = claim["metadata"].get("name") or ""
         volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name}})
     taken = {v["name"] for v in volumes}
     volumes += [v for v in template["spec"].get("volumes") or () if v.get("name") not in taken]
-    return {**template, "spec": {**template["spec"], "volumes": volumes}}
+    return {**template, "spec": {**own, "volumes": volumes}}
 
 
 def validate(obj: Json, ctx: Context) -> Errors:
@@ -173,24 +174,27 @@ def validate(obj: Json, ctx: Context) -> Errors:
         if retention.get(name) not in _RETENTION:
             where = f"spec.persistentVolumeClaimRetentionPolicy.{name}"
             errors.append(not_supported(where, retention.get(name), _RETENTION))
-    errors += not_negative(spec, "spec", "replicas", "minReadySeconds")
-    errors += not_negative(spec.get("ordinals") or {}, "spec.ordinals", "start")
-    selector = spec.get("selector")
-    own = validate_selector(selector, "spec.selector", "statefulset")
-    errors += own
-    template = spec["template"]
-    if not own and not matches(selector, (template.get("metadata") or {}).get("labels")):
-        errors.append(mismatch(template, "spec.template"))
-    elif selector is not None and own and not empty_selector(selector):
-        errors.append(invalid_value("spec.selector", selector, "invalid label selector"))
-    errors += validate_template(_with_claims(spec), "spec.template")
-    errors += always_running(template, "spec.template", "StatefulSet")
     for i, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
         errors += validate_claim_spec(claim.get("spec") or {}, f"spec.volumeClaimTemplates[{i}].spec")
+    errors += not_negative(spec, "spec", "replicas", "minReadySeconds")
+    errors += not_negative(spec.get("ordinals") or {}, "spec.ordinals", "start")
     service = spec.get("serviceName")
     if service:
         errors += [invalid_value("spec.serviceName", service, p) for p in names.is_label(service)]
-    return errors
+    return errors + _selected(spec)
+
+
+def _selected(spec: Json) -> Errors:
+    """The selector and the template it must match; an absent selector matches nothing, an empty one everything."""
+    selector, template = spec.get("selector"), spec["template"]
+    errors = validate_selector(selector, "spec.selector", "statefulset")
+    if selector is not None and validate_label_selector(selector, ""):
+        errors.append(invalid_value("spec.selector", selector, ""))
+    else:
+        if not matches(selector, (template.get("metadata") or {}).get("labels")):
+            errors.append(mismatch(template, "spec.template"))
+        errors += validate_template(_as_pod(spec), "spec.template")
+    return errors + always_running(template, "spec.template", "StatefulSet")
 
 
 def _shown_claim(claim: Json) -> Json:

@@ -64,6 +64,36 @@ def test_a_daemon_set_counts_its_template_in_an_annotation() -> None:
     assert errors == [] and new["metadata"]["annotations"][key] == "2"
 
 
+def test_a_strategy_that_is_named_gets_no_numbers_it_does_not_need() -> None:
+    spec = {"selector": SELECTOR, "template": TEMPLATE, "updateStrategy": {"type": "RollingUpdate"}}
+    assert made("apps", "StatefulSet", spec)[1]["spec"]["updateStrategy"] == {"type": "RollingUpdate"}
+    spec["updateStrategy"] = {"type": "OnDelete", "rollingUpdate": {"maxSurge": 1}}
+    rolling = {"maxUnavailable": 0, "maxSurge": 1}
+    assert made("apps", "DaemonSet", spec)[1]["spec"]["updateStrategy"]["rollingUpdate"] == rolling
+
+
+def test_a_stateful_set_says_all_that_is_wrong_in_upstreams_order() -> None:
+    spec = {"template": {"spec": {}}, "volumeClaimTemplates": [{"metadata": {"name": "d"}, "spec": {}}]}
+    assert made("apps", "StatefulSet", spec)[2] == [
+        "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required",
+        "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
+        "spec.selector: Required value",
+        "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`",
+        "spec.template.spec.containers: Required value",
+    ]
+
+
+def test_fields_of_jobs_and_volumes_that_are_off_are_not_stored() -> None:
+    files = {
+        "name": "v",
+        "secret": {"secretName": "s", "defaultUser": 5, "items": [{"key": "k", "path": "p", "user": 5}]},
+    }
+    template = {"spec": {"containers": [{"name": "c", "image": "x:1"}], "volumes": [files], "restartPolicy": "Never"}}
+    job = made("batch", "Job", {"template": template, "scheduling": {}})[1]["spec"]
+    secret = job["template"]["spec"]["volumes"][0]["secret"]
+    assert "scheduling" not in job and "defaultUser" not in secret and "user" not in secret["items"][0]
+
+
 def test_a_stateful_set_keeps_its_claims() -> None:
     claim = {
         "metadata": {"name": "d"},
