@@ -28,6 +28,8 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS, RENEW_EVERY = 40, 10.0
 STATUS_EVERY = 10.0  # seconds between looks; written when something changed
 REPORT_EVERY = 300.0  # seconds between heartbeats in the status itself
+ANNOTATIONS = {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
+"""Attaching volumes is the controller's work, as with every kubelet of today."""
 VERSION = "v1.37.0"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 MAX_IMAGES = 50
@@ -159,7 +161,8 @@ def fresh_node(name: str, pod_cidr: str = "") -> Json:
         "kubernetes.io/os": "linux",
     }
     spec: Json = {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec}
+    meta: Json = {"name": name, "labels": labels, "annotations": dict(ANNOTATIONS)}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": spec}
 
 
 def address_list(name: str, ips: Sequence[str]) -> list[Json]:
@@ -209,6 +212,8 @@ class NodeKeeper:
             fresh["status"] = await self._status({}, heartbeat=True)
             node = await self._client.create(NODES, fresh)
             self._tell_turns((), fresh["status"]["conditions"])
+        if ANNOTATIONS.items() - (node["metadata"].get("annotations") or {}).items():
+            node = await self._client.patch(NODES, name, {"metadata": {"annotations": ANNOTATIONS}})
         self.uid = node["metadata"].get("uid", "")
         await self.report(node, heartbeat=True)
         return node

@@ -148,7 +148,9 @@ def added(at: Shape, value: Any) -> Fields:
     if value.__class__ is list:
         child = at.item()
         for entry in value:
-            out[element(at, entry)] = added(child, entry)
+            name = element(at, entry)
+            # Of what stands there twice nobody can tell whose parts are whose.
+            out[name] = LEAF if name in out else added(child, entry)
         return out
     return LEAF
 

@@ -86,7 +86,6 @@ ALWAYS: tuple[Controller, ...] = (
     *ipaddress.CONTROLLERS,
     *resourceclaim.CONTROLLERS,
     podgc.THINNING,
-    resourcequota.CONTROLLER,
     storageversionmigration.CONTROLLER,
     clusterroleaggregation.CONTROLLER,
     policytypecheck.CONTROLLER,
@@ -109,6 +108,7 @@ REMEMBERING = (  # made anew for each run, as they remember what they saw
     tainteviction.controller,
     podgc.controller,
     horizontalpodautoscaler.controller,
+    resourcequota.controller,
 )
 GATED: dict[str, tuple[Controller, ...]] = {gates.WORKLOADS: (podgroupprotection.CONTROLLER,)}
 LAST: tuple[Controller, ...] = (garbage.CONTROLLER,)  # asks for metadata only, so after those who want whole objects

@@ -21,6 +21,8 @@ from portside.controllers.volumematch import CLAIMS, VOLUMES
 NODES: Resource = ("", "v1", "nodes")
 ATTACHMENTS: Resource = ("storage.k8s.io", "v1", "volumeattachments")
 DRIVERS: Resource = ("storage.k8s.io", "v1", "csidrivers")
+MANAGED = "volumes.kubernetes.io/controller-managed-attach-detach"
+"""The annotation of nodes whose agents leave attaching to this controller; for others nothing is attached."""
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 UNMOUNT_SECONDS = 360.0  # an unready node has to say that it let go of a volume (upstream's maxWaitForUnmountDuration)
 DETACHING = (
@@ -95,8 +97,9 @@ class AttachDetach:
             _tell(view, node, wanted, {n: a for n, a in held.items() if n not in leaving}, draft)
         for name in leaving:
             draft.add(delete(ATTACHMENTS, held[name]))
+        managed = node is not None and MANAGED in (node["metadata"].get("annotations") or {})
         for name, wish in wanted.items():
-            if name not in held and node is not None:
+            if name not in held and managed:
                 self._attach(view, key, name, wish, everything, draft)
         return draft.plan()
 

@@ -153,6 +153,9 @@ class Look:
             "currentMetrics": (old.get("currentMetrics") if current is None else self.statuses) or None,
             "conditions": self.conditions,
         }
+        seen = old.get("observedGeneration") if current is None else self.hpa["metadata"].get("generation")
+        if seen is not None:
+            status["observedGeneration"] = seen
         stamp = rfc3339(self.now) if rescaled else old.get("lastScaleTime")
         if stamp:
             status["lastScaleTime"] = stamp

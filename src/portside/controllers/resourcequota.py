@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from portside.api import quantity
 from portside.api.status import ApiError
 from portside.api.usage import DEVICE_CLAIMS, Devices, attributes_classes, counted, sources_of
 from portside.client.cache import View
@@ -33,15 +34,74 @@ WATCHED: tuple[Resource, ...] = (
 )
 CLASSES: Resource = ("resource.k8s.io", "v1", "deviceclasses")
 LOOK_AGAIN = 5.0  # seconds until what is not watched is counted again
+QUIET = 1.0  # seconds after a charge in which what it is for may not be there yet
+LONGEST_WAIT = 5.0  # seconds after which something is given back also where charges never end
 
 
-async def reconcile(context: Context, key: str) -> float | None:
-    """One recount of one quota."""
-    namespace, _, name = key.partition("/")
-    quota = context.view.get(QUOTAS, namespace, name)
-    if quota is None or quota["metadata"].get("deletionTimestamp"):
-        return None
-    hard = (quota.get("spec") or {}).get("hard") or {}
+class Recount:
+    """Counts quotas again. It remembers when each was last charged, so that nothing is given back that was charged for an object
+    which is still being written."""
+
+    def __init__(self) -> None:
+        self._charged: dict[str, tuple[str, float]] = {}  # key -> revision of the quota, since when it is seen
+        self._waiting: dict[str, float] = {}  # key -> since when there is something to give back
+
+    def _wait(self, key: str, quota: Json, frees: bool, now: float) -> float:
+        """Seconds until something may be given back; 0 when it may, or when there is nothing."""
+        revision: str = quota["metadata"].get("resourceVersion", "")
+        known, since = self._charged.get(key, (revision, 0.0))
+        if known != revision:
+            since = now
+        self._charged[key] = revision, since
+        if not frees:
+            self._waiting.pop(key, None)
+            return 0.0
+        patience = self._waiting.setdefault(key, now) + LONGEST_WAIT
+        return max(0.0, min(since + QUIET, patience) - now)
+
+    async def reconcile(self, context: Context, key: str) -> float | None:
+        """One recount of one quota."""
+        namespace, _, name = key.partition("/")
+        quota = context.view.get(QUOTAS, namespace, name)
+        if quota is None or quota["metadata"].get("deletionTimestamp"):
+            self._charged.pop(key, None)
+            self._waiting.pop(key, None)
+            return None
+        hard = (quota.get("spec") or {}).get("hard") or {}
+        status: dict[str, Any] = {"hard": hard, "used": await _used(context, namespace, quota, hard)}
+        if wait := self._wait(key, quota, _frees(status["used"], quota.get("status") or {}), context.clock.monotonic()):
+            return wait
+        if status != quota.get("status"):
+            try:
+                answer = await context.client.update(QUOTAS, {**quota, "status": status}, subresource="status")
+            except ApiError as refused:
+                if refused.code not in (404, 409):
+                    raise
+                return 0.2  # admission was faster; count again from what it wrote
+            context.informers.informer(QUOTAS).observe(answer)
+            self._charged[key] = answer["metadata"].get("resourceVersion", ""), 0.0
+        self._waiting.pop(key, None)
+        return LOOK_AGAIN
+
+
+def _frees(used: Json, before: Json) -> bool:
+    """Whether less is used than the status says."""
+    said = before.get("used") or {}
+    return any(quantity.parse(amount) > quantity.parse(used[name]) for name, amount in said.items() if name in used)
+
+
+async def _used(context: Context, namespace: str, quota: Json, hard: Json) -> Json:
+    objects = await _objects(context, namespace, hard)
+    classes = context.view.all(CLASSES) if objects.get(DEVICE_CLAIMS) else []
+
+    def devices(claim: Json) -> Devices:
+        return Devices.of(claim, classes, lambda name: context.view.get(PODS, namespace, name))
+
+    return counted(quota, objects, devices)
+
+
+async def _objects(context: Context, namespace: str, hard: Json) -> dict[tuple[str, str], list[Json]]:
+    """What a quota counts, by group and plural."""
     served = {(s.resource[0], s.resource[2]): s.resource for s in all_served(context.view) if s.namespaced}
     objects: dict[tuple[str, str], list[Json]] = {}
     for source in {source for resource in hard for source in sources_of(resource)}:
@@ -49,21 +109,7 @@ async def reconcile(context: Context, key: str) -> float | None:
             objects[source] = context.view.in_namespace(PODS, namespace)
         elif source in served:
             objects[source] = (await context.client.list(served[source], namespace=namespace)).items
-    classes = context.view.all(CLASSES) if objects.get(DEVICE_CLAIMS) else []
-
-    def devices(claim: Json) -> Devices:
-        return Devices.of(claim, classes, lambda name: context.view.get(PODS, namespace, name))
-
-    status: dict[str, Any] = {"hard": hard, "used": counted(quota, objects, devices)}
-    if status != quota.get("status"):
-        try:
-            answer = await context.client.update(QUOTAS, {**quota, "status": status}, subresource="status")
-        except ApiError as refused:
-            if refused.code not in (404, 409):
-                raise
-            return 0.2  # admission was faster; count again from what it wrote
-        context.informers.informer(QUOTAS).observe(answer)
-    return LOOK_AGAIN
+    return objects
 
 
 def _phase(pod: Json) -> Any:
@@ -102,14 +148,16 @@ def _quotas_of(view: View, obj: Json) -> Iterable[str]:
         yield f"{namespace}/{quota['metadata']['name']}"
 
 
-CONTROLLER = Controller(
-    "resourcequota-controller",
-    QUOTAS,
-    reconcile=reconcile,
-    reads=(CLASSES,),
-    watches={PODS: _quotas_of, **dict.fromkeys(WATCHED, _quotas_of)},
-    relevant={PODS: _phase, **dict.fromkeys(WATCHED, _charged)},
-    ignores=_only_charged,
-    workers=2,
-    settle=0.2,
-)
+def controller() -> Controller:
+    """A controller with a memory of its own."""
+    return Controller(
+        "resourcequota-controller",
+        QUOTAS,
+        reconcile=Recount().reconcile,
+        reads=(CLASSES,),
+        watches={PODS: _quotas_of, **dict.fromkeys(WATCHED, _quotas_of)},
+        relevant={PODS: _phase, **dict.fromkeys(WATCHED, _charged)},
+        ignores=_only_charged,
+        workers=2,
+        settle=0.2,
+    )

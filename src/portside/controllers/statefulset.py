@@ -163,6 +163,8 @@ class Work:
         good = Emit(self.set, "Normal", f"Successful{word}", f"{word} {place} successful")
 
         def failed(error: ApiError) -> list[Emit]:
+            if error.reason == "AlreadyExists":
+                return []  # somebody else's pod has the name, or the news of ours is late
             return [Emit(self.set, "Warning", f"Failed{word}", f"{word} {place} failed error: {error.message}")]
 
         return {"ok": _always(good), "failed": failed}

@@ -34,6 +34,12 @@ class Victims:
     broken: int
 
 
+def won(victims: Victims) -> str:
+    """What a pod's condition adds when room is made for it."""
+    count = len(victims.pods)
+    return f"preemption: found a potential placement for pod on node {victims.node}, preempting {count} victims"
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """A PodDisruptionBudget as far as it matters here."""

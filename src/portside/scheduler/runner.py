@@ -398,7 +398,7 @@ class Scheduler:
             if isinstance(found, str):
                 message = f"{decision.lead}{also} preemption: {found}"
             else:
-                message, victims = decision.lead, found
+                message, victims = f"{decision.lead} {preemption.won(found)}", found
         self.queue.failed(info.key, now, park=True)
         node = info.nominated if victims is None else victims.node
         if victims is not None:

@@ -9,6 +9,7 @@ from portside.sim.lifecycle import FAILED, PENDING, READY, RUNNING, SILENT, SUCC
 Json = dict[str, Any]
 
 FAKE = "kwok.x-k8s.io/node"
+ATTACHED = "volumes.kubernetes.io/controller-managed-attach-detach"
 CAPACITY = {"cpu": "32", "memory": "256Gi", "ephemeral-storage": "256Gi", "pods": "110"}
 CONDITIONS = (
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
@@ -31,7 +32,7 @@ def node_object(name: str, index: int) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": labels, "annotations": {FAKE: "fake"}},
+        "metadata": {"name": name, "labels": labels, "annotations": {FAKE: "fake", ATTACHED: "true"}},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from portside.client.cache import View
-from portside.controllers.attachdetach import ATTACHMENTS, DRIVERS, NODES, AttachDetach
+from portside.controllers.attachdetach import ATTACHMENTS, DRIVERS, MANAGED, NODES, AttachDetach
 from portside.controllers.plan import Emit, Op, Step
 from portside.controllers.volumematch import CLAIMS, VOLUMES
 
@@ -30,7 +30,8 @@ def steps(
     memory: AttachDetach | None = None,
     **more: Any,
 ) -> list[Step]:
-    node = {"metadata": {"name": "n", "uid": "n"}, "spec": more.get("spec", {}), "status": more.get("status", {})}
+    meta = {"name": "n", "uid": "n", "annotations": {MANAGED: "true"} if more.get("managed", True) else {}}
+    node = {"metadata": meta, "spec": more.get("spec", {}), "status": more.get("status", {})}
     volume = VOLUME | {"spec": VOLUME["spec"] | {"accessModes": more.get("modes", ["ReadWriteOnce"])}}
     objects = {CLAIMS: [CLAIM], VOLUMES: [volume], PODS: pods, ATTACHMENTS: attachments, NODES: [node]}
     view = View.of({**objects, DRIVERS: more.get("drivers", [])})
@@ -56,6 +57,10 @@ def test_a_placed_pod_has_its_volume_attached_once() -> None:
 
 def test_drivers_that_need_no_attaching_are_not_asked() -> None:
     assert steps(drivers=[{"metadata": {"name": "csi.example.com"}, "spec": {"attachRequired": False}}]) == []
+
+
+def test_nodes_whose_agents_attach_themselves_are_left_alone() -> None:
+    assert steps(managed=False) == []
 
 
 def test_what_is_attached_is_told_to_node_and_pod_once() -> None:

@@ -236,6 +236,16 @@ async def test_without_a_metrics_api_the_size_stays_and_the_conditions_say_why()
     assert client.objects[DEPLOYMENTS]["ns/web"]["spec"]["replicas"] == 2
 
 
+async def test_custom_metrics_that_nobody_serves_are_said_to_have_no_api() -> None:
+    target = {"type": "AverageValue", "averageValue": "10"}
+    client = await prepared(1, metrics=[{"type": "Pods", "pods": {"metric": {"name": "q"}, "target": target}}])
+    async with running(client):
+        assert (await conditions(client))["ScalingActive"] == ("False", "FailedGetPodsMetric")
+    status = client.objects[AUTOSCALERS]["ns/h"]["status"]
+    assert status["conditions"][1]["message"].endswith("no custom metrics API (custom.metrics.k8s.io) registered")
+    assert status["observedGeneration"] == 1
+
+
 async def test_load_scales_the_target_up_with_an_event_and_status() -> None:
     client = await prepared(2)
     client.usage = {"p0": "100m", "p1": "90m"}

@@ -9,7 +9,7 @@ from tests.unit.scheduler.test_cycle import affinity, node, pod
 
 from portside.scheduler.cycle import Cycle, Unplaced
 from portside.scheduler.pod_info import PodInfo, read_pod
-from portside.scheduler.preemption import Budget, Victims, find, ineligible
+from portside.scheduler.preemption import Budget, Victims, find, ineligible, won
 from portside.scheduler.snapshot import Snapshot
 
 Json = dict[str, Any]
@@ -132,3 +132,11 @@ def test_who_may_not_preempt_is_told_why() -> None:
     assert ineligible(read_pod(pod("p", priority=10)), [read_pod(leaving)]) == (
         "not eligible due to a terminating pod on the nominated node."
     )
+
+
+def test_a_pod_that_room_is_made_for_is_told_where_and_by_whom() -> None:
+    cluster = Cluster(node("a", cpu="2"))
+    cluster.put("low", "a", cpu="2")
+    found = cluster.preempt(pod("high", priority=10, cpu="1"))
+    assert isinstance(found, Victims)
+    assert won(found) == "preemption: found a potential placement for pod on node a, preempting 1 victims"

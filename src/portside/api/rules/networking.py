@@ -172,11 +172,12 @@ def _update_servicecidr(obj: Json, old: Json, ctx: Context) -> Errors:
     cidrs, before = ((o.get("spec") or {}).get("cidrs") or [] for o in (obj, old))
     if cidrs == before:
         return []
-    for i, had in enumerate(before):
-        have = cidrs[i] if i < len(cidrs) else ""
-        if have != had:
-            return [invalid_value(f"spec.cidrs[{i}]", have, "field is immutable")]
-    return validate_servicecidr(obj, ctx)
+    text = "field is immutable"
+    if len(cidrs) != len(before) and (len(before), len(cidrs)) != (1, 2):
+        return [invalid_value("spec.cidrs", cidrs or None, text)]
+    pairs = enumerate(zip(cidrs, before, strict=False))
+    errors = [invalid_value(f"spec.cidrs[{i}]", have, text) for i, (have, had) in pairs if have != had]
+    return errors if len(cidrs) == len(before) else errors + validate_servicecidr(obj, ctx)
 
 
 def _default_servicecidr(obj: Json) -> None:
@@ -205,7 +206,7 @@ def validate_class(obj: Json, ctx: Context) -> Errors:
 def _update_class(obj: Json, old: Json, ctx: Context) -> Errors:
     controller, before = ((o.get("spec") or {}).get("controller") for o in (obj, old))
     errors = [] if controller == before else [invalid_value("spec.controller", controller, "field is immutable")]
-    return errors + ingress.class_parameters((obj.get("spec") or {}).get("parameters"), "spec.parameters")
+    return errors + validate_class(obj, ctx)
 
 
 def _default_class(obj: Json) -> None:

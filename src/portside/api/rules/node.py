@@ -69,5 +69,6 @@ RULES = {
         validate_update=validate_update,
         create_on_update=True,
         unconditional_update=False,
+        any_finalizer=True,
     )
 }

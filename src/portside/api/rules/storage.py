@@ -290,7 +290,9 @@ def _need_name(name: str, path: str) -> Errors:
 
 
 def _update_attachment(obj: Json, old: Json, ctx: Context) -> Errors:
-    return [] if obj.get("spec") == old.get("spec") else [invalid_value("spec", None, _IMMUTABLE)]
+    if obj.get("spec") == old.get("spec"):
+        return []
+    return [*validate_attachment(obj, ctx), invalid_value("spec", None, _IMMUTABLE)]
 
 
 def _rules(kind: str, **more: Any) -> Rules:

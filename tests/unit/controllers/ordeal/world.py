@@ -247,7 +247,8 @@ class World:
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastTransitionTime": STAMP}
         room = {"cpu": "8", "memory": "16Gi", "pods": "110"}
         status = {"conditions": [ready], "allocatable": room, **more.pop("status", {})}
-        meta = {"name": name, "labels": labels, **more}
+        managed = {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}
+        meta = {"name": name, "labels": labels, "annotations": managed, **more}
         await self.client.create(NODES, {"metadata": meta, "status": status})
         await self.client.patch(NODES, name, {"spec": {"taints": None}})
 
