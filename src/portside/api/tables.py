@@ -101,7 +101,7 @@ TABLES: dict[tuple[str, str], tuple[str, str]] = {
         "Name Provisioner ReclaimPolicy VolumeBindingMode AllowVolumeExpansion Age",
     ),
     ("storage.k8s.io", "VolumeAttributesClass"): ("groups", "Name DriverName Age"),
-    ("storage.k8s.io", "VolumeAttachment"): ("groups", "Name Attacher PV Node Attached:boolean Age"),
+    ("storage.k8s.io", "VolumeAttachment"): ("groups", "Name Attacher=name PV Node Attached:boolean Age"),
     ("storage.k8s.io", "CSIDriver"): (
         "groups",
         "Name AttachRequired:boolean PodInfoOnMount:boolean StorageCapacity:boolean TokenRequests "
@@ -134,6 +134,12 @@ TABLES: dict[tuple[str, str], tuple[str, str]] = {
     ("resource.k8s.io", "ResourceClaim"): ("groups", "Name State Age"),
     ("resource.k8s.io", "ResourceClaimTemplate"): ("groups", _AGE),
     ("resource.k8s.io", "ResourceSlice"): ("groups", "Name Node Driver Pool Age"),
+    ("resource.k8s.io", "DeviceTaintRule"): ("groups", "Name Key Value Effect TimeAdded Age"),
+    ("storagemigration.k8s.io", "StorageVersionMigration"): ("groups", "Name/ Resource Status"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): (
+        "groups",
+        "Name Scope Versions Created_At:date Group@1 Kind@1 ShortNames@1 Established:boolean@1",
+    ),
     ("apiregistration.k8s.io", "APIService"): ("groups", "Name Service Available Age"),
 }
 
@@ -141,9 +147,11 @@ TABLES: dict[tuple[str, str], tuple[str, str]] = {
 def _column(text: str) -> Column:
     text, _, priority = text.partition("@")
     text, _, type_ = text.partition(":")
+    text, _, form = text.partition("=")
     name, slash, _ = text.partition("/")
     name = name.replace("_", " ")
-    return Column(name, type_ or "string", "name" if name == "Name" and not slash else "", int(priority or 0))
+    form = form or ("name" if name == "Name" and not slash else "")
+    return Column(name, type_ or "string", form, int(priority or 0))
 
 
 @cache

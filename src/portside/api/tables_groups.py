@@ -7,7 +7,7 @@ from typing import Any
 
 from portside.api.selector import format_object
 from portside.api.tables_core import balancer, only_age
-from portside.api.tables_format import age, human, labels, name, some
+from portside.api.tables_format import age, human, labels, name, since, some
 
 Json = Mapping[str, Any]
 Row = Callable[[Json, float], list[Any]]
@@ -34,7 +34,9 @@ def row_ingressclass(obj: Json, now: float) -> list[Any]:
     p = _spec(obj).get("parameters")
     group = f".{p['apiGroup']}" if p and p.get("apiGroup") else ""
     text = f"{p.get('kind')}{group}/{p.get('name')}" if p else "<none>"
-    return [name(obj), _spec(obj).get("controller") or "", text, age(obj, now)]
+    annotations = obj["metadata"].get("annotations") or {}
+    default = " (default)" if annotations.get("ingressclass.kubernetes.io/is-default-class") == "true" else ""
+    return [name(obj) + default, _spec(obj).get("controller") or "", text, age(obj, now)]
 
 
 def row_networkpolicy(obj: Json, now: float) -> list[Any]:
@@ -215,7 +217,36 @@ def row_resourceclaim(obj: Json, now: float) -> list[Any]:
 def row_resourceslice(obj: Json, now: float) -> list[Any]:
     spec = _spec(obj)
     pool = (spec.get("pool") or {}).get("name") or ""
-    return [name(obj), spec.get("nodeName") or "<unset>", spec.get("driver") or "", pool, age(obj, now)]
+    return [name(obj), spec.get("nodeName") or "", spec.get("driver") or "", pool, age(obj, now)]
+
+
+def row_devicetaintrule(obj: Json, now: float) -> list[Any]:
+    taint = _spec(obj).get("taint") or {}
+    added = since(taint["timeAdded"], now) if taint.get("timeAdded") else ""
+    told = [taint.get(field) or "" for field in ("key", "value", "effect")]
+    return [name(obj), *told, added, age(obj, now)]
+
+
+def row_storageversionmigration(obj: Json, now: float) -> list[Any]:
+    resource = _spec(obj).get("resource") or {}
+    state = "Unknown"
+    for c in (obj.get("status") or {}).get("conditions") or ():
+        if c.get("status") == "True" and c.get("type") in ("Running", "Failed", "Succeeded"):
+            state = c["type"]
+    return [name(obj), ".".join(t for t in (resource.get("resource"), resource.get("group")) if t), state]
+
+
+def row_customresourcedefinition(obj: Json, now: float) -> list[Any]:
+    spec = _spec(obj)
+    names = spec.get("names") or {}
+    served = [v for v in spec.get("versions") or () if v.get("served")]
+    versions = sorted(v["name"] + ("(storage)" if v.get("storage") else "") for v in served)
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    established = any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions)
+    made = obj["metadata"].get("creationTimestamp")
+    short = ",".join(names.get("shortNames") or ())
+    scope, group, kind = spec.get("scope") or "", spec.get("group") or "", names.get("kind") or ""
+    return [name(obj), scope, ",".join(versions), made, group, kind, short, established]
 
 
 def row_apiservice(obj: Json, now: float) -> list[Any]:
@@ -260,5 +291,8 @@ ROWS: dict[str, Row] = {
     "MutatingAdmissionPolicyBinding": row_policybinding,
     "ResourceClaim": row_resourceclaim,
     "ResourceSlice": row_resourceslice,
+    "DeviceTaintRule": row_devicetaintrule,
+    "StorageVersionMigration": row_storageversionmigration,
+    "CustomResourceDefinition": row_customresourcedefinition,
     "APIService": row_apiservice,
 }

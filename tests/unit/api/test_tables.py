@@ -66,3 +66,28 @@ def test_cells_of_a_service_and_a_quota() -> None:
     status = {"hard": {"pods": "5", "limits.cpu": "2"}, "used": {"pods": "1"}}
     row = tables.cells(BY_KIND["", "v1", "ResourceQuota"], {"metadata": META, "status": status}, NOW)
     assert row[1:3] == ["pods: 1/5", "limits.cpu: 0/2"]
+
+
+def _cells(group: str, version: str, kind: str, **fields: Any) -> list[Any]:
+    obj = {**fields, "metadata": META | fields.get("metadata", {})}
+    return tables.cells(BY_KIND[group, version, kind], obj, NOW)
+
+
+def test_cells_of_definitions_classes_and_device_taints() -> None:
+    names = {"kind": "Thing", "shortNames": ["t", "th"]}
+    versions = [{"name": "v1", "served": True, "storage": True}, {"name": "v0", "served": True}, {"name": "old"}]
+    status = {"conditions": [{"type": "Established", "status": "True"}]}
+    spec: dict[str, Any] = {"group": "g.io", "names": names, "scope": "Cluster", "versions": versions}
+    made = META["creationTimestamp"]
+    assert _cells("apiextensions.k8s.io", "v1", "CustomResourceDefinition", spec=spec, status=status) == [
+        "x", "Cluster", "v0,v1(storage)", made, "g.io", "Thing", "t,th", True,
+    ]  # fmt: skip
+    default = {"annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}
+    assert _cells("networking.k8s.io", "v1", "IngressClass", metadata=default)[0] == "x (default)"
+    taint = {"key": "k", "value": "v", "effect": "NoExecute", "timeAdded": made}
+    rule = _cells("resource.k8s.io", "v1", "DeviceTaintRule", spec={"taint": taint})
+    assert rule == ["x", "k", "v", "NoExecute", "24h", "24h"]
+    done = {"conditions": [{"type": "Running", "status": "False"}, {"type": "Succeeded", "status": "True"}]}
+    moved = {"resource": {"group": "apps", "resource": "deployments"}}
+    told = _cells("storagemigration.k8s.io", "v1", "StorageVersionMigration", spec=moved, status=done)
+    assert told == ["x", "deployments.apps", "Succeeded"]

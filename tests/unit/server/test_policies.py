@@ -88,7 +88,6 @@ async def test_a_denial_names_policy_and_binding_and_holds_from_the_next_request
     ("validation", "code", "message"),
     [
         ({"expression": "false", "reason": "Forbidden", "message": " told "}, 403, "told"),
-        ({"expression": "false", "reason": "Unauthorized"}, 401, "failed expression: false"),
         ({"expression": "false", "reason": "RequestEntityTooLarge"}, 413, "failed expression: false"),
         ({"expression": "false", "messageExpression": "'by ' + object.metadata.name", "message": "m"}, 422, "by a"),
         ({"expression": "false", "messageExpression": "string(object.none.x)", "message": "m"}, 422, "m"),
@@ -302,7 +301,7 @@ async def test_what_does_not_compile_is_refused_at_write(call: Caller) -> None:
         422,
     )
     told = {c["field"]: c["message"] for c in refused["details"]["causes"]}
-    assert told["spec.variables[0].name"] == 'Invalid value: "1st": name is not a valid CEL identifier'
+    assert told["spec.variables[0].name"] == 'Invalid value: "1st": must be a valid CEL identifier'
     assert "undeclared reference to 'nobody' (in container '')" in told["spec.variables[1].expression"]
     assert "Syntax error: mismatched input '<EOF>'" in told["spec.validations[0].expression"]
     assert told["spec.validations[1].expression"] == "Invalid value: \"'text'\": must evaluate to bool but got string"

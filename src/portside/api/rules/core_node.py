@@ -112,7 +112,7 @@ def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
         text = 'node updates may not change providerID except from "" to valid'
         errors.append(forbidden_field("spec.providerID", text))
     if spec.get("taints"):
-        errors += taints_problems(spec["taints"], "spec.taints")
+        errors += taints_problems(spec["taints"], "metadata.taints")
     return errors
 
 

@@ -132,9 +132,10 @@ def _prepare_update(obj: Json, old: Json, ctx: Context) -> None:
 
 
 def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
+    errors = validate(obj, ctx)
     if obj.get("addressType") != old.get("addressType"):
-        return [invalid_value("addressType", None, "field is immutable")]
-    return validate(obj, ctx)
+        errors.append(invalid_value("addressType", None, "field is immutable"))
+    return errors
 
 
 def _warn(obj: Json, old: Json | None, ctx: Context) -> list[str]:

@@ -73,7 +73,7 @@ def _munged(template: Json, before: Json) -> Json:
     else:
         spec.pop("affinity", None)
     for field in ("containers", "initContainers"):
-        if field in spec:
+        if spec.get(field):
             spec[field] = _containers(spec[field], old.get(field) or [])
     return {**template, "spec": spec}
 

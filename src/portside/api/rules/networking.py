@@ -150,7 +150,8 @@ def validate_ipaddress(obj: Json, ctx: Context) -> Errors:
 def _update_ipaddress(obj: Json, old: Json, ctx: Context) -> Errors:
     before = (old.get("spec") or {}).get("parentRef")
     if (obj.get("spec") or {}).get("parentRef") != before:
-        return [invalid_value("spec.parentRef", None, "field is immutable")]
+        errors = [] if (obj.get("spec") or {}).get("parentRef") else [required("spec.parentRef")]
+        return [*errors, invalid_value("spec.parentRef", None, "field is immutable")]
     return []
 
 

@@ -56,9 +56,15 @@ def validate(obj: Json, ctx: Context) -> Errors:
 
 
 def validate_update(obj: Json, old: Json, ctx: Context) -> Errors:
-    if obj.get("handler") != old.get("handler"):
-        return [invalid_value("handler", None, "field is immutable")]
-    return validate(obj, ctx)
+    handler = obj.get("handler") or ""
+    if handler == (old.get("handler") or ""):
+        return validate(obj, ctx)
+    errors = (
+        [required("handler")]
+        if not handler
+        else [invalid_value("handler", handler, p) for p in names.is_label(handler)]
+    )
+    return [*errors, invalid_value("handler", None, "field is immutable")]
 
 
 RULES = {

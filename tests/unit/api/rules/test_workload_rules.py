@@ -187,3 +187,10 @@ def test_quantities_compare_by_value() -> None:
     for bad in ("", "1KB", "abc", "1.2.3", "--1"):
         with pytest.raises(quantity.QuantityError):
             quantity.parse(bad)
+
+
+def test_a_suspended_job_that_loses_its_containers_is_told_so() -> None:
+    template = {"spec": {"containers": [{"name": "c", "image": "x:1"}], "restartPolicy": "Never"}}
+    rules, job, _ = made("batch", "Job", {"template": template, "suspend": True})
+    errors = changed(rules, job, {"template": {"metadata": job["spec"]["template"]["metadata"], "spec": {}}})[1]
+    assert errors[0] == "spec.template.spec.containers: Required value"
