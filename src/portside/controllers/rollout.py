@@ -145,8 +145,8 @@ def proportion(deployment: Json, rs: Json, to_add: int, added: int) -> int:
     if wanted == 0:
         share = -size
     else:
-        before = number(rs, MAX) or count(deployment, "replicas") or 1
-        share = _round(size * (wanted + fences(deployment)[0]) / before) - size
+        before = number(rs, MAX) or count(deployment, "replicas")
+        share = _round(size * (wanted + fences(deployment)[0]) / before) - size if before else 0
     return min(share, to_add - added) if to_add > 0 else max(share, to_add - added)
 
 

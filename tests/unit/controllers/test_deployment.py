@@ -8,6 +8,7 @@ from portside.api.status import ApiError
 from portside.client.cache import View
 from portside.controllers.deployment import DEPLOYMENTS, REPLICASETS, plan
 from portside.controllers.plan import Failure, Op, Plan
+from portside.controllers.rollout import DESIRED, MAX, proportional_sizes
 
 Json = dict[str, Any]
 
@@ -39,3 +40,18 @@ def test_a_refused_replica_set_is_told_in_an_event_and_a_condition() -> None:
 def test_the_name_of_a_replica_set_is_cut_where_it_would_be_too_long() -> None:
     _, create = planned("d" * 253)
     assert len(create.name) == 253 and create.name.startswith("ddd") and "-" in create.name
+
+
+def replica_set(name: str, size: int, most: int | None, age: int) -> Json:
+    notes = {} if most is None else {MAX: str(most), DESIRED: str(most)}
+    meta = {"name": name, "annotations": notes, "creationTimestamp": f"2026-01-01T00:00:{60 - age:02d}Z"}
+    return {"metadata": meta, "spec": {"replicas": size}}
+
+
+def test_a_scaling_in_the_middle_of_a_rollout_keeps_the_proportions_and_gives_the_rest_to_the_largest() -> None:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}
+    deployment: Json = {"metadata": {"name": "web"}, "spec": {"replicas": 15, "strategy": strategy}}
+    held = [replica_set("new", 5, 13, 1), replica_set("old", 8, 13, 9)]
+    assert proportional_sizes(deployment, held) == {"old": 11, "new": 7}
+    untold = [replica_set("new", 5, None, 1), replica_set("old", 8, None, 9)]
+    assert proportional_sizes(deployment, untold) == {"old": 13, "new": 5}, "nothing is known of before"
