@@ -21,10 +21,12 @@ async def run(
     cluster_cidr: str = "",
     node_mask: int = 24,
     service_cidr: str = "",
+    host: str = "",
 ) -> None:
     """Runs every controller until cancelled. ``root_ca``: the cluster's CA certificate (PEM), published to namespaces;
     ``sign``: its authority, for certificates; ``mint``: tokens for Secrets of service accounts; ``cluster_cidr``: the
-    range of all pods, ``node_mask`` the prefix length of one node's part, ``service_cidr`` what is never part of one."""
+    range of all pods, ``node_mask`` the prefix length of one node's part, ``service_cidr`` what is never part of one;
+    ``host``: where the API server runs."""
     from portside.controllers.assembly import controllers
     from portside.controllers.harness import Harness
 
@@ -35,6 +37,7 @@ async def run(
         cluster_cidr=cluster_cidr,
         node_mask=node_mask,
         service_cidr=service_cidr,
+        host=host,
         clock=clock,
     )
     await Harness(client, clock, made).run()

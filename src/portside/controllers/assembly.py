@@ -27,6 +27,7 @@ from portside.controllers import (
     flowschema,
     garbage,
     horizontalpodautoscaler,
+    identitylease,
     ipaddress,
     job,
     legacytoken,
@@ -122,12 +123,16 @@ def controllers(
     cluster_cidr: str = "",
     node_mask: int = nodeipam.MASK,
     service_cidr: str = "",
+    host: str = "",
     clock: Clock = SYSTEM,
 ) -> list[Controller]:
     """``root_ca``: PEM; without it nothing is published. ``sign``: the authority; without it nothing is signed. ``mint``
     makes tokens for Secrets. ``cluster_cidr``: the range of all pods; without it nodes are given no part, else one of
-    prefix length ``node_mask`` that has nothing of ``service_cidr``."""
+    prefix length ``node_mask`` that has nothing of ``service_cidr``. ``host``: what the API server's lease is
+    made for; without it there is none."""
     publisher = [rootca.controller(root_ca), trustbundle.controller(root_ca)] if root_ca else []
+    if host:
+        publisher.append(identitylease.controller(host))
     if sign is not None:
         publisher.append(csrsigning.controller(sign))
     if mint is not None:

@@ -13,6 +13,7 @@ import importlib
 import ipaddress
 import logging
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
@@ -125,7 +126,8 @@ def _given(settings: Settings, server: ApiServer) -> dict[str, Any]:
     pki, cidr = server.pki, settings.cluster_cidr
     mint = server.authenticator.signer.sign_for_secret
     ranges = {"cluster_cidr": cidr, "node_mask": settings.node_mask, "service_cidr": settings.service_cidr}
-    return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign, "mint": mint, **ranges}
+    place = {"host": socket.gethostname(), **ranges}
+    return {"root_ca": pki.ca.read_text(), "sign": Authority(pki).sign, "mint": mint, **place}
 
 
 def _components(settings: Settings, server: ApiServer, scheduling: dict[str, Any]) -> list[asyncio.Task[None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -25,6 +26,7 @@ LEVELS: Resource = ("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigur
 REQUESTS: Resource = ("certificates.k8s.io", "v1", "certificatesigningrequests")
 POD_REQUESTS: Resource = ("certificates.k8s.io", "v1", "podcertificaterequests")
 MIGRATIONS: Resource = ("storagemigration.k8s.io", "v1", "storageversionmigrations")
+LEASES: Resource = ("coordination.k8s.io", "v1", "leases")
 GROUPS: Resource = ("scheduling.k8s.io", "v1beta1", "podgroups")
 ENDED = {"status": {"phase": "Succeeded"}}
 TRACKING = "kube-apiserver-legacy-service-account-token-tracking"
@@ -264,6 +266,25 @@ async def _gang(world: World) -> None:
     await world.until(lambda: not world.of_kind("PodGroup"))
 
 
+async def _identity(world: World) -> None:
+    """The server's own lease comes and is renewed; that of a server that was lost an hour ago goes."""
+    renewed = rfc3339(world.clock.now() - 3590).replace("Z", ".000000Z")
+    meta = {"name": "apiserver-lost", "labels": {"apiserver.kubernetes.io/identity": "kube-apiserver"}}
+    spec = {"holderIdentity": "lost", "leaseDurationSeconds": 3600, "renewTime": renewed}
+    await world.create(LEASES, {"metadata": meta, "spec": spec}, namespace="kube-system")
+    seen: set[str] = set()
+
+    async def renewals() -> None:
+        while len(seen) < 3:
+            leases = await world.all(LEASES, "kube-system")
+            names = {lease["metadata"]["name"] for lease in leases}
+            if "apiserver-lost" not in names:
+                seen.update(lease["spec"]["renewTime"] for lease in leases)
+            await world.wait(5)
+
+    await asyncio.wait_for(renewals(), 1800)
+
+
 SPACES = (
     "service-account-controller of namespaces",
     "root-ca-certificate-publisher of namespaces",
@@ -298,6 +319,7 @@ SCENARIOS = (
     Scenario("an account's token", ("serviceaccount-token-controller of secrets",), _account_token),
     Scenario("tokens that nobody uses", UNUSED, _unused_tokens, ahead=400 * 86400.0),
     Scenario("a migration", ("storage-version-migrator-controller of storageversionmigrations",), _migration),
+    Scenario("the lease of the API server", ("apiserver-identity-lease of leases",), _identity),
     Scenario("sizes", (*DEPLOYING, "horizontal-pod-autoscaler of horizontalpodautoscalers"), _size),
 )
 GATED = (Scenario("a group of pods", ("podgroup-protection-controller of podgroups",), _gang),)

@@ -15,7 +15,7 @@ Fault = Literal["die before", "die after", "conflict", "error", "busy", "unheard
 DEATHS: tuple[Fault, ...] = ("die before", "die after")
 REFUSALS: tuple[Fault, ...] = ("conflict", "error", "busy", "unheard")
 WRITES = ("create", "update", "patch", "delete", "delete_collection")
-UNCOUNTED = ("events", "leases")
+UNCOUNTED = ("events",)
 
 
 @dataclass(frozen=True, slots=True)

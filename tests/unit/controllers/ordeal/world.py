@@ -300,12 +300,13 @@ def _node_for(pod: Json) -> str:
 def every_controller(world: World | None = None) -> list[Controller]:
     """The process's table with everything it can be given."""
     if world is None:
-        return controllers(root_ca="CA", sign=lambda *_: b"", mint=lambda *_: "token", cluster_cidr=CLUSTER_CIDR)  # type: ignore[arg-type,return-value]
+        return controllers(root_ca="CA", sign=lambda *_: b"", mint=lambda *_: "t", cluster_cidr=CLUSTER_CIDR, host="h")  # type: ignore[arg-type,return-value]
     made = controllers(
         root_ca=world.pki.ca.read_text(),
         sign=Authority(world.pki).sign,
         mint=lambda namespace, account, uid, secret: f"token of {account} in {secret}",
         cluster_cidr=CLUSTER_CIDR,
+        host="h",
         clock=world.clock,
     )
     thinning = replace(podgc.THINNING, service=partial(podgc.thin_out, kept=FINISHED_KEPT))
