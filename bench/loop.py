@@ -23,10 +23,9 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from figures import Results
@@ -113,8 +112,15 @@ class LoopWatch(threading.Thread):
 
 def place(frame: FrameType | None) -> str:
     """The innermost functions of a stack, the machinery of imports left out."""
-    frames = [f for f in traceback.extract_stack(frame) if "importlib" not in f.filename][-FRAMES:]
-    return "\n".join(f"    {'/'.join(Path(f.filename).parts[-2:])}:{f.lineno} {f.name}" for f in frames)
+    frames: list[tuple[CodeType, int]] = []
+    while (
+        frame is not None and len(frames) < FRAMES
+    ):  # nothing here lets the other thread go on: it would leave its frames
+        if "importlib" not in frame.f_code.co_filename:
+            frames.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    named = (f"{'/'.join(Path(code.co_filename).parts[-2:])}:{line} {code.co_name}" for code, line in reversed(frames))
+    return "\n".join(f"    {one}" for one in named)
 
 
 def serve(home: str, nodes: int, profile: str) -> None:

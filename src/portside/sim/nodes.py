@@ -70,6 +70,9 @@ class Simulation:
         self.next_address = FIRST_POD_ADDRESS
         self.next_host = FIRST_NODE_ADDRESS
         self.slots = asyncio.Semaphore(AT_ONCE)
+        self.beats = asyncio.Semaphore(
+            AT_ONCE
+        )  # of heartbeats, which wait behind no pods: a late node would lose its own
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -94,13 +97,13 @@ class Simulation:
                 if error.reason != "AlreadyExists":
                     raise
 
-    def _start(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.ensure_future(self._bounded(work))
+    def _start(self, work: Coroutine[Any, Any, object], slots: asyncio.Semaphore | None = None) -> None:
+        task = asyncio.ensure_future(self._bounded(work, slots or self.slots))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _bounded(self, work: Coroutine[Any, Any, object]) -> None:
-        async with self.slots:
+    async def _bounded(self, work: Coroutine[Any, Any, object], slots: asyncio.Semaphore) -> None:
+        async with slots:
             try:
                 await work
             except ApiError as error:
@@ -123,7 +126,7 @@ class Simulation:
             self.uids[name] = node["metadata"]["uid"]
             if name not in self.hosts:
                 self.hosts[name] = self._host_of(node)
-                self._start(self._renew(name))
+                self._start(self._renew(name), self.beats)
                 for pod in self.waiting.pop(name, {}).values():
                     self._pod(pod)
             self._node(name, node)
@@ -135,7 +138,7 @@ class Simulation:
         patch = node_status(node, self.hosts[name], timestamp(self.wall()), VERSION)
         if patch is not None:
             self.reporting[name] = None
-            self._start(self._report(name, patch))
+            self._start(self._report(name, patch), self.beats)
 
     async def _report(self, name: str, patch: Json) -> None:
         """Looks at the node again only if it changed after what was written: others write to a new node at the same time."""
@@ -253,7 +256,7 @@ class Simulation:
                     await asyncio.sleep(STEP)
                 for name in names[i : i + together]:
                     if name in self.hosts:
-                        self._start(self._renew(name))
+                        self._start(self._renew(name), self.beats)
                 await asyncio.sleep(interval * together / len(names))
 
     def _crowded(self) -> bool:

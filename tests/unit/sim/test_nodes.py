@@ -8,7 +8,7 @@ from typing import Any
 
 from portside.client.fake import FakeClient
 from portside.run.virtual_time import VirtualClock, VirtualLoop
-from portside.sim.nodes import HEARTBEAT, LATE, LEASES, NODES, Simulation
+from portside.sim.nodes import AT_ONCE, HEARTBEAT, LATE, LEASES, NODES, PODS, Simulation
 
 Json = dict[str, Any]
 
@@ -67,6 +67,36 @@ def test_a_node_that_was_made_anew_while_its_status_was_written_becomes_ready_to
         assert [c["status"] for c in status["conditions"] if c["type"] == "Ready"] == ["True"]
 
     run(work(), VirtualLoop())
+
+
+def test_heartbeats_go_on_while_thousands_of_pods_wait_for_their_status() -> None:
+    loop = VirtualLoop()
+
+    class Busy(FakeClient):
+        """Takes a second for what is said of a pod."""
+
+        async def patch(self, resource: Any, *words: Any, **named: Any) -> Json:
+            if resource == PODS:
+                await asyncio.sleep(1)
+            return await super().patch(resource, *words, **named)
+
+    async def work() -> None:
+        client = Busy(VirtualClock(loop))
+        simulation = Simulation(client, 1, VirtualClock(loop).now)
+        task = asyncio.create_task(simulation.run())
+        await asyncio.sleep(1)
+        for number in range(20 * AT_ONCE):
+            meta = {"name": f"p{number}", "namespace": "default"}
+            pod = {"metadata": meta, "spec": {"nodeName": "node-0", "containers": [{"name": "c"}]}}
+            await client.create(PODS, pod, namespace="default")
+        client.writes.clear()
+        await asyncio.sleep(1.5 * HEARTBEAT)
+        beats = [w for w in client.writes if w[1] == LEASES]
+        said = [w for w in client.writes if w[1] == PODS]
+        await ended(task)
+        assert beats and AT_ONCE < len(said) < 20 * AT_ONCE
+
+    run(work(), loop)
 
 
 def test_heartbeats_wait_while_pods_come_and_go_but_not_for_too_long() -> None:
