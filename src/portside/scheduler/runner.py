@@ -391,10 +391,12 @@ class Scheduler:
 
     def refuse(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> None:
         now = self.clock.monotonic()
-        message, victims = decision.message, None
+        message, victims, helpless = decision.message, None, False
         also = self._give_up(info, cycle, decision)
         if not decision.final and "DefaultPreemption" not in cycle.profile.without:
-            found = self._preempt(info, cycle, decision)
+            waits = preemption.ineligible(info, self._on_nominated(info, decision))
+            found = waits or self._preempt(info, cycle, decision)
+            helpless = isinstance(found, str) and not waits
             if isinstance(found, str):
                 message = f"{decision.lead}{also} preemption: {found}"
             else:
@@ -407,9 +409,10 @@ class Scheduler:
                 self.write(self.writer.unnominate(ghost))
             self.nominate(info, node)
             self.write(self.writer.evict(info, victims))
-        elif node and not decision.final and self._hopeless(info, decision):
-            self.nominate(info, "")
+        elif node and not decision.final and (helpless or self._hopeless(info, decision)):
             node = ""
+            self.nominate(info, node)
+            self.changed()  # others may need the room, also nominated ones that kept each other out
         self.write(self.writer.explain(info, message, node))
 
     def _give_up(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> str:
@@ -430,11 +433,11 @@ class Scheduler:
         row = self.snapshot.row_of.get(info.nominated)
         return row is None or row not in decision.rows
 
-    def _preempt(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> preemption.Victims | str:
+    def _on_nominated(self, info: PodInfo, decision: Unplaced) -> list[PodInfo]:
         row = self.snapshot.row_of.get(info.nominated, -1)
-        there = list(self.snapshot.on_row[row].values()) if row >= 0 and row in decision.rows else []
-        if why := preemption.ineligible(info, there):
-            return why
+        return list(self.snapshot.on_row[row].values()) if row >= 0 and row in decision.rows else []
+
+    def _preempt(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> preemption.Victims | str:
         budgets = [preemption.Budget.of(b) for b in self.read("poddisruptionbudgets").values()]
         return preemption.find(cycle, info, decision, budgets, self.gangs.companions)
 

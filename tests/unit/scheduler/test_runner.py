@@ -50,3 +50,40 @@ async def test_pods_that_wait_for_volumes_hold_up_no_others(client: Any, monkeyp
             break
         await asyncio.sleep(0.02)
     assert said == "n"
+
+
+async def test_nominated_pods_that_keep_each_other_out_of_room_for_some_of_them_get_it(client: Any) -> None:
+    """Room was kept for three where only two fit: the one that can't win it gives it up, as nobody is left to evict."""
+
+    def asks(name: str, cpu: str) -> Json:
+        made = pod(name)
+        made["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        return made
+
+    node = await client.get(("", "v1", "nodes"), "n")
+    whole = int(node["status"]["allocatable"]["cpu"])
+    await client.create(PODS, asks("full", str(whole)), namespace="default")
+    await bound(client, "full")
+    names = ["a", "b", "c"]
+    for name in names:
+        await client.create(PODS, asks(name, f"{whole * 500}m"), namespace="default")
+        for _ in range(3000):
+            if (await client.get(PODS, name, namespace="default"))["status"].get("conditions"):
+                break
+            await asyncio.sleep(0.02)
+    for name in names:
+        body = {"status": {"nominatedNodeName": "n"}}
+        await client.patch(PODS, name, body, namespace="default", subresource="status")
+    await client.delete(PODS, "full", namespace="default", options={"gracePeriodSeconds": 0})
+
+    async def placed() -> list[Json]:
+        found = [await client.get(PODS, name, namespace="default") for name in names]
+        return [p for p in found if p["spec"].get("nodeName")]
+
+    for _ in range(3000):
+        if len(await placed()) == 2:
+            break
+        await asyncio.sleep(0.02)
+    assert len(await placed()) == 2
+    (left,) = [p for n in names if not (p := await client.get(PODS, n, namespace="default"))["spec"].get("nodeName")]
+    assert not left["status"].get("nominatedNodeName")
