@@ -165,6 +165,10 @@ class ObjectCache:
         """How many objects of the index ``controller`` stand how: known without looking at each."""
         return self._counts.get(value, {})
 
+    def number(self, wanted: Callable[[Standing], bool]) -> int:
+        """How many objects stand as wanted, whoever controls them: known without looking at each."""
+        return sum(n for counts in self._counts.values() for standing, n in counts.items() if wanted(standing))
+
     @staticmethod
     def _drop(entry: dict[str, dict[str, Json]], value: str, key: str) -> None:
         found = entry.get(value)

@@ -26,6 +26,7 @@ Planner = Callable[[View, str, float], Plan | Thinking]
 
 RESYNC_SECONDS = 900.0  # every key is planned again this often, whatever happened
 BATCH = 128  # writes of one plan side by side, at most
+KEYS = 1000  # that are queued anew before others get a turn
 AT_ONCE = 8  # keys a worker takes before others get a turn
 QUIET = (404, 409)  # refusals that only mean "look again"
 
@@ -157,8 +158,12 @@ class Runner:
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(self.controller.resync * (1 + random.random() * 0.2))
-            for key in (*self.controller.always, *map(key_of, self.context.view.all(self.controller.primary))):
+            for key in self.controller.always:
                 self.queue.add(key)
+            for number, obj in enumerate(self.context.view.all(self.controller.primary), 1):
+                self.queue.add(key_of(obj))
+                if number % KEYS == 0:
+                    await asyncio.sleep(0)
 
     async def _work(self) -> None:
         taken = 0

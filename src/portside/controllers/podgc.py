@@ -89,7 +89,7 @@ async def thin_out(context: Context, kept: int = FINISHED_KEPT) -> None:
     while True:
         await context.clock.sleep(CHECK_SECONDS)
         cache = context.view.cache(PODS)
-        if cache is None or len(cache.objects) <= kept:
+        if cache is None or cache.number(lambda pod: pod.finished) <= kept:
             continue
         for pod in surplus(context.view, kept):
             try:

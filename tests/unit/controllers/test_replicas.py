@@ -110,6 +110,8 @@ def test_counts_follow_every_change(seed: int) -> None:
         for value in ("u1", "u2", "-/default"):
             held = [o for o in cache.objects.values() if value in by_controller(o)]
             assert cache.counted(value) == Counter(map(standing, held))
+        finished = sum(1 for o in cache.objects.values() if of_pods.is_finished(o))
+        assert cache.number(lambda pod: pod.finished) == finished
 
 
 def _before(a: Json, b: Json, crowd: dict[str, int], now: float) -> int:
