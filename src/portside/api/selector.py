@@ -213,7 +213,7 @@ class _Parser:
         kind, text = self.peek()
         if kind == ")":
             self.take()
-            return set()
+            return {""}  # upstream reads an empty list as one empty value
         if kind not in ("word", ","):
             raise ValueError(f"found '{text}', expected: ',', ')' or identifier")
         found = self.listed()

@@ -201,7 +201,7 @@ async def select(resource: Resource, where: Filter, options: ListOptions, now: f
     try:
         asked = parse_revision(options.revision, 400)
     except ApiError as error:
-        raise bad_request(f"invalid resource version: {error.message}") if resource.kind.custom else error from None
+        raise bad_request(f"invalid resource version: {error.message}") from None
     if options.revision in ("", "0"):
         return await cache.find(where, limit=0 if options.revision == "0" else limit)
     if options.match == "Exact" or (not options.match and limit):

@@ -74,7 +74,7 @@ ContainerResizePolicy: ResourceName resourceName S; RestartPolicy restartPolicy 
 ContainerRestartRule: Action action s; ExitCodes exitCodes o:ExitCodes
 ExitCodes: Operator operator s; Values values l
 VolumeMount: Name name S; ReadOnly readOnly b; RecursiveReadOnly recursiveReadOnly p; MountPath mountPath S; SubPath subPath s
- MountPropagation mountPropagation p; SubPathExpr subPathExpr s
+ MountPropagation mountPropagation p; SubPathExpr subPathExpr s; BindMountOptions bindMountOptions l
 VolumeDevice: Name name S; DevicePath devicePath S
 Probe: Exec exec o:ExecAction; HTTPGet httpGet o:HTTPGetAction; TCPSocket tcpSocket o:TCPSocketAction; GRPC grpc o:GRPCAction
  InitialDelaySeconds initialDelaySeconds i; TimeoutSeconds timeoutSeconds i; PeriodSeconds periodSeconds i
@@ -82,9 +82,10 @@ Probe: Exec exec o:ExecAction; HTTPGet httpGet o:HTTPGetAction; TCPSocket tcpSoc
  TerminationGracePeriodSeconds terminationGracePeriodSeconds p
 ExecAction: Command command l
 HTTPGetAction: Path path s; Port port j; Host host s; Scheme scheme s; HTTPHeaders httpHeaders L:HTTPHeader
+ Protocol protocol p
 HTTPHeader: Name name S; Value value S
 TCPSocketAction: Port port j; Host host s
-GRPCAction: Port port I; Service service p
+GRPCAction: Port port I; Service service p; Mode mode p
 Lifecycle: PostStart postStart o:LifecycleHandler; PreStop preStop o:LifecycleHandler; StopSignal stopSignal p
 LifecycleHandler: Exec exec o:ExecAction; HTTPGet httpGet o:HTTPGetAction; TCPSocket tcpSocket o:TCPSocketAction
  Sleep sleep o:SleepAction
@@ -128,25 +129,34 @@ PodResourceClaim: Name name S; ResourceClaimName resourceClaimName p; ResourceCl
 Volume: Name name S; HostPath hostPath o:HostPath; EmptyDir emptyDir o:EmptyDir; GCEPersistentDisk gcePersistentDisk o:GCEDisk
  AWSElasticBlockStore awsElasticBlockStore o:AWSDisk; GitRepo gitRepo o:GitRepo; Secret secret o:SecretVolume; NFS nfs o:NFS
  ISCSI iscsi o:ISCSI; Glusterfs glusterfs o:Glusterfs; PersistentVolumeClaim persistentVolumeClaim o:Claim; RBD rbd o:RBD
- Quobyte quobyte j; FlexVolume flexVolume o:Flex; Cinder cinder o:Cinder; CephFS cephfs o:CephFS; Flocker flocker j
+ FlexVolume flexVolume o:Flex; Cinder cinder o:Cinder; CephFS cephfs o:CephFS; Flocker flocker o:Flocker
  DownwardAPI downwardAPI o:DownwardAPI; FC fc o:FC; AzureFile azureFile o:AzureFile; ConfigMap configMap o:ConfigMapVolume
- VsphereVolume vsphereVolume j; AzureDisk azureDisk o:AzureDisk; PhotonPersistentDisk photonPersistentDisk j
- Projected projected o:Projected; PortworxVolume portworxVolume o:Portworx; ScaleIO scaleIO o:ScaleIO; StorageOS storageos j
+ VsphereVolume vsphereVolume o:Vsphere; Quobyte quobyte o:Quobyte; AzureDisk azureDisk o:AzureDisk
+ PhotonPersistentDisk photonPersistentDisk o:Photon; Projected projected o:Projected; PortworxVolume portworxVolume o:Portworx
+ ScaleIO scaleIO o:ScaleIO; StorageOS storageos o:StorageOS
  CSI csi o:CSI; Ephemeral ephemeral o:Ephemeral; Image image o:ImageVolume
 PersistentVolumeSource: GCEPersistentDisk gcePersistentDisk o:GCEDisk
  AWSElasticBlockStore awsElasticBlockStore o:AWSDisk; HostPath hostPath o:HostPath; Glusterfs glusterfs o:Glusterfs
- NFS nfs o:NFS; RBD rbd o:RBD; Quobyte quobyte j; ISCSI iscsi o:ISCSI; FlexVolume flexVolume o:Flex; Cinder cinder o:Cinder
- CephFS cephfs o:CephFS; FC fc o:FC; Flocker flocker j; AzureFile azureFile o:AzureFile; VsphereVolume vsphereVolume j
- AzureDisk azureDisk o:AzureDisk; PhotonPersistentDisk photonPersistentDisk j; PortworxVolume portworxVolume o:Portworx
+ NFS nfs o:NFS; RBD rbd o:RBD; ISCSI iscsi o:ISCSI; Cinder cinder o:Cinder; CephFS cephfs o:CephFS; FC fc o:FC
+ Flocker flocker o:Flocker; FlexVolume flexVolume o:Flex; AzureFile azureFile o:AzureFile; VsphereVolume vsphereVolume o:Vsphere
+ Quobyte quobyte o:Quobyte; AzureDisk azureDisk o:AzureDisk; PhotonPersistentDisk photonPersistentDisk o:Photon
+ PortworxVolume portworxVolume o:Portworx
  ScaleIO scaleIO o:ScaleIO; Local local o:LocalVolume; StorageOS storageos j; CSI csi j
 LocalVolume: Path path S; FSType fsType p
 HostPath: Path path S; Type type p
-EmptyDir: Medium medium s; SizeLimit sizeLimit V
+EmptyDir: Medium medium s; SizeLimit sizeLimit V; Mode mode p
 GCEDisk: PDName pdName S; FSType fsType s; Partition partition i; ReadOnly readOnly b
 AWSDisk: VolumeID volumeID S; FSType fsType s; Partition partition i; ReadOnly readOnly b
 GitRepo: Repository repository S; Revision revision s; Directory directory s
 SecretVolume: SecretName secretName s; Items items L:KeyToPath; DefaultMode defaultMode p; Optional optional p
-KeyToPath: Key key S; Path path S; Mode mode p
+ DefaultUser defaultUser p
+KeyToPath: Key key S; Path path S; Mode mode p; User user p
+Flocker: DatasetName datasetName s; DatasetUUID datasetUUID s
+Vsphere: VolumePath volumePath S; FSType fsType s; StoragePolicyName storagePolicyName s; StoragePolicyID storagePolicyID s
+Quobyte: Registry registry S; Volume volume S; ReadOnly readOnly b; User user s; Group group s; Tenant tenant s
+Photon: PdID pdID S; FSType fsType s
+StorageOS: VolumeName volumeName s; VolumeNamespace volumeNamespace s; FSType fsType s; ReadOnly readOnly b
+ SecretRef secretRef o:LocalObjectReference
 NFS: Server server S; Path path S; ReadOnly readOnly b
 ISCSI: TargetPortal targetPortal S; IQN iqn S; Lun lun I; ISCSIInterface iscsiInterface s; FSType fsType s; ReadOnly readOnly b
  Portals portals l; DiscoveryCHAPAuth chapAuthDiscovery b; SessionCHAPAuth chapAuthSession b
@@ -159,22 +169,25 @@ Flex: Driver driver S; FSType fsType s; SecretRef secretRef o:LocalObjectReferen
 Cinder: VolumeID volumeID S; FSType fsType s; ReadOnly readOnly b; SecretRef secretRef o:LocalObjectReference
 CephFS: Monitors monitors l; Path path s; User user s; SecretFile secretFile s; SecretRef secretRef o:LocalObjectReference
  ReadOnly readOnly b
-DownwardAPI: Items items L:DownwardFile; DefaultMode defaultMode p
+DownwardAPI: Items items L:DownwardFile; DefaultMode defaultMode p; DefaultUser defaultUser p
 DownwardFile: Path path S; FieldRef fieldRef o:ObjectFieldSelector; ResourceFieldRef resourceFieldRef o:ResourceFieldSelector
- Mode mode p
+ Mode mode p; User user p
 FC: TargetWWNs targetWWNs l; Lun lun p; FSType fsType s; ReadOnly readOnly b; WWIDs wwids l
 AzureFile: SecretName secretName S; ShareName shareName S; ReadOnly readOnly b
 ConfigMapVolume: Name name s; Items items L:KeyToPath; DefaultMode defaultMode p; Optional optional p
+ DefaultUser defaultUser p
 AzureDisk: DiskName diskName S; DataDiskURI diskURI S; CachingMode cachingMode p; FSType fsType p; ReadOnly readOnly p; Kind kind p
-Projected: Sources sources L:ProjectedSource; DefaultMode defaultMode p
-ProjectedSource: Secret secret o:ConfigMapVolume; DownwardAPI downwardAPI o:DownwardAPI; ConfigMap configMap o:ConfigMapVolume
+Projected: Sources sources L:ProjectedSource; DefaultMode defaultMode p; DefaultUser defaultUser p
+ProjectedSource: Secret secret o:KeyProjection; DownwardAPI downwardAPI o:DownwardProjection; ConfigMap configMap o:KeyProjection
  ServiceAccountToken serviceAccountToken o:TokenProjection; ClusterTrustBundle clusterTrustBundle o:TrustBundle
  PodCertificate podCertificate o:PodCertificate
-TokenProjection: Audience audience s; ExpirationSeconds expirationSeconds p; Path path S
+KeyProjection: Name name s; Items items L:KeyToPath; Optional optional p
+DownwardProjection: Items items L:DownwardFile
+TokenProjection: Audience audience s; ExpirationSeconds expirationSeconds p; Path path S; User user p
 TrustBundle: Name name p; SignerName signerName p; LabelSelector labelSelector j; Optional optional p; Path path S; User user p
 PodCertificate: SignerName signerName s; KeyType keyType s; MaxExpirationSeconds maxExpirationSeconds p
  CredentialBundlePath credentialBundlePath s; KeyPath keyPath s; CertificateChainPath certificateChainPath s
- UserAnnotations userAnnotations m
+ UserAnnotations userAnnotations m; User user p
 Portworx: VolumeID volumeID S; FSType fsType s; ReadOnly readOnly b
 ScaleIO: Gateway gateway S; System system S; SecretRef secretRef o:LocalObjectReference; SSLEnabled sslEnabled b
  ProtectionDomain protectionDomain s; StoragePool storagePool s; StorageMode storageMode s; VolumeName volumeName s
