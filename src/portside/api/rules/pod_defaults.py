@@ -32,6 +32,7 @@ _OFF_SPEC = tuple(
 )
 _FILES = frozenset(("configMap", "downwardAPI", "projected", "secret"))
 """Volumes that are files, whose owner may be chosen one day."""
+_HANDLERS = frozenset(("livenessProbe", "readinessProbe", "startupProbe"))
 
 
 def image_tag(image: str) -> str:
@@ -226,14 +227,26 @@ def drop_switched_off(spec: Json) -> None:
             del spec[key]
     for kind in ("containers", "initContainers", "ephemeralContainers"):
         for container in spec.get(kind) or ():
-            lifecycle = container.get("lifecycle")
-            if lifecycle and "stopSignal" in lifecycle:
-                del lifecycle["stopSignal"]
-                if not lifecycle:
-                    del container["lifecycle"]
+            _drop_of_container(container)
     for volume in spec.get("volumes") or ():
         for kind in _FILES.intersection(volume):
             _drop_users(volume[kind] or {})
+        if volume.get("emptyDir"):
+            volume["emptyDir"].pop("mode", None)
+
+
+def _drop_of_container(container: Json) -> None:
+    for mount in container.get("volumeMounts") or ():
+        mount.pop("bindMountOptions", None)
+    for handler in _HANDLERS.intersection(container):
+        action = container[handler] or {}
+        for kind, key in (("httpGet", "protocol"), ("grpc", "mode")):
+            (action.get(kind) or {}).pop(key, None)
+    lifecycle = container.get("lifecycle")
+    if lifecycle and "stopSignal" in lifecycle:
+        del lifecycle["stopSignal"]
+        if not lifecycle:
+            del container["lifecycle"]
 
 
 def drop_switched_off_job(spec: Json) -> None:

@@ -94,6 +94,21 @@ def test_fields_of_jobs_and_volumes_that_are_off_are_not_stored() -> None:
     assert "scheduling" not in job and "defaultUser" not in secret and "user" not in secret["items"][0]
 
 
+def test_fields_of_containers_that_are_off_are_not_stored() -> None:
+    mount = {"name": "v", "mountPath": "/v", "bindMountOptions": ["noexec"]}
+    probes = {
+        "livenessProbe": {"httpGet": {"port": 80, "protocol": "HTTP2"}},
+        "startupProbe": {"grpc": {"port": 1, "mode": "TLS"}},
+    }
+    pod = {"containers": [{"name": "c", "image": "x:1", "volumeMounts": [mount], **probes}]}
+    volumes = [{"name": "v", "emptyDir": {"mode": 511}}]
+    template = {"metadata": {"labels": {"app": "a"}}, "spec": {**pod, "volumes": volumes}}
+    made_spec = made("apps", "Deployment", {"selector": SELECTOR, "template": template})[1]["spec"]["template"]["spec"]
+    (container,) = made_spec["containers"]
+    assert "bindMountOptions" not in container["volumeMounts"][0] and made_spec["volumes"][0]["emptyDir"] == {}
+    assert "protocol" not in container["livenessProbe"]["httpGet"] and "mode" not in container["startupProbe"]["grpc"]
+
+
 def test_a_stateful_set_keeps_its_claims() -> None:
     claim = {
         "metadata": {"name": "d"},
