@@ -56,6 +56,7 @@ class Unplaced:
     rows: tuple[int, ...] = ()
     lead: str = ""
     final: bool = False
+    error: bool = False  # something is wrong with what the pod asks for: it is tried again soon
 
 
 class Cycle:
@@ -233,6 +234,9 @@ class Cycle:
             for refusal in (r for group in refusals for r in group):
                 left &= ~refusal.rows
             if found := self.devices.filter(pod, self.snapshot, left):
+                if found[0].error:
+                    text = f'running "{DEVICES}" filter plugin: {found[0].reason}'
+                    return Unplaced(text, {found[0].reason: len(self.snapshot.row_of)}, 0, (), text, True, True)
                 refusals.append(found)
         return self._explain(refusals, names_of(pod))
 

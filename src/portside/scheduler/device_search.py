@@ -91,12 +91,19 @@ def requests_of(claim: Json) -> list[Json]:
 
 
 class Search:
-    """``suits(wanted, device)``: class, selectors and the device's nodes. ``why`` says after a failure what was wrong."""
+    """``suits(wanted, device, claim)``: class, selectors and the device's nodes; what it raises ends the search. ``why`` says
+    after a failure what was wrong."""
 
     def __init__(
-        self, claims: Sequence[Json], pools: Sequence[Pool], held: Held, suits: Callable[[Json, Device], bool]
+        self, claims: Sequence[Json], pools: Sequence[Pool], held: Held, suits: Callable[[Json, Device, str], bool]
     ) -> None:
         self.claims = [[list(options(r)) for r in requests_of(c)] for c in claims]
+        self._names = {
+            id(o): f"{c['metadata'].get('namespace', '')}/{c['metadata'].get('name', '')}"
+            for c, requests in zip(claims, self.claims, strict=True)
+            for alternatives in requests
+            for o in alternatives
+        }
         self.constraints = [(c["spec"].get("devices") or {}).get("constraints") or [] for c in claims]
         self.pools = pools
         self.devices = [d for p in pools for d in p.devices]
@@ -145,7 +152,7 @@ class Search:
         key = (id(option), device.id)
         found = self._verdicts.get(key)
         if found is None:
-            found = self._verdicts[key] = self.suits(option.wanted, device)
+            found = self._verdicts[key] = self.suits(option.wanted, device, self._names[id(option)])
         return found
 
     # One request after the other

@@ -19,7 +19,7 @@ import orjson
 from portside.api.podrefs import resource_claims
 from portside.scheduler import extended_devices as extended
 from portside.scheduler.device_binding import awaited, gave_up
-from portside.scheduler.device_match import Matcher
+from portside.scheduler.device_match import Matcher, SelectorFailed
 from portside.scheduler.device_pools import Device, Id, Inventory, Pool, reachable
 from portside.scheduler.device_results import allocation
 from portside.scheduler.device_search import CANNOT, Choice, Held, Search, options, requests_of
@@ -165,7 +165,10 @@ class Devices:
         if asked.waiting or snapshot.delegates(pod.shape):
             self._refresh(snapshot)
             for row in np.flatnonzero(among & snapshot.live).tolist():
-                why, choices = self._search(pod, asked, snapshot, row)
+                try:
+                    why, choices = self._search(pod, asked, snapshot, row)
+                except SelectorFailed as problem:
+                    return [Refusal(str(problem), among, False, error=True)]
                 if why:
                     lacking.setdefault(why, np.zeros(snapshot.size, bool))[row] = True
                 else:
@@ -336,23 +339,28 @@ class Devices:
     ) -> tuple[str, list[list[Choice]]]:
         inventory = self._inventory
 
-        def suits(wanted: Json, device: Device) -> bool:
-            return inventory.usable_on(device, snapshot, row) and self._selected(wanted, device)
+        def suits(wanted: Json, device: Device, claim: str) -> bool:
+            return self._selected(wanted, device, claim) and inventory.usable_on(device, snapshot, row)
 
         search = Search(claims, pools, self._held, suits)
         found = search.run()
         return (search.why, []) if found is None else ("", found)
 
-    def _selected(self, wanted: Json, device: Device) -> bool:
-        """By the class and the request's own selectors."""
-        found = self.read("deviceclasses").get(wanted.get("deviceClassName", ""))
+    def _selected(self, wanted: Json, device: Device, claim: str) -> bool:
+        """By the class and the request's own selectors. Raises SelectorFailed."""
+        name = wanted.get("deviceClassName", "")
+        found = self.read("deviceclasses").get(name)
         if found is None:
             return False
-        selectors = [*(found["spec"].get("selectors") or ()), *(wanted.get("selectors") or ())]
-        return all(
-            self.matcher.matches((s.get("cel") or {}).get("expression", ""), device.id, device.body, device.version)
-            for s in selectors
-        )
+        for whose, holder in ((f"class {name}", found["spec"]), (f"claim {claim}", wanted)):
+            for i, selector in enumerate(holder.get("selectors") or ()):
+                text = (selector.get("cel") or {}).get("expression", "")
+                try:
+                    if not self.matcher.matches(text, device.id, device.body, device.version):
+                        return False
+                except SelectorFailed as problem:
+                    raise SelectorFailed(f"{whose}: selector #{i}{problem}") from None
+        return True
 
 
 def _unmade(pod: PodInfo) -> str:

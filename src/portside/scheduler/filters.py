@@ -18,11 +18,13 @@ from portside.scheduler.terms import NodeTerm, PodTerm, Spread, label_selector, 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Rows refused for one reason. ``resolvable`` says whether evicting pods could help."""
+    """Rows refused for one reason. ``resolvable`` says whether evicting pods could help; ``error``, that something is wrong
+    with what the pod asks for, wherever that is."""
 
     reason: str
     rows: Mask
     resolvable: bool
+    error: bool = False
 
 
 Filter = Callable[[PodInfo, Snapshot], list[Refusal]]

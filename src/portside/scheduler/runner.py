@@ -401,7 +401,7 @@ class Scheduler:
                 message = f"{decision.lead}{also} preemption: {found}"
             else:
                 message, victims = f"{decision.lead} {preemption.won(found)}", found
-        self.queue.failed(info.key, now, park=True)
+        self.queue.failed(info.key, now, park=not decision.error)
         node = info.nominated if victims is None else victims.node
         if victims is not None:
             for ghost in [g for g in self.nominated.values() if g.node_name == node and g.priority < info.priority]:
@@ -413,7 +413,7 @@ class Scheduler:
             node = ""
             self.nominate(info, node)
             self.changed()  # others may need the room, also nominated ones that kept each other out
-        self.write(self.writer.explain(info, message, node))
+        self.write(self.writer.explain(info, message, node, "SchedulerError" if decision.error else "Unschedulable"))
 
     def _give_up(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> str:
         """Let go of a claim that keeps the pod from nodes where it could be. Returns what to add to the message."""

@@ -262,6 +262,18 @@ def test_pools_that_contradict_themselves_give_nothing_and_say_so() -> None:
     assert f"1 {CANNOT}" in decision.lead  # type: ignore[union-attr]
 
 
+def test_a_selector_that_fails_on_a_device_keeps_the_pod_from_every_node() -> None:
+    bare = {"name": "bare"}
+    slices = [published("a", device("x")), published("b", bare)]
+    broken = claim("c", request("gpu", "device.attributes['gpu.example.com'].model == 'a'"))
+    decision, _ = World(slices, broken).decide("c")
+    assert not isinstance(decision, Placed) and decision.error
+    assert decision.message.startswith(
+        'running "DynamicResources" filter plugin: claim d/c: selector #0 on device gpu.example.com/b/bare: '
+        "CEL runtime error: no such key: model. consider using CEL optional chaining"
+    )
+
+
 def test_shares_are_named_by_lot() -> None:
     shared = device("x", memory="8Gi", allowMultipleAllocations=True)
     worlds = [World([published("a", shared)], claim("c", request())) for _ in range(2)]

@@ -206,3 +206,18 @@ async def test_a_special_claim_of_an_attempt_that_died_is_made_anew(client: Any)
     assert found["status"]["extendedResourceClaimStatus"]["resourceClaimName"] != "old"
     assert "old" not in {c["metadata"]["name"] for c in (await client.list(CLAIMS, namespace="default")).items}
     assert any("deletion of ResourceClaim completed" in m for m in await said(client, "FailedScheduling"))
+
+
+async def test_a_selector_that_fails_is_told_and_the_pod_goes_on_when_it_no_longer_does(client: Any) -> None:
+    await publish(client, {"name": "g0"})
+    selector = {"cel": {"expression": "device.attributes['gpu.example.com'].fine"}}
+    await claim(client, "a", selectors=[selector])
+    await client.create(PODS, using("a"), namespace="default")
+    found = await until(
+        lambda: client.get(PODS, "a", namespace="default"), lambda p: (p.get("status") or {}).get("conditions")
+    )
+    (condition,) = found["status"]["conditions"]
+    assert condition["reason"] == "SchedulerError" and "CEL runtime error" in condition["message"]
+    devices = [{"name": "g0", "attributes": {"fine": {"bool": True}}}]
+    await client.patch(SLICES, "s", {"spec": {"devices": devices}})
+    await bound(client, "a")
