@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from heapq import nsmallest
 
 from portside.base.clock import parse_time
@@ -12,7 +12,7 @@ from portside.client.protocol import Json, Resource
 
 PODS: Resource = ("", "v1", "pods")
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
-AT_ONCE = 1000  # pods that are looked at before others get a turn
+AT_ONCE = 500  # pods that are looked at before others get a turn
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
@@ -125,24 +125,30 @@ class _Doomed:
         return born != born2 and (born_rank, uid) < (born_rank2, uid2)
 
 
-def _crowded(pods: Iterable[Json], related: Iterable[Json], now: float) -> Iterator[_Doomed]:
-    crowd: Counter[str] = Counter(p["spec"].get("nodeName", "") for p in related if is_active(p))
-    return (_Doomed(p, crowd[p["spec"].get("nodeName", "")], now) for p in pods)
+def _node(pod: Json) -> str:
+    return str(pod["spec"].get("nodeName", ""))
 
 
 def deletion_order(pods: Iterable[Json], related: Iterable[Json], now: float) -> list[Json]:
     """Pods in the order in which scaling down deletes them; ``related`` pods crowd a node."""
-    return [doomed.pod for doomed in sorted(_crowded(pods, related, now))]
+    crowd = Counter(_node(p) for p in related if is_active(p))
+    return [doomed.pod for doomed in sorted(_Doomed(p, crowd[_node(p)], now) for p in pods)]
 
 
 def first_to_go(
     pods: Iterable[Json], related: Iterable[Json], now: float, count: int
 ) -> Generator[None, None, list[Json]]:
     """The first ``count`` of ``deletion_order``; stops now and then, as looking at a pod takes some microseconds."""
+    crowd: Counter[str] = Counter()
+    for number, pod in enumerate(related, 1):
+        if is_active(pod):
+            crowd[_node(pod)] += 1
+        if number % AT_ONCE == 0:
+            yield
     doomed: list[_Doomed] = []
-    for one in _crowded(pods, related, now):
-        doomed.append(one)
-        one.read()
+    for pod in pods:
+        doomed.append(_Doomed(pod, crowd[_node(pod)], now))
+        doomed[-1].read()
         if len(doomed) % AT_ONCE == 0:
             yield
     return [one.pod for one in nsmallest(count, doomed)]
