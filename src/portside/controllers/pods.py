@@ -154,17 +154,11 @@ def first_to_go(
     return [one.pod for one in nsmallest(count, doomed)]
 
 
-def owner_reference(owner: Json, api_version: str, kind: str) -> Json:
-    """The controlling reference to an owner."""
+def owner_reference(owner: Json, api_version: str, kind: str, *, blocks: bool = True) -> Json:
+    """The controlling reference to an owner; ``blocks``: a foreground deletion of the owner waits for the owned."""
     meta = owner["metadata"]
-    return {
-        "apiVersion": api_version,
-        "kind": kind,
-        "name": meta["name"],
-        "uid": meta["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
+    made = {"apiVersion": api_version, "kind": kind, "name": meta["name"], "uid": meta["uid"], "controller": True}
+    return {**made, "blockOwnerDeletion": True} if blocks else made
 
 
 def from_template(owner: Json, template: Json, api_version: str, kind: str) -> Json:

@@ -86,7 +86,7 @@ def _make(view: View, pod: Json, name: str, template: str) -> Step:
         "generateName": f"{meta['name']}-{name}-"[-LONGEST_PREFIX:].lstrip("-."),
         "namespace": meta["namespace"],
         "annotations": {**(given.get("annotations") or {}), POD_CLAIM: name},
-        "ownerReferences": [owner_reference(pod, "v1", "Pod")],
+        "ownerReferences": [owner_reference(pod, "v1", "Pod", blocks=False)],
     }
     if given.get("labels"):
         made["labels"] = dict(given["labels"])

@@ -40,7 +40,8 @@ def ops(found: Plan) -> list[Op]:
 def test_a_template_becomes_a_claim_of_the_pod_whose_name_the_status_tells() -> None:
     (made,) = ops(plan_pod(View.of({PODS: [pod()], TEMPLATES: [TEMPLATE]}), "ns/p", 0.0))
     assert made.body["metadata"]["generateName"] == "p-gpu-"
-    assert made.body["metadata"]["ownerReferences"][0]["uid"] == "p-uid"
+    (owner,) = made.body["metadata"]["ownerReferences"]
+    assert owner["uid"] == "p-uid" and "blockOwnerDeletion" not in owner
     (told,) = ops(plan_pod(View.of({PODS: [pod()], TEMPLATES: [TEMPLATE], CLAIMS: [claim()]}), "ns/p", 0.0))
     assert told.body["status"] == {"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}]}
 
