@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from itertools import combinations
 from random import Random
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from portside.scheduler import gang
+from portside.scheduler import gang, gang_victims
 from portside.scheduler.cycle import Cycle, Placed, Unplaced
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.preemption import alone
@@ -17,6 +19,7 @@ from tests.props.test_scheduler import NAMESPACES, nodes, pods
 from tests.unit.scheduler import oracle
 
 Json = dict[str, Any]
+CLUSTERS, SEED = int(os.environ.get("PORTSIDE_CLUSTERS", "30")), int(os.environ.get("PORTSIDE_SEED", "1"))
 FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -129,7 +132,7 @@ def test_nobody_is_evicted_for_a_gang_that_would_still_be_short(
     if not gang.attempt(group("g", least), members, 0, world.hands).message:
         return
     before = world.state()
-    found = gang.preempt(world.cycle, group("g", least), members, 0, [], world.hands, alone)
+    found = gang_victims.preempt(world.cycle, group("g", least), members, 0, [], world.hands, alone)
     assert world.state() == before
     if not found:
         return
@@ -160,3 +163,76 @@ def test_a_gang_that_is_disrupted_as_a_whole_is_never_evicted_in_part(
     found = gang.preemption.find(world.cycle, info, decision, [], companions)
     if not isinstance(found, str):
         assert {p.uid for p in found.pods} == {p.uid for p in placed}
+
+
+def _room(cluster: oracle.Cluster, body: Json, count: int) -> int:
+    """How many equal pods the oracle finds room for, ``count`` at most."""
+    trial = oracle.Cluster(cluster.nodes, list(cluster.pods), cluster.namespaces)
+    found = 0
+    for node in trial.nodes:
+        while found < count and oracle.fits(one := _on(body, node, found), node, trial):
+            trial.pods.append(one)
+            found += 1
+    return found
+
+
+def _least_harm(cluster: oracle.Cluster, body: Json, count: int, least: int) -> tuple[int, int, int] | None:
+    """(highest priority, sum of priorities, number) of the least harmful victims of all sets there are."""
+    best: tuple[int, int, int] | None = None
+    for size in range(len(cluster.pods) + 1):
+        for gone in combinations(cluster.pods, size):
+            names = {p["metadata"]["uid"] for p in gone}
+            left = [p for p in cluster.pods if p["metadata"]["uid"] not in names]
+            if _room(oracle.Cluster(cluster.nodes, left, cluster.namespaces), body, count) >= least:
+                harm = _harm([p["spec"].get("priority", 0) for p in gone])
+                best = harm if best is None else min(best, harm)
+    return best
+
+
+def _harm(priorities: list[int]) -> tuple[int, int, int]:
+    return max(priorities, default=-1), sum(p + (1 << 31) for p in priorities), len(priorities)
+
+
+def _preempting(seed: int) -> tuple[World, list[PodInfo], int, Json]:
+    """A small cluster full of pods of many sizes, and a gang of equal, more important pods."""
+    rng = Random(seed)
+    made = []
+    for i in range(rng.randint(1, 3)):
+        amounts = {"cpu": str(rng.randint(2, 6)), "memory": "16Gi", "pods": "10"}
+        meta = {"name": f"n{i}", "labels": {}}
+        made.append({"metadata": meta, "spec": {}, "status": {"allocatable": amounts}})
+    world = World(made)
+    for i in range(8):
+        container = {"name": "c", "resources": {"requests": {"cpu": str(rng.randint(1, 3))}}}
+        meta = {"name": f"o{i}", "uid": f"o{i}", "namespace": "d", "labels": {}}
+        started = {"startTime": f"2026-01-01T00:00:{rng.randint(0, 59):02}Z"}
+        body: Json = {"metadata": meta, "spec": {"containers": [container], "priority": rng.randint(0, 2)}}
+        info = read_pod(body | {"status": started})
+        if isinstance(found := world.cycle.decide(info), Placed):
+            world.put(info, found.node)
+    container = {"name": "c", "resources": {"requests": {"cpu": str(rng.randint(1, 4))}}}
+    body = {"metadata": {"labels": {}}, "spec": {"containers": [container]}}
+    count = rng.randint(1, 4)
+    return world, [member(body, i, "g", 10) for i in range(count)], rng.randint(1, count), body
+
+
+def test_the_victims_of_a_gang_do_the_least_harm_that_any_choice_could() -> None:
+    """Never a more important one than needed; of one in fifty gangs, one victim more than the best of all sets would take."""
+    looked = worse = 0
+    for seed in range(SEED, SEED + CLUSTERS):
+        world, members, least, body = _preempting(seed)
+        if not gang.attempt(group("g", least), members, 0, world.hands).message:
+            continue
+        before = world.state()
+        right = _least_harm(world.oracle(), body, len(members), least)
+        found = gang_victims.preempt(world.cycle, group("g", least), members, 0, [], world.hands, alone)
+        assert world.state() == before
+        gone = gang_victims.victims_of(found)
+        assert bool(gone) == (right is not None), f"seed {seed}"
+        if right is not None:
+            looked += 1
+            harm = _harm([p.priority for p in gone])
+            assert harm[0] == right[0] and harm[2] <= right[2] + 1, f"seed {seed}: {harm}, the oracle knows {right}"
+            worse += harm != right
+    print(f"{looked} gangs needed victims; for {worse} another choice does less harm")
+    assert looked and worse <= looked / 50

@@ -48,7 +48,8 @@ class Placed:
 @dataclass(frozen=True, slots=True)
 class Unplaced:
     """No node fits: nodes lost per reason, how many of them eviction of pods could win back (and which rows those
-    are), and upstream's message. ``lead`` is the message up to the part about preemption."""
+    are), and upstream's message. ``lead`` is the message up to the part about preemption. ``plugins``: the filters that
+    were the first to refuse some node."""
 
     message: str
     reasons: dict[str, int]
@@ -57,6 +58,7 @@ class Unplaced:
     lead: str = ""
     final: bool = False
     error: bool = False  # something is wrong with what the pod asks for: it is tried again soon
+    plugins: frozenset[str] = frozenset()
 
 
 class Cycle:
@@ -122,7 +124,8 @@ class Cycle:
             return None
         total = len(self.snapshot.row_of)
         lead = lead_of(total, {NOT_NAMED: total})
-        return Unplaced(lead + tried(total, 0, total), {NOT_NAMED: total}, 0, (), lead)
+        asked = frozenset(("NodeAffinity",))
+        return Unplaced(lead + tried(total, 0, total), {NOT_NAMED: total}, 0, (), lead, plugins=asked)
 
     def asks(self, pod: PodInfo) -> bool:
         """Whether devices matter to the pod."""
@@ -223,34 +226,34 @@ class Cycle:
 
     def explain(self, pod: PodInfo) -> Unplaced:
         """Why no node fits: every filter asked anew, in upstream's order."""
-        refusals = []
+        refusals: list[tuple[str, list[Refusal]]] = []
         for name, run in self._filters:
-            if found := run(pod, self.snapshot):
-                refusals.append(found)
+            refusals.append((name, run(pod, self.snapshot)))
             if name == "NodeResourcesFit" and pod.claims:
-                refusals += [found for _, f in self.extra if (found := f(pod, self.snapshot))]
+                refusals += [(n, f(pod, self.snapshot)) for n, f in self.extra]
         if self.devices is not None and self.devices.asks(pod, self.snapshot):
             left = self.snapshot.live.copy()
-            for refusal in (r for group in refusals for r in group):
+            for refusal in (r for _, group in refusals for r in group):
                 left &= ~refusal.rows
-            if found := self.devices.filter(pod, self.snapshot, left):
-                if found[0].error:
-                    text = f'running "{DEVICES}" filter plugin: {found[0].reason}'
-                    return Unplaced(text, {found[0].reason: len(self.snapshot.row_of)}, 0, (), text, True, True)
-                refusals.append(found)
-        return self._explain(refusals, names_of(pod))
+            if (found := self.devices.filter(pod, self.snapshot, left)) and found[0].error:
+                text = f'running "{DEVICES}" filter plugin: {found[0].reason}'
+                return Unplaced(text, {found[0].reason: len(self.snapshot.row_of)}, 0, (), text, True, True)
+            refusals.append((DEVICES, found))
+        return self._explain([r for r in refusals if r[1]], names_of(pod))
 
-    def _explain(self, refusals: list[list[Refusal]], named: set[str] | None = None) -> Unplaced:
+    def _explain(self, refusals: list[tuple[str, list[Refusal]]], named: set[str] | None = None) -> Unplaced:
         """Count each node for the first filter that refused it; a filter with several reasons counts each of them. For a
         pod limited to ``named`` nodes upstream does not even ask about the others."""
         left = self.snapshot.live.copy()
         reasons: dict[str, int] = {}
+        plugins: set[str] = set()
         if named is not None:
             left &= self.snapshot.rows_named(named)
             if others := len(self.snapshot.row_of) - int(left.sum()):
                 reasons[NOT_NAMED] = others
+                plugins.add("NodeAffinity")
         resolvable = np.zeros(self.snapshot.size, bool)
-        for group in refusals:
+        for name, group in refusals:
             hit = np.zeros(self.snapshot.size, bool)
             hopeless = np.zeros(self.snapshot.size, bool)
             first = group[0].reason.startswith((ENFORCED, "node(s) didn't match pod", "node(s) didn't satisfy"))
@@ -261,12 +264,15 @@ class Cycle:
                 hit |= mine
                 if not refusal.resolvable:
                     hopeless |= mine
+            if hit.any():
+                plugins.add(name)
             resolvable |= hit & ~hopeless
             left &= ~hit
         total = len(self.snapshot.row_of)
         rows = tuple(np.flatnonzero(resolvable).tolist())
         lead = lead_of(total, reasons)
-        return Unplaced(lead + tried(total, len(rows), total - len(rows)), reasons, len(rows), rows, lead)
+        text = lead + tried(total, len(rows), total - len(rows))
+        return Unplaced(text, reasons, len(rows), rows, lead, plugins=frozenset(plugins))
 
 
 def names_of(pod: PodInfo) -> set[str] | None:

@@ -7,13 +7,12 @@ decision places as many of them as find room; with fewer than ``minCount`` nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from portside.scheduler import preemption
-from portside.scheduler.cycle import Cycle, Placed, Unplaced
+from portside.scheduler.cycle import Placed, Unplaced
 from portside.scheduler.pod_info import PodInfo
-from portside.scheduler.preemption import Budget, Victims
 from portside.scheduler.snapshot import Snapshot
 
 Json = dict[str, Any]
@@ -31,6 +30,11 @@ class Group:
     whole: bool
     priority: int
     object: Json
+
+    @property
+    def spec(self) -> Json:
+        spec: Json = self.object["spec"]
+        return spec
 
     @classmethod
     def of(cls, obj: Json) -> Group:
@@ -113,58 +117,6 @@ def attempt(group: Group, members: Sequence[PodInfo], scheduled: int, hands: Han
             hands.take(pod)
         made.fitting, made.placed = made.placed, []
     return made
-
-
-def preempt(
-    cycle: Cycle,
-    group: Group,
-    members: Sequence[PodInfo],
-    scheduled: int,
-    budgets: Sequence[Budget],
-    hands: Hands,
-    companions: preemption.Companions,
-) -> list[tuple[PodInfo, Victims]]:
-    """Victims on the nodes of those members that need them, when with their room the gang has enough; else none at all:
-    nobody is evicted for a gang that would still not fit. Leaves the snapshot as it was."""
-    snapshot = cycle.snapshot
-    gone: list[PodInfo] = []
-    placed: list[PodInfo] = []
-    found: list[tuple[PodInfo, Victims]] = []
-    try:
-        for pod in members:
-            decision = hands.decide(pod)
-            if isinstance(decision, Placed):
-                node, victims = decision.node, Victims(decision.node, (), 0)
-            else:
-                if decision.final:
-                    continue
-                answer = preemption.find(cycle, pod, decision, budgets, companions)
-                if isinstance(answer, str):
-                    continue
-                node, victims = answer.node, answer
-                for victim in victims.pods:
-                    snapshot.remove_pod(victim.uid)
-                    gone.append(victim)
-                budgets = spent(budgets, victims.pods)
-            hands.put(pod, node)
-            placed.append(pod)
-            found.append((pod, victims))
-    finally:
-        for pod in placed:
-            hands.take(pod)
-        for victim in gone:
-            snapshot.set_pod(victim)
-    return found if scheduled + len(placed) >= group.least and gone else []
-
-
-def spent(budgets: Sequence[Budget], victims: Sequence[PodInfo]) -> list[Budget]:
-    """The budgets after these evictions."""
-    left = list(budgets)
-    for victim in victims:
-        for i, budget in enumerate(left):
-            if preemption.covers(budget, victim):
-                left[i] = replace(budget, allowed=budget.allowed - 1, disrupted=budget.disrupted | {victim.name})
-    return left
 
 
 def companions_in(snapshot: Snapshot, groups: dict[str, Group]) -> preemption.Companions:

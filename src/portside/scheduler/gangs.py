@@ -7,9 +7,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from portside.client.protocol import Json
-from portside.scheduler import gang, preemption
+from portside.scheduler import gang, gang_victims, preemption
 from portside.scheduler.cycle import Cycle, Placed, Unplaced
 from portside.scheduler.devices import Allocation
+from portside.scheduler.hints import EVERY, GANG, Kind
 from portside.scheduler.pod_info import PodInfo
 from portside.scheduler.preemption import Budget, Victims
 from portside.scheduler.volumes import Binding
@@ -41,8 +42,8 @@ class Gangs:
         group = gang.Group.of(new)
         before = self.groups.get(group.key)
         self.groups[group.key] = group
-        if before is None or (before.least, before.whole) != (group.least, group.whole):
-            self.scheduler.changed()
+        if before is None or before.spec != group.spec:
+            self.scheduler.tell("group", node=group.key)
 
     def waits(self, pod: PodInfo) -> None:
         """A pod without a node came."""
@@ -90,7 +91,7 @@ class Gangs:
         """They wait for others; if they still do after a moment, they are told."""
         now = self.scheduler.clock.monotonic()
         for pod in members:
-            self.scheduler.queue.failed(pod.key, now, park=True)
+            self.scheduler.queue.hold(pod.key, now, Kind.of(pod, frozenset((GANG,))))
         self.scheduler.write(self._say(members, message), slow=True)
 
     async def _say(self, members: list[PodInfo], message: str) -> None:
@@ -109,7 +110,7 @@ class Gangs:
     def _failed(self, members: list[PodInfo], message: str) -> None:
         now = self.scheduler.clock.monotonic()
         for pod in members:
-            self.scheduler.queue.failed(pod.key, now, park=True)
+            self.scheduler.queue.failed(pod.key, now, Kind.of(pod, frozenset((GANG,))))
             self.scheduler.write(self.scheduler.writer.explain(pod, message, pod.nominated))
 
     # Deciding
@@ -152,7 +153,7 @@ class Gangs:
             leaving = bool(made.message) and self._victims_leave(members)
             if made.message and not leaving and self._may_preempt(cycle, members):
                 budgets = [Budget.of(b) for b in scheduler.read("poddisruptionbudgets").values()]
-                wins = gang.preempt(cycle, group, members, scheduled, budgets, hands, self.companions)
+                wins = gang_victims.preempt(cycle, group, members, scheduled, budgets, hands, self.companions)
         finally:
             for ghost in aside:
                 if ghost.uid in scheduler.nominated and ghost.uid not in scheduler.snapshot.pods:
@@ -187,7 +188,7 @@ class Gangs:
         now = scheduler.clock.monotonic()
         why = {pod.uid: decision.message for pod, decision in made.refused}
         for pod in self._members(group.key):
-            scheduler.queue.failed(pod.key, now, park=True)
+            scheduler.queue.failed(pod.key, now, Kind.of(pod, EVERY))
             victims = wins.get(pod.uid)
             if not leaving:
                 scheduler.nominate(pod, victims.node if victims else "")

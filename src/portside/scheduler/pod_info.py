@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -40,6 +40,12 @@ class Shape:
     ports: tuple[tuple[str, str, int], ...]
     images: tuple[str, ...]
 
+    def asks_like(self, other: Shape) -> bool:
+        """Whether another shape may go to the same nodes; images do not decide that."""
+        if self is other:
+            return True
+        return all(getattr(self, name) == getattr(other, name) for name in DECIDING)
+
     @property
     def limits_nodes(self) -> bool:
         """Whether a nodeSelector or required node affinity is there."""
@@ -75,6 +81,14 @@ class PodInfo:
     @property
     def requests(self) -> dict[str, int]:
         return self.shape.requests
+
+    def asks_like(self, other: PodInfo) -> bool:
+        """Whether another state of the same pod may go where this one may."""
+        mine, theirs = (self.uid, self.labels, self.devices), (other.uid, other.labels, other.devices)
+        return mine == theirs and self.shape.asks_like(other.shape)
+
+
+DECIDING = tuple(f.name for f in fields(Shape) if f.name not in ("images", "nonzero_cpu", "nonzero_memory"))
 
 
 def pod_requests(spec: Json) -> tuple[dict[str, int], int, int]:

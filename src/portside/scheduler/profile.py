@@ -74,6 +74,10 @@ class Profile:
         """0 when the score is off."""
         return 0 if score in self.without else self.weights.get(score, 0)
 
+    def counts_resource(self, name: str) -> bool:
+        """Whether a node must have room for a resource."""
+        return name not in self.ignored_resources and name.split("/")[0] not in self.ignored_groups
+
 
 def system_spread() -> tuple[Spread, ...]:
     """Upstream's built-in constraints: softly over hosts and zones."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,12 +20,14 @@ from portside.scheduler.devices import ELSEWHERE, Allocation, Devices
 from portside.scheduler.events import Recorder
 from portside.scheduler.extended_devices import STALE, classes_of
 from portside.scheduler.gangs import Gangs
+from portside.scheduler.hints import BY_DEVICES, VOLUMES, Hints, Kind, News, refusers
 from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
 from portside.scheduler.volumes import Binding, Volumes
+from portside.scheduler.waker import Waker
 from portside.scheduler.writer import POD_GROUPS, Writer
 
 log = logging.getLogger("portside.scheduler")
@@ -134,9 +137,10 @@ class Scheduler:
         self.pending: dict[str, PodInfo] = {}
         self.assumed: dict[str, str] = {}
         self.nominated: dict[str, PodInfo] = {}
+        self.waker = Waker(
+            self.queue, Hints(self.snapshot, {p.name: p for p in profiles}, self.read, self.nominated), self.nominated
+        )
         self.wake = asyncio.Event()
-        self.moved = False  # something may have made room
-        self.joined = False  # a pod came to a node: that helps those who look for company
         self.writes: set[asyncio.Task[None]] = set()
         self.waits: set[asyncio.Task[None]] = (
             set()
@@ -151,8 +155,8 @@ class Scheduler:
         handlers: list[tuple[Resource, Callable[[Json | None, Json | None], None] | None]] = [
             (NODES, self._node),
             (NAMESPACES, self._namespace),
-            *((r, self._other) for r in STORAGE),
-            *((r, self._device) for r in DEVICES),
+            *((r, partial(self._other, r[2])) for r in STORAGE),
+            *((r, partial(self._device, r[2])) for r in DEVICES),
             (BUDGETS, None),
             *((r, None) for r in OWNERS),
             *((r, self.gangs.changed) for r in self.groups),
@@ -178,29 +182,30 @@ class Scheduler:
     # What the informers tell
 
     def _node(self, old: Json | None, new: Json | None) -> None:
+        name = (new or old or {})["metadata"]["name"]
         if new is None:
-            if old is not None:
-                self.snapshot.remove_node(old["metadata"]["name"])
-            return
-        if old is None or relevant(old) != relevant(new):
+            self.snapshot.remove_node(name)
+        elif old is None or relevant(old) != relevant(new):
             self.snapshot.set_node(new)
-            self.changed()
+        else:
+            return
+        self.tell("node", old, new, name)
 
     def _namespace(self, old: Json | None, new: Json | None) -> None:
         meta = (new or old or {})["metadata"]
         self.snapshot.set_namespace(meta["name"], None if new is None else meta.get("labels") or {})
-        self.changed()
+        if old is None or new is None or old["metadata"].get("labels") != meta.get("labels"):
+            self.tell("namespace", old, new)
 
-    def _other(self, old: Json | None, new: Json | None) -> None:
-        if new is not None:
-            self.writer.news()
-            self.changed()
+    def _other(self, plural: str, old: Json | None, new: Json | None) -> None:
+        self.writer.news()
+        self.tell(plural, old, new)
 
-    def _device(self, old: Json | None, new: Json | None) -> None:
-        if (new or old or {}).get("kind") == "DeviceClass":
+    def _device(self, plural: str, old: Json | None, new: Json | None) -> None:
+        if plural == "deviceclasses":
             self.snapshot.set_backed(classes_of(self.read("deviceclasses").values()))
         self.claims.news()
-        self.changed()
+        self.tell(plural, old, new)
 
     def _observe_claim(self, claim: Json) -> None:
         self.informers.informer(CLAIMS).observe(claim)
@@ -210,34 +215,33 @@ class Scheduler:
         assert pod is not None
         meta = pod["metadata"]
         uid, key = meta["uid"], f"{meta['namespace']}/{meta['name']}"
-        if new is None:
-            self._drop(uid, key)
-            if self.snapshot.remove_pod(uid) is not None:
-                self.changed()
-            return
-        if waits(new, self.cycles):
+        if new is not None and waits(new, self.cycles):
             self._waiting(old, new, uid, key)
             return
-        bound_by_us = uid in self.assumed and self.assumed[uid] == new["spec"].get("nodeName")
+        bound_by_us = uid in self.assumed and new is not None and self.assumed[uid] == new["spec"].get("nodeName")
         self._drop(uid, key)
-        if not counts(new):
-            if self.snapshot.remove_pod(uid) is not None:
-                self.changed()
+        if new is None or not counts(new):
+            self._left(uid)
             return
         if bound_by_us and uid in self.snapshot.pods and old is not None and not meta.get("deletionTimestamp"):
             held = self.snapshot.pods[uid][0]
             if held.labels == (meta.get("labels") or {}):
                 held.object = new
-                self._joined()
+                self.tell("pod", None, held, held.node_name)
                 return  # counted when it was decided; the API only says so now
-        if old is None or not counts(old):
-            self.snapshot.set_pod(read_pod(new))
-            self._joined()
-        elif changed(old, new):
-            self.snapshot.set_pod(read_pod(new))
-            self.changed()
+        if old is None or not counts(old) or changed(old, new):
+            known = self.snapshot.pods.get(uid)
+            info = read_pod(new)
+            self.snapshot.set_pod(info)
+            self.tell("pod", known and known[0], info, info.node_name)
         elif uid in self.snapshot.pods:
             self.snapshot.pods[uid][0].object = new
+
+    def _left(self, uid: str) -> None:
+        """A pod takes no room any more."""
+        info = self.snapshot.remove_pod(uid)
+        if info is not None:
+            self.tell("pod", info, None, info.node_name)
 
     def _waiting(self, old: Json | None, new: Json, uid: str, key: str) -> None:
         if uid in self.assumed:
@@ -256,8 +260,9 @@ class Scheduler:
             self.pending[key] = info
             self.nominate(info, info.nominated)
             self.gangs.waits(info)
-            self.queue.add(key, info.priority, self.clock.monotonic())
-            self.wake.set()
+            if known is None or not known.asks_like(info):
+                self.queue.add(key, info.priority, self.clock.monotonic())
+                self.wake.set()
         else:
             known.object = new
             said = (new.get("status") or {}).get("nominatedNodeName") or ""
@@ -267,22 +272,18 @@ class Scheduler:
 
     def _drop(self, uid: str, key: str) -> None:
         self.assumed.pop(uid, None)
-        self.pending.pop(key, None)
+        gone = self.pending.pop(key, None)
+        if gone is not None and gone.group:
+            self.tell("group", node=gone.group)
         if self.nominated.pop(uid, None) is not None:
-            self.snapshot.remove_pod(uid)
+            self._left(uid)
         self.queue.remove(key)
 
-    def changed(self) -> None:
-        self.moved = True
-        self.wake.set()
-
-    def _joined(self) -> None:
-        self.joined = True
-        self.wake.set()
-
-    def _looks_for_company(self, key: str) -> bool:
-        info = self.pending.get(key)
-        return info is None or bool(info.shape.affinity or info.shape.spread)
+    def tell(self, what: str, old: Any = None, new: Any = None, node: str = "") -> None:
+        """News for those who wait (see hints.News)."""
+        if self.queue.parked:
+            self.waker.tell(News(what, old, new, node))
+            self.wake.set()
 
     # Deciding
 
@@ -290,7 +291,7 @@ class Scheduler:
         while True:
             now = self.clock.monotonic()
             end = now + SLICE
-            self._announce(now)
+            self.waker.announce()
             while (key := self.queue.pop(now)) is not None:
                 if (info := self.pending.get(key)) is not None:
                     self._place(info)
@@ -301,9 +302,9 @@ class Scheduler:
                         await asyncio.wait(self.writes, return_when=asyncio.FIRST_COMPLETED)
                     now = self.clock.monotonic()
                     end = now + SLICE
-                    self._announce(now)
+                    self.waker.announce()
             self.wake.clear()
-            if self.moved or self.joined:
+            if self.waker.news:
                 continue
             due = self.queue.next_time()
             if due is None:
@@ -315,17 +316,10 @@ class Scheduler:
             except TimeoutError:
                 continue
 
-    def _announce(self, now: float) -> None:
-        if self.moved:
-            self.moved = self.joined = False
-            self.queue.cluster_changed(now)
-        elif self.joined:
-            self.joined = False
-            self.queue.cluster_changed(now, self._looks_for_company)
-
     def _place(self, info: PodInfo) -> None:
         if info.devices and self.devices.unmade(info):
-            self.queue.failed(info.key, self.clock.monotonic(), park=True)
+            kind = Kind.of(info, BY_DEVICES)
+            self.queue.hold(info.key, self.clock.monotonic(), kind)
             return  # its claims are still being made: nothing to tell
         if info.group and self.gangs.attempt(info):
             return
@@ -359,11 +353,11 @@ class Scheduler:
         if info.claims and (why := self.volumes.problem(info)):
             total = len(self.snapshot.row_of)
             text = f"0/{total} nodes are available: {why}."
-            return Unplaced(f"{text} not found", {why: total}, 0, (), text, final=True)
+            return Unplaced(f"{text} not found", {why: total}, 0, (), text, final=True, plugins=VOLUMES)
         if info.devices and (why := self.devices.problem(info)):
             total = len(self.snapshot.row_of)
             text = f"0/{total} nodes are available: {why}."
-            return Unplaced(text + tried(total, 0, total), {why: total}, 0, (), text)
+            return Unplaced(text + tried(total, 0, total), {why: total}, 0, (), text, plugins=BY_DEVICES)
         row = self.snapshot.row_of.get(info.nominated) if info.nominated else None
         if row is not None and cycle.fits_on(info, row):
             return Placed(info.nominated, 1)
@@ -381,7 +375,7 @@ class Scheduler:
     def nominate(self, info: PodInfo, node: str) -> None:
         """Keep room for a pod on the node its victims leave; "" gives it back."""
         if self.nominated.pop(info.uid, None) is not None:
-            self.snapshot.remove_pod(info.uid)
+            self._left(info.uid)
         info.nominated = node
         if node in self.snapshot.row_of:
             ghost = read_pod(info.object)
@@ -401,7 +395,7 @@ class Scheduler:
                 message = f"{decision.lead}{also} preemption: {found}"
             else:
                 message, victims = f"{decision.lead} {preemption.won(found)}", found
-        self.queue.failed(info.key, now, park=not decision.error)
+        self.queue.failed(info.key, now, None if decision.error else Kind.of(info, refusers(info, decision)))
         node = info.nominated if victims is None else victims.node
         if victims is not None:
             for ghost in [g for g in self.nominated.values() if g.node_name == node and g.priority < info.priority]:
@@ -411,8 +405,7 @@ class Scheduler:
             self.write(self.writer.evict(info, victims))
         elif node and not decision.final and (helpless or self._hopeless(info, decision)):
             node = ""
-            self.nominate(info, node)
-            self.changed()  # others may need the room, also nominated ones that kept each other out
+            self.nominate(info, node)  # news for others, also nominated ones that kept each other out
         self.write(self.writer.explain(info, message, node, "SchedulerError" if decision.error else "Unschedulable"))
 
     def _give_up(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> str:
@@ -472,7 +465,9 @@ class Scheduler:
 
     def unbound(self, info: PodInfo, problem: str) -> None:
         """The binding did not stand: forget it; a pod that is still there is tried again."""
-        self.snapshot.remove_pod(info.uid)
+        self._left(info.uid)
+        if info.claims or info.devices:
+            self.tell("any")  # what was promised to it is free again
         self.assumed.pop(info.uid, None)
         current = self.informers.caches[PODS].get(info.namespace, info.name)
         if current is None or not waits(current, self.cycles):
@@ -484,8 +479,8 @@ class Scheduler:
         self.gangs.waits(fresh)
         now = self.clock.monotonic()
         self.queue.add(info.key, fresh.priority, now)
-        self.queue.failed(info.key, now, park=False)
-        self.changed()
+        self.queue.failed(info.key, now)
+        self.wake.set()
 
     async def _retry_old(self) -> None:
         while True:

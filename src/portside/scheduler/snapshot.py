@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -337,6 +338,11 @@ class Snapshot:
                     found.total += number
             counted.domains = found
         return found
+
+    def taints_on(self, row: int) -> tuple[Taint, ...]:
+        """The taints of a node."""
+        code = self.taints.item(row)
+        return next(islice(self.taint_sets, code, None)) if code else ()
 
     def rows_named(self, names: Iterable[str]) -> Mask:
         mask = np.zeros(self.size, bool)
