@@ -24,14 +24,14 @@ from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
 from portside.scheduler.volumes import Volumes
 from portside.scheduler.waker import Waker
-from tests.unit.scheduler import oracle, random_clusters
+from tests.unit.scheduler import oracle, random_clusters, random_devices
 
 Json = dict[str, Any]
 CLUSTERS, SEED = int(os.environ.get("PORTSIDE_CLUSTERS", "15")), int(os.environ.get("PORTSIDE_SEED", "1"))
 CHANGES = 25
 LATER = 1e9  # when every back-off is over
 STORAGE = ("persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes")
-DEVICES = ("resourceclaims", "resourceslices", "deviceclasses")
+DEVICES = ("resourceclaims", "resourceslices", "deviceclasses", "devicetaintrules")
 
 
 class World:
@@ -44,7 +44,7 @@ class World:
             n["metadata"]["name"]: n for n in (random_clusters.node(rng, i) for i in range(rng.randint(1, 5)))
         }
         nodes = list(self.nodes.values())
-        self.all = random_clusters.storage(rng, nodes) | random_clusters.devices(rng, nodes)
+        self.all = random_clusters.storage(rng, nodes) | random_devices.objects(rng, nodes)
         for held in self.all.values():
             for name, obj in held.items():
                 obj.setdefault("metadata", {"name": name})
@@ -62,9 +62,8 @@ class World:
             ("NodeVolumeLimits", self.volumes.limits),
             ("VolumeBinding", self.volumes.binding),
             ("VolumeZone", self.volumes.zones),
-            ("DynamicResources", self.devices.filter),
         )
-        self.cycle = Cycle(self.snapshot, Random(seed), extra=extra)
+        self.cycle = Cycle(self.snapshot, Random(seed), extra=extra, devices=self.devices)
         self.queue = Queue()
         hints = Hints(self.snapshot, {DEFAULT.name: DEFAULT}, self.objects.__getitem__, {})
         self.waker = Waker(self.queue, hints, {})
@@ -108,7 +107,7 @@ class World:
             return
         if info.claims:
             self.volumes.forget(self.volumes.plan(info, self.snapshot, node))
-        if info.devices:
+        if self.cycle.asks(info):
             self.devices.forget(self.devices.plan(info, self.snapshot, node))
         del self.pending[info.key]
         self.queue.remove(info.key)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from portside.run.simulation import SCENARIOS, Plan, play
@@ -38,3 +42,13 @@ def test_a_rolling_reboot_never_takes_more_than_a_pod_of_a_deployment_at_once() 
     report = play("rolling-reboot", SMALL)
     assert report.lowest >= SMALL.pods - SMALL.apps
     assert report.replaced == SMALL.pods
+
+
+def test_gangs_are_simulated_with_the_gate_that_they_need() -> None:
+    asked = ["sim", "node-failure", "--nodes", "3", "--pods", "6", "--apps", "2", "--gangs", "1", "-o", "json"]
+    told = subprocess.run(
+        [sys.executable, "-m", "portside.cli.main", *asked], capture_output=True, text=True, check=False
+    )
+    report = json.loads(told.stdout)
+    assert (told.returncode, report["problems"], report["gangs"]) == (0, [], 1), told.stderr
+    assert report["mostMissing"] == report["podsReplaced"] > 0

@@ -11,7 +11,8 @@ from portside.cli.steps import CliError
 from portside.run.home import Home
 
 if TYPE_CHECKING:
-    from portside.scheduler.whatif import Answer
+    from portside.scheduler.answer import Answer
+    from portside.scheduler.profile import Profile
 
 Json = dict[str, Any]
 PATHS = {
@@ -32,7 +33,11 @@ PATHS = {
     "replicationcontrollers": "/api/v1/replicationcontrollers",
     "statefulsets": "/apis/apps/v1/statefulsets",
     "poddisruptionbudgets": "/apis/policy/v1/poddisruptionbudgets",
+    "daemonsets": "/apis/apps/v1/daemonsets",
+    "priorityclasses": "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "podgroups": "/apis/scheduling.k8s.io/v1beta1/podgroups",
 }
+UNDERSTOOD = "drain NODE… | fail NODE… | fail zone=NAME (or any label) | add COUNT like NODE | apply FILE…"
 SHORT = {"zone": "topology.kubernetes.io/zone", "region": "topology.kubernetes.io/region"}
 
 
@@ -41,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "question",
         nargs="+",
         metavar="QUESTION",
-        help="drain NODE | fail zone=NAME (or any label) | add COUNT like NODE | apply FILE…",
+        help=UNDERSTOOD,
     )
     parser.add_argument("--kubeconfig", metavar="FILE", help="another cluster's (default: that of --home)")
     parser.add_argument("-o", "--output", choices=["json"], help="machine-readable output")
@@ -60,18 +65,22 @@ def state(api: Api) -> dict[str, list[Json]]:
     return found
 
 
-def ask(objects: dict[str, list[Json]], words: list[str]) -> Answer:
-    """The answer to a question. Raises CliError for one that can't be understood."""
+def ask(objects: dict[str, list[Json]], words: list[str], profiles: tuple[Profile, ...] = ()) -> Answer:
+    """The answer to a question. ``profiles``: the cluster's, empty for upstream's. Raises CliError for a question that
+    can't be understood."""
+    from portside.scheduler.profile import DEFAULT
     from portside.scheduler.whatif import World
 
     verb, rest = words[0], words[1:]
-    world = World(objects)
+    world = World(objects, profiles=profiles or (DEFAULT,))
     try:
-        if verb == "drain" and len(rest) == 1:
-            return world.drain(rest[0])
+        if verb == "drain" and rest:
+            return world.drain(*dict.fromkeys(rest))
         if verb == "fail" and len(rest) == 1 and "=" in rest[0]:
             key, _, wanted = rest[0].partition("=")
             return world.fail(SHORT.get(key, key), wanted)
+        if verb == "fail" and rest and not any("=" in word for word in rest):
+            return world.fail_nodes(*dict.fromkeys(rest))
         if verb == "add" and len(rest) == 3 and rest[0].isdigit() and rest[1] == "like":
             return world.add(int(rest[0]), rest[2])
         if verb == "apply" and rest:
@@ -86,7 +95,7 @@ def ask(objects: dict[str, list[Json]], words: list[str]) -> Answer:
         ) from None
     raise CliError(
         f"the question '{' '.join(words)}' is not understood",
-        todo="ask: drain NODE | fail zone=NAME | add COUNT like NODE | apply FILE",
+        todo=f"ask: {UNDERSTOOD}",
         code=2,
     )
 
@@ -97,17 +106,27 @@ def show(answer: Answer) -> str:
     for title, rows in (
         ("placed", [(p, f or "(new)", "→", t) for p, f, t in answer.placed]),
         ("pushed out", [(p, f, "for", w) for p, f, w in answer.evicted]),
+        ("gone for a new version or a smaller number", [(p, f, "", "") for p, f in answer.removed]),
         ("without a node", [(p, f or "(new)", "✗", r) for p, f, r in answer.unplaced]),
     ):
         if rows:
             lines.append(f"{title} ({len(rows)})")
             widths = [max(len(r[i]) for r in rows) for i in range(3)]
-            lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in rows]
+            shown = (f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in rows)
+            lines += [line.rstrip() for line in shown]
     if answer.lost:
         lines.append(f"ended for good, nobody makes them again ({len(answer.lost)})")
         lines += [f"  {p}" for p in answer.lost]
     if not lines:
         lines.append("nothing moves")
+    if answer.held_up:
+        lines.append(
+            f"not at once, their budgets allow no more evictions until others are ready ({len(answer.held_up)})"
+        )
+        lines += [f"  {p}  {b}" for p, b in answer.held_up]
+    if answer.ignored:
+        listed = ", ".join(f"{n} {k}" for k, n in answer.ignored.items())
+        lines.append(f"not looked at: {listed}. What a controller makes of them is not in this answer.")
     shares = ", ".join(f"{n} {b:.0%} → {a:.0%}" for n, (b, a) in answer.use.items())
     return "\n".join([*lines, f"asked of what nodes have: {shares}"])
 
@@ -116,10 +135,13 @@ def run(options: argparse.Namespace) -> int:
     """0 when every pod has a place, 1 when some have none."""
     from pathlib import Path
 
+    from portside.run.scheduler_config import scheduler_profiles
+
     kubeconfig = Path(options.kubeconfig) if options.kubeconfig else Home(options.home).kubeconfig
+    profiles = () if options.kubeconfig else scheduler_profiles(Home(options.home).root).get("profiles", ())
     api = Api(kubeconfig)
     try:
-        answer = ask(state(api), options.question)
+        answer = ask(state(api), options.question, profiles)
     except OSError as error:
         raise CliError(f"{api.server} does not answer", why=str(error), todo="portside status", code=4) from error
     finally:

@@ -31,6 +31,7 @@ from portside.store.memory import MemoryBackend
 NODES: Resource = ("", "v1", "nodes")
 PODS: Resource = ("", "v1", "pods")
 DEPLOYMENTS: Resource = ("apps", "v1", "deployments")
+POD_GROUPS: Resource = ("scheduling.k8s.io", "v1beta1", "podgroups")
 BUDGETS: Resource = ("policy", "v1", "poddisruptionbudgets")
 SPACE = "default"
 ZONE = "topology.kubernetes.io/zone"
@@ -41,24 +42,28 @@ STEP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How large the cluster is: pods are spread over ``apps`` Deployments, each with a budget of one missing pod."""
+    """How large the cluster is: pods are spread over ``apps`` Deployments, each with a budget of one missing pod. The pods
+    of the first ``gangs`` of them get their nodes all together or not at all."""
 
     nodes: int = 12
     zones: int = 3
     pods: int = 60
     apps: int = 6
     seed: int = 1
+    gangs: int = 0
 
 
 @dataclass(slots=True)
 class Report:
     """What was seen. Times are virtual seconds since the disturbance began; ``problems`` is empty when all went well.
+    ``missing``: how many pods were not ready at most of those asked for at that moment.
     ``moved``: per node, how many pods it lost and got; ``waited``: per reason, how many pods waited for it at most;
     ``pending``: the pods that wait in the end, and why."""
 
     scenario: str
     plan: Plan
     lowest: int = 0
+    missing: int = 0
     below: float = 0.0
     recovered: float | None = None
     replaced: int = 0
@@ -78,8 +83,10 @@ class Report:
             "zones": self.plan.zones,
             "pods": self.plan.pods,
             "deployments": self.plan.apps,
+            "gangs": self.plan.gangs,
             "seed": self.plan.seed,
             "lowestReady": self.lowest,
+            "mostMissing": self.missing,
             "secondsBelowFull": self.below,
             "recoveredAfterSeconds": self.recovered,
             "podsReplaced": self.replaced,
@@ -122,7 +129,8 @@ class Stage:
         from portside.scheduler.runner import Scheduler
 
         manager = self.client_of("system:kube-controller-manager", "kube-controller-manager")
-        scheduler = Scheduler(self.client_of("system:kube-scheduler", "kube-scheduler"), self.clock, self.rng)
+        client = self.client_of("system:kube-scheduler", "kube-scheduler")
+        scheduler = Scheduler(client, self.clock, self.rng)
         nodes = Simulation(self.client_of("system:kube-sim", "kubelet"), 0, self.clock.now)
         work = (controllers(manager, self.clock, root_ca=root_ca), scheduler.run(), nodes.run())
         self._stop = [asyncio.create_task(w) for w in work]
@@ -130,7 +138,7 @@ class Stage:
             await self.client.create(NODES, node(i, self.plan.zones))
         await self.clock.sleep(5)
         for i in range(self.plan.apps):
-            for resource, body in app(i, self._share(i)):
+            for resource, body in app(i, self._share(i), gang=i < self.plan.gangs):
                 await self.client.create(resource, body, namespace=SPACE)
 
     def _share(self, i: int) -> int:
@@ -142,8 +150,16 @@ class Stage:
         await asyncio.gather(*self._stop, return_exceptions=True)
 
     async def ready(self) -> int:
-        found = await self.client.list(DEPLOYMENTS, namespace=SPACE)
-        return sum(int((d.get("status") or {}).get("readyReplicas") or 0) for d in found.items)
+        return (await self.ready_of())[0]
+
+    async def ready_of(self) -> tuple[int, int]:
+        """How many pods are ready, and how many are missing of those that the Deployments ask for now."""
+        ready = missing = 0
+        for deployment in (await self.client.list(DEPLOYMENTS, namespace=SPACE)).items:
+            there = int((deployment.get("status") or {}).get("readyReplicas") or 0)
+            ready += there
+            missing += max(int(deployment["spec"].get("replicas", 1)) - there, 0)
+        return ready, missing
 
     async def pods(self) -> list[Json]:
         found: list[Json] = (await self.client.list(PODS, namespace=SPACE)).items
@@ -186,8 +202,8 @@ def node(i: int, zones: int) -> Json:
     }
 
 
-def app(i: int, replicas: int) -> list[tuple[Resource, Json]]:
-    """A Deployment whose pods take three seconds to be ready, and a budget of one missing pod."""
+def app(i: int, replicas: int, *, gang: bool = False) -> list[tuple[Resource, Json]]:
+    """A Deployment whose pods take three seconds to be ready, and a budget of one missing pod; for a gang its PodGroup."""
     name = f"app-{i}"
     labels = {"app": name}
     container = {"name": "c", "image": "app:1", "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}}}
@@ -196,10 +212,14 @@ def app(i: int, replicas: int) -> list[tuple[Resource, Json]]:
         "sim.portside.io/ready-after": "2s",
         "sim.portside.io/stop-after": "2s",
     }
-    template = {"metadata": {"labels": labels, "annotations": said}, "spec": {"containers": [container]}}
+    inner: Json = {"containers": [container]} | ({"schedulingGroup": {"podGroupName": name}} if gang else {})
+    template = {"metadata": {"labels": labels, "annotations": said}, "spec": inner}
     spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
     budget = {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+    policy = {"schedulingPolicy": {"gang": {"minCount": replicas}}}
+    group = {"apiVersion": "scheduling.k8s.io/v1beta1", "kind": "PodGroup", "metadata": {"name": name}, "spec": policy}
     return [
+        *([(POD_GROUPS, group)] if gang else []),
         (DEPLOYMENTS, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}),
         (
             BUDGETS,
@@ -275,9 +295,10 @@ async def _watch(stage: Stage, disturbance: asyncio.Task[None]) -> None:
     fell = False
     end: float | None = None
     while end is None or stage.clock.monotonic() < end:
-        ready = await stage.ready()
+        ready, missing = await stage.ready_of()
         now = stage.clock.monotonic()
         report.lowest = min(report.lowest, ready)
+        report.missing = max(report.missing, missing)
         if ready < stage.wanted:
             fell, whole_since = True, None
             report.below += STEP

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from portside.api.usage import SPECIAL_CLAIM
 from portside.scheduler.cycle import Unplaced
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import Profile
@@ -326,6 +327,8 @@ class Hints:
         meta = (new or old or {})["metadata"]
         if meta["namespace"] == pod.namespace and meta["name"] in pod.devices:
             return True
+        if new is None and SPECIAL_CLAIM in (meta.get("annotations") or {}):
+            return True  # left by an earlier attempt for extended resources; the pod may start anew
         return _allocated(old) and (not _allocated(new) or _allocation(old) != _allocation(new))
 
     def _device(self, pod: PodInfo, plugins: frozenset[str], old: Json | None, new: Json | None) -> bool:

@@ -466,7 +466,7 @@ class Scheduler:
     def unbound(self, info: PodInfo, problem: str) -> None:
         """The binding did not stand: forget it; a pod that is still there is tried again."""
         self._left(info.uid)
-        if info.claims or info.devices:
+        if info.claims or self.cycles[info.scheduler].asks(info):
             self.tell("any")  # what was promised to it is free again
         self.assumed.pop(info.uid, None)
         current = self.informers.caches[PODS].get(info.namespace, info.name)

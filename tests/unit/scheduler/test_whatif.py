@@ -128,3 +128,113 @@ def test_a_manifest_with_claims_of_its_own_shares_them_among_its_pods() -> None:
     asked = world([node("a"), node("b")], [], **objects).apply(many, "apply")
     assert [(p, to) for p, _, to in asked.placed] == [("default/x-0", "b")]
     assert [p for p, _, _ in asked.unplaced] == ["default/x-1"]
+
+
+def workload(kind: str, name: str, replicas: int = 1, cpu: str = "1", **spec: Any) -> Json:
+    version = "batch/v1" if kind in ("Job", "CronJob") else "apps/v1"
+    template = {"metadata": {"labels": {"app": name}}, "spec": pod("x", cpu=cpu)["spec"]}
+    body = {"replicas": replicas, "template": template, **spec}
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "d"}, "spec": body}
+
+
+def grouped(name: str, group: str, **more: Any) -> Json:
+    return owned(name, "", "Job", schedulingGroup={"podGroupName": group}, **more)
+
+
+def group(name: str, least: int) -> Json:
+    return {"metadata": {"name": name, "namespace": "d"}, "spec": {"schedulingPolicy": {"gang": {"minCount": least}}}}
+
+
+def test_a_new_node_brings_the_pods_of_daemonsets_and_they_take_their_room() -> None:
+    daemons = workload("DaemonSet", "log", cpu="3")
+    waiting = [pod(f"w{i}", cpu="4") for i in range(2)]
+    asked = world([node("a", cpu="8")], [owned("x", "a", cpu="8"), *waiting], daemonsets=[daemons]).add(1, "a")
+    assert [(p, to) for p, _, to in asked.placed] == [("d/log-a-like-1", "a-like-1"), ("d/w0", "a-like-1")]
+    assert [p for p, _, _ in asked.unplaced] == ["d/w1"]
+
+
+def test_a_daemonset_of_a_file_goes_to_every_node_that_lets_it_in() -> None:
+    tainted = node("c")
+    tainted["spec"] = {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}
+    asked = world([node("a"), node("b", cpu="500m"), tainted], []).apply([workload("DaemonSet", "log")], "apply")
+    assert [p for p, _, _ in asked.placed] == ["d/log-a"]
+    assert [p for p, _, _ in asked.unplaced] == ["d/log-b"]
+
+
+def test_a_workload_that_is_there_gets_what_it_lacks_and_a_new_version_replaces_all() -> None:
+    there = [owned(f"web-{i}", "a", "StatefulSet", cpu="1") for i in range(2)]
+    for body in there:
+        body["metadata"]["ownerReferences"][0]["name"] = "web"
+    grown = world([node("a")], there).apply([workload("StatefulSet", "web", 3)], "apply")
+    assert [p for p, _, _ in grown.placed] == ["d/web-2"] and not grown.removed
+    shrunk = world([node("a")], there).apply([workload("StatefulSet", "web", 1)], "apply")
+    assert shrunk.removed == [("d/web-1", "a")] and not shrunk.placed
+    other = world([node("a")], there).apply([workload("StatefulSet", "web", 2, cpu="2")], "apply")
+    assert len(other.removed) == 2 and len(other.placed) == 2
+
+
+def test_claims_of_a_file_are_provided_for_by_their_class_or_told() -> None:
+    template = {"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": "1Gi"}}}}
+    body = workload("StatefulSet", "db", 1, volumeClaimTemplates=[template])
+    asked = world([node("a")], []).apply([body], "apply")
+    why = 'claim "data-db-0" names no storage class, and the cluster has no default one'
+    assert asked.unplaced == [("d/db-0", "", why)]
+    default = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+    made = {"metadata": {"name": "disks", **default}, "provisioner": "example.com/disks"}
+    assert world([node("a")], [], storageclasses=[made]).apply([body], "apply").placed == [("d/db-0", "", "a")]
+
+
+def test_what_changes_nothing_here_is_said_and_what_does_counts() -> None:
+    widget = {"apiVersion": "example.com/v1", "kind": "Deployment", "metadata": {"name": "w"}, "spec": {"replicas": 3}}
+    urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "u"}, "value": 9}
+    body = workload("Deployment", "big", cpu="4")
+    body["spec"]["template"]["spec"]["priorityClassName"] = "u"
+    asked = world([node("a")], [owned("small", "a", cpu="1")]).apply([widget, widget, urgent, body], "apply")
+    assert asked.ignored == {"Deployment (example.com/v1)": 2}
+    assert asked.evicted == [("d/small", "a", "d/big-0")]
+    assert asked.as_json()["ignored"] == [{"kind": "Deployment (example.com/v1)", "count": 2}]
+
+
+def test_a_gang_moves_whole_or_not_at_all() -> None:
+    members = [{**grouped(f"g{i}", "g", cpu="2")} for i in range(3)]
+    for body, where in zip(members, "aab", strict=True):
+        body["spec"]["nodeName"] = where
+    nodes = [node("a"), node("b"), node("c", cpu="2")]
+    one = world(nodes, members, podgroups=[group("g", 3)]).drain("a")
+    assert [to for _, _, to in one.placed] == ["b", "c"] or [to for _, _, to in one.placed] == ["c", "b"]
+    small = world([node("a"), node("b", cpu="2")], members, podgroups=[group("g", 3)]).drain("a")
+    assert not small.placed
+    assert sorted(p for p, _, _ in small.unplaced) == ["d/g0", "d/g1"]
+
+
+def test_a_gang_of_a_file_waits_for_its_group_and_pushes_out_whole() -> None:
+    job = workload("Job", "train", parallelism=2)
+    job["spec"]["template"]["spec"] |= {"schedulingGroup": {"podGroupName": "g"}, "priority": 5}
+    there = [owned("small", "a", cpu="4")]
+    waits = world([node("a")], there).apply([job], "apply")
+    assert {w for _, _, w in waits.unplaced} == {'waiting for pods\'s pod group "g" to appear in scheduling queue'}
+    made = {"apiVersion": "scheduling.k8s.io/v1beta1", "kind": "PodGroup", **group("g", 2)}
+    asked = world([node("a")], there).apply([made, job], "apply")
+    assert len(asked.placed) == 2 and [p for p, _, _ in asked.evicted] == ["d/small"]
+    too_few = world([node("a", cpu="1")], []).apply([made, job], "apply")
+    assert not too_few.placed and len(too_few.unplaced) == 2
+
+
+def test_budgets_that_hold_up_a_drain_are_told() -> None:
+    web = owned("web", "a", cpu="1")
+    web["metadata"]["labels"] = {"app": "web"}
+    budget = {
+        "metadata": {"name": "web", "namespace": "d"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}},
+        "status": {"disruptionsAllowed": 0},
+    }
+    asked = world([node("a"), node("b")], [web], poddisruptionbudgets=[budget]).drain("a")
+    assert asked.placed and asked.held_up == [("d/web", "web")]
+
+
+def test_a_failing_node_can_be_named() -> None:
+    made = world([node("a"), node("b"), node("c")], [owned("x", "a"), owned("log", "a", "DaemonSet")])
+    asked = made.fail_nodes("a", "b")
+    assert asked.placed == [("d/x", "a", "c")] and not asked.lost
+    with pytest.raises(KeyError):
+        world([node("a")], []).fail_nodes("z")
