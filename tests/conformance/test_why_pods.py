@@ -101,7 +101,9 @@ def named(*nodes: str) -> Json:
     }
 
 
-SINGLE_POD = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+SINGLE_POD = (
+    "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+)
 SINGLE: dict[str, tuple[Json, Json]] = {  # the words of a filter: what a pod's container and spec say to meet it
     "node(s) didn't match Pod's node affinity/selector": ({}, {"nodeSelector": {"disk": "ssd"}}),
     "node(s) didn't satisfy plugin(s) [NodeAffinity]": ({}, named("ghost")),
@@ -235,6 +237,24 @@ def test_a_node_that_takes_no_more_volumes_is_told(k: Asker, own_node: str) -> N
             k.until(lambda: k.get("pods", "first")["spec"].get("nodeName"))
             on_own_node(k, own_node, "second", volumes=mounts("two"))
             k.says("unschedulable", "pod/second", "node(s) exceed max volume count", "attaches no more volumes")
+
+
+def test_a_disk_that_another_pod_uses_is_told(k: Asker, own_node: str) -> None:
+    disk = [{"name": "v", "gcePersistentDisk": {"pdName": "d"}}]
+    on_own_node(k, own_node, "first", volumes=disk)
+    k.until(lambda: k.get("pods", "first")["spec"].get("nodeName"))
+    on_own_node(k, own_node, "second", volumes=disk)
+    k.says("unschedulable", "pod/second", "node(s) had no available disk", "mount it read-only")
+
+
+def test_a_driver_without_enough_free_storage_is_told(k: Asker, own_node: str) -> None:
+    name = f"full-{k.namespace}"
+    k.make("StorageClass", name, provisioner=f"{name}.example.com", volumeBindingMode="WaitForFirstConsumer")
+    k.make("CSIDriver", f"{name}.example.com", {"storageCapacity": True})
+    with k.gone_after("storageclasses", name), k.gone_after("csidrivers", f"{name}.example.com"):
+        claim(k, "large", name)
+        on_own_node(k, own_node, "asks", volumes=mounts("large"))
+        k.says("unschedulable", "pod/asks", "node(s) did not have enough free storage", "claim less")
 
 
 def test_devices_that_no_node_has_are_told(k: Asker) -> None:

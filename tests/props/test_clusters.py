@@ -88,6 +88,8 @@ def with_volumes(world: World, seen: Counter[str]) -> None:
             continue
         names = [c["metadata"]["name"] for c in world.rng.sample(mine, min(len(mine), world.rng.randint(1, 2)))]
         body["spec"]["volumes"] = [{"name": n, "persistentVolumeClaim": {"claimName": n}} for n in names]
+        if world.rng.random() < 0.4:
+            body["spec"]["volumes"].append(random_clusters.disk(world.rng, world.number))
         info = read_pod(body)
         checks = (world.volumes.restrictions, world.volumes.limits, world.volumes.binding, world.volumes.zones)
         refused = world.rows_refused([r for check in checks for r in check(info, world.snapshot)])

@@ -30,7 +30,10 @@ Json = dict[str, Any]
 CLUSTERS, SEED = int(os.environ.get("PORTSIDE_CLUSTERS", "15")), int(os.environ.get("PORTSIDE_SEED", "1"))
 CHANGES = 25
 LATER = 1e9  # when every back-off is over
-STORAGE = ("persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes")
+STORAGE = (
+    *("persistentvolumeclaims", "persistentvolumes", "storageclasses", "csinodes"),
+    *("csidrivers", "csistoragecapacities"),
+)
 DEVICES = ("resourceclaims", "resourceslices", "deviceclasses", "devicetaintrules")
 
 
@@ -137,6 +140,8 @@ class World:
             name = self.rng.choice(names)
             claim: Json = {"persistentVolumeClaim": {"claimName": name}} if held == "volumes" else {}
             spec[held] = [{"name": name, **(claim or {"resourceClaimName": name})}]
+        if self.rng.random() < 0.15:
+            spec.setdefault("volumes", []).append(random_clusters.disk(self.rng, self.number))
         info = read_pod(body)
         self.pending[info.key] = info
         self.queue.add(info.key, info.priority, LATER)
@@ -219,7 +224,7 @@ class World:
             found = self.decide(info)
             where = f"seed {self.seed}: {info.key}"
             assert isinstance(found, Unplaced), f"{where} stays parked but would go to {found.node}"
-            if not info.claims and not info.devices:
+            if not info.mounts and not info.devices:
                 fitting = [n["metadata"]["name"] for n in self.nodes.values() if oracle.fits(info.object, n, cluster)]
                 assert not fitting, f"{where} stays parked, the oracle would let it on {fitting}"
             if not found.final and not info.never_preempts:

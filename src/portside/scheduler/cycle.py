@@ -154,7 +154,7 @@ class Cycle:
             found += run(pod, snapshot)
         if pod.node_name:
             found += dict(FILTERS)["NodeName"](pod, snapshot)
-        if pod.claims:
+        if pod.mounts:
             for _, filter_ in self.extra:
                 found += filter_(pod, snapshot)
         return found
@@ -229,7 +229,7 @@ class Cycle:
         refusals: list[tuple[str, list[Refusal]]] = []
         for name, run in self._filters:
             refusals.append((name, run(pod, self.snapshot)))
-            if name == "NodeResourcesFit" and pod.claims:
+            if name == "NodeResourcesFit" and pod.mounts:
                 refusals += [(n, f(pod, self.snapshot)) for n, f in self.extra]
         if self.devices is not None and self.devices.asks(pod, self.snapshot):
             left = self.snapshot.live.copy()

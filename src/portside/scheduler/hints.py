@@ -13,6 +13,7 @@ from typing import Any
 
 from portside.api.usage import SPECIAL_CLAIM
 from portside.scheduler.cycle import Unplaced
+from portside.scheduler.disks import clash
 from portside.scheduler.pod_info import PodInfo, Shape
 from portside.scheduler.profile import Profile
 from portside.scheduler.snapshot import PODS, Snapshot
@@ -64,7 +65,7 @@ class Kind:
     def of(cls, pod: PodInfo, plugins: frozenset[str]) -> Kind:
         """``plugins``: those that refused it; empty when that is not known."""
         labels = frozenset(i for i in pod.labels.items() if i[0] not in SINGULAR) if AFFINITY in plugins else None
-        claims = pod.claims, pod.devices
+        claims = pod.claims, pod.disks, pod.devices
         same = pod.shape, pod.priority, pod.never_preempts, pod.scheduler, pod.group, claims, pod.default_spread
         return cls((plugins, labels, *same), pod, plugins)
 
@@ -166,7 +167,7 @@ class Hints:
         old, new = news.old, news.new
         if GANG in plugins and pod.group and new is not None and new.group == pod.group:
             return ALL
-        if old is not None and new is None and pod.claims and self._volumes_left(pod, plugins, old):
+        if old is not None and new is None and pod.mounts and self._volumes_left(pod, plugins, old):
             return ALL
         if SPREAD in plugins and self._spread_differs(pod, old, new):
             return ALL
@@ -180,7 +181,7 @@ class Hints:
         if LIMITS in plugins and gone.claims:
             return True
         shared = gone.namespace == pod.namespace and not set(gone.claims).isdisjoint(pod.claims)
-        return RESTRICTIONS in plugins and shared
+        return RESTRICTIONS in plugins and (shared or clash(pod.disks, gone.disks))
 
     def _spread_differs(self, pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
         """Whether a constraint counts the pod now as it did not before, or the other way round."""

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import orjson
 
 from portside.api.quantity import milli, value
+from portside.scheduler.disks import Disk, disks_of
 from portside.scheduler.terms import NodeTerm, PodTerm, Spread, Toleration
 
 Json = dict[str, Any]
@@ -73,6 +74,7 @@ class PodInfo:
     object: Json
     default_spread: tuple[Spread, ...] = ()
     group: str = ""  # the key of its PodGroup
+    disks: tuple[Disk, ...] = ()
 
     @property
     def key(self) -> str:
@@ -81,6 +83,11 @@ class PodInfo:
     @property
     def requests(self) -> dict[str, int]:
         return self.shape.requests
+
+    @property
+    def mounts(self) -> bool:
+        """Whether the filters of volumes matter to it."""
+        return bool(self.claims or self.disks)
 
     def asks_like(self, other: PodInfo) -> bool:
         """Whether another state of the same pod may go where this one may."""
@@ -301,4 +308,5 @@ def read_pod(pod: Json) -> PodInfo:
         scheduler=spec.get("schedulerName") or "default-scheduler",
         object=pod,
         group=f"{namespace}/{spec['schedulingGroup'].get('podGroupName', '')}" if "schedulingGroup" in spec else "",
+        disks=disks_of(spec["volumes"] or ()) if "volumes" in spec else (),
     )

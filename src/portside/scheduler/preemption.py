@@ -176,7 +176,7 @@ class Remembered:
         others = (
             shape.affinity or shape.anti_affinity or shape.spread or any(c.required for c in self.pod.default_spread)
         )
-        return not (others or self.pod.claims or self.cycle.asks(self.pod) or snapshot.anti_terms or snapshot.groups)
+        return not (others or self.pod.mounts or self.cycle.asks(self.pod) or snapshot.anti_terms or snapshot.groups)
 
     def on(self, row: int) -> tuple[Victims | str, tuple[Any, ...]]:
         """The victims and their harm, or why there are none."""

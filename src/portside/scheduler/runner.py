@@ -41,6 +41,8 @@ STORAGE: tuple[Resource, ...] = (
     ("", "v1", "persistentvolumes"),
     ("storage.k8s.io", "v1", "storageclasses"),
     ("storage.k8s.io", "v1", "csinodes"),
+    ("storage.k8s.io", "v1", "csidrivers"),
+    ("storage.k8s.io", "v1", "csistoragecapacities"),
 )
 SERVICES: Resource = ("", "v1", "services")
 OWNERS: tuple[Resource, ...] = (

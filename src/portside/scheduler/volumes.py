@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from portside.api.quantity import value
+from portside.scheduler.disks import clash
 from portside.scheduler.filters import Refusal, matches_term
 from portside.scheduler.pod_info import PodInfo
 from portside.scheduler.snapshot import Mask, Snapshot
@@ -30,10 +31,14 @@ ZONE_LABELS = (
 )
 NODE_CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 NO_VOLUME = "node(s) didn't find available persistent volumes to bind"
+NO_SPACE = "node(s) did not have enough free storage"
+DISK_TAKEN = "node(s) had no available disk"
 NO_SUCH_VOLUME = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 ZONE_CONFLICT = "node(s) had no available volume zone"
 TOO_MANY = "node(s) exceed max volume count"
-ONE_POD = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+ONE_POD = (
+    "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,10 @@ class Volumes:
     # Filters
 
     def restrictions(self, pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
-        """A ReadWriteOncePod claim has one pod in the whole cluster."""
+        """A ReadWriteOncePod claim has one pod in the whole cluster; a disk has no second user on a node."""
+        return [*self._single(pod, snapshot), *_clashes(pod, snapshot)]
+
+    def _single(self, pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
         claims = self.read("persistentvolumeclaims")
         single = {
             n
@@ -175,11 +183,11 @@ class Volumes:
         if conflict.any():
             refusals.append(Refusal(NODE_CONFLICT, conflict & ~gone, False))
         if waiting:
-            lacking = np.zeros(snapshot.size, bool)
+            lacking: dict[str, Mask] = {}
             for row in np.flatnonzero(snapshot.live & ~conflict & ~gone).tolist():
-                lacking[row] = self._choose(waiting, snapshot, row) is None
-            if lacking.any():
-                refusals.append(Refusal(NO_VOLUME, lacking, False))
+                if isinstance(why := self._choose(waiting, snapshot, row), str):
+                    lacking.setdefault(why, np.zeros(snapshot.size, bool))[row] = True
+            refusals += [Refusal(why, rows, False) for why, rows in lacking.items()]
         return refusals
 
     def zones(self, pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
@@ -208,6 +216,8 @@ class Volumes:
             return []
         chosen = self._choose(waiting, snapshot, snapshot.row_of[node])
         found = []
+        if isinstance(chosen, str):
+            chosen = []
         for claim, volume in zip(waiting, chosen or [""] * len(waiting), strict=True):
             key = f"{pod.namespace}/{claim['metadata']['name']}"
             if volume:
@@ -220,14 +230,14 @@ class Volumes:
         for made in bindings:
             self.promised.pop(made.volume, None)
 
-    def _choose(self, claims: list[Json], snapshot: Snapshot, row: int) -> list[str] | None:
-        """A volume (or "" for provisioning) for each claim on a node; None when one gets neither."""
+    def _choose(self, claims: list[Json], snapshot: Snapshot, row: int) -> list[str] | str:
+        """A volume (or "" for provisioning) for each claim on a node; why not, when one gets neither."""
         taken: set[str] = set()
         chosen = []
         for claim in sorted(claims, key=lambda c: value(_size(c))):
             volume = self._volume_for(claim, snapshot, row, taken)
-            if volume is None and not self._provisionable(claim, snapshot, row):
-                return None
+            if volume is None and (why := self._unprovisionable(claim, snapshot, row)):
+                return why
             if volume is not None:
                 taken.add(volume)
             chosen.append((claim["metadata"]["name"], volume or ""))
@@ -250,18 +260,46 @@ class Volumes:
                 best = (size, name)
         return best[1] if best else None
 
-    def _provisionable(self, claim: Json, snapshot: Snapshot, row: int) -> bool:
+    def _unprovisionable(self, claim: Json, snapshot: Snapshot, row: int) -> str:
+        """Why no volume can be made for a claim on a node, "" when one can."""
         selected = (claim["metadata"].get("annotations") or {}).get(SELECTED_NODE)
         if selected and selected != snapshot.names[row]:
-            return False
-        found = self.read("storageclasses").get(claim["spec"].get("storageClassName") or "")
+            return NO_VOLUME
+        name = claim["spec"].get("storageClassName") or ""
+        found = self.read("storageclasses").get(name)
         if found is None or found.get("provisioner") == NO_PROVISIONER:
-            return False
+            return NO_VOLUME
         topologies = found.get("allowedTopologies") or ()
         labels = snapshot.node_labels[row]
-        return not topologies or any(
+        if topologies and not any(
             all(labels.get(e["key"]) in e["values"] for e in t.get("matchLabelExpressions") or ()) for t in topologies
-        )
+        ):
+            return NO_VOLUME
+        return "" if self._space(claim, name, str(found.get("provisioner")), labels) else NO_SPACE
+
+    def _space(self, claim: Json, storage_class: str, provisioner: str, node: Mapping[str, str]) -> bool:
+        """Whether a driver that tells its capacities (CSIDriver.spec.storageCapacity) has room that the node reaches."""
+        driver = self.read("csidrivers").get(provisioner)
+        if driver is None or not (driver.get("spec") or {}).get("storageCapacity"):
+            return True
+        size = value(_size(claim))
+        for told in self.read("csistoragecapacities").values():
+            most = told.get("maximumVolumeSize") or told.get("capacity")
+            reached = told.get("nodeTopology") is not None and label_selector(canonical(told["nodeTopology"]))(node)
+            if told.get("storageClassName") == storage_class and reached and most is not None and value(most) >= size:
+                return True
+        return False
+
+
+def _clashes(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
+    """Nodes where another pod has a disk of this one."""
+    if not pod.disks:
+        return []
+    mask = np.zeros(snapshot.size, bool)
+    for other, row in snapshot.pods.values():
+        if other.disks and other.uid != pod.uid and clash(pod.disks, other.disks):
+            mask[row] = True
+    return [Refusal(DISK_TAKEN, mask, True)] if mask.any() else []
 
 
 def bound(claim: Json) -> bool:

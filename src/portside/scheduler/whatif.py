@@ -36,6 +36,8 @@ KINDS = (
     "persistentvolumes",
     "storageclasses",
     "csinodes",
+    "csidrivers",
+    "csistoragecapacities",
     "resourceclaims",
     "resourceclaimtemplates",
     "resourceslices",

@@ -120,10 +120,22 @@ FILTERS: tuple[Filter, ...] = (
         "make a volume that fits on a node the pod may use: kubectl get pv",
     ),
     Filter(
-        "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+        "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod",
         ("spec", "volumes"),
         (),
         "end the pod that uses the claim, or take another access mode",
+    ),
+    Filter(
+        "node(s) did not have enough free storage",
+        ("spec", "volumes"),
+        (),
+        "the driver has no pool with that much room: claim less, or free some (kubectl get csistoragecapacities -A)",
+    ),
+    Filter(
+        "node(s) had no available disk",
+        ("spec", "volumes"),
+        (),
+        "another pod there uses the disk: mount it read-only in both, or end that pod",
     ),
     Filter(
         "node(s) had no available volume zone",

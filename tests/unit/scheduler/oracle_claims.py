@@ -23,7 +23,11 @@ ZONES = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 
 
 def claims_of(pod: Json, objects: Objects) -> list[Json]:
-    names = [v["persistentVolumeClaim"]["claimName"] for v in pod["spec"].get("volumes") or ()]
+    names = [
+        v["persistentVolumeClaim"]["claimName"]
+        for v in pod["spec"].get("volumes") or ()
+        if "persistentVolumeClaim" in v
+    ]
     return [objects["persistentvolumeclaims"][f"{pod['metadata']['namespace']}/{n}"] for n in names]
 
 
@@ -63,15 +67,43 @@ def can_provision(claim: Json, node: Json, objects: Objects) -> bool:
     if kind is None or kind["provisioner"] == "kubernetes.io/no-provisioner":
         return False
     terms = kind.get("allowedTopologies")
-    if not terms:
+    if terms and not any(
+        all(labels(node).get(e["key"]) in e["values"] for e in t["matchLabelExpressions"]) for t in terms
+    ):
+        return False
+    driver = objects["csidrivers"].get(kind["provisioner"])
+    if driver is None or not driver["spec"]["storageCapacity"]:
         return True
-    return any(all(labels(node).get(e["key"]) in e["values"] for e in t["matchLabelExpressions"]) for t in terms)
+    for room in objects["csistoragecapacities"].values():
+        if room["storageClassName"] == claim["spec"]["storageClassName"] and selects(
+            room["nodeTopology"], labels(node)
+        ):
+            most = room.get("maximumVolumeSize", room["capacity"])
+            if value(most) >= value(claim["spec"]["resources"]["requests"]["storage"]):
+                return True
+    return False
+
+
+def disks_clash(one: Json, other: Json) -> bool:
+    """Two volumes of pods on one node are the same disk, and one of them writes (Amazon's disks have one user)."""
+    for kind, key in (("gcePersistentDisk", "pdName"), ("awsElasticBlockStore", "volumeID"), ("iscsi", "iqn")):
+        if kind in one and kind in other and one[kind][key] == other[kind][key]:
+            both_read = one[kind].get("readOnly") and other[kind].get("readOnly")
+            return kind == "awsElasticBlockStore" or not both_read
+    if "rbd" in one and "rbd" in other:
+        a, b = one["rbd"], other["rbd"]
+        same = (a["pool"], a["image"]) == (b["pool"], b["image"]) and set(a["monitors"]) & set(b["monitors"])
+        return bool(same) and not (a.get("readOnly") and b.get("readOnly"))
+    return False
 
 
 def volumes_fit(pod: Json, node: Json, cluster: Cluster, objects: Objects) -> bool:
     """Bound volumes reach the node and its zone; every other claim finds the smallest volume there that nobody took, the
     smaller claims first, or may be provisioned; claims for one pod have no other; the driver attaches that many."""
     claims = claims_of(pod, objects)
+    for other in cluster.on(node):
+        if any(disks_clash(a, b) for a in pod["spec"]["volumes"] for b in other["spec"].get("volumes") or ()):
+            return False
     for claim in claims:
         others = [p for p in cluster.pods if claim in claims_of(p, objects)]
         if "ReadWriteOncePod" in claim["spec"]["accessModes"] and others:

@@ -111,6 +111,35 @@ def budgets(rng: Random) -> list[Json]:
     ]
 
 
+def disk(rng: Random, number: int) -> Json:
+    """A volume that names a disk itself."""
+    reads = {"readOnly": True} if rng.random() < 0.5 else {}
+    name = rng.choice(["x", "y"])
+    kind: Json = rng.choice(
+        [
+            {"gcePersistentDisk": {"pdName": name} | reads},
+            {"awsElasticBlockStore": {"volumeID": name} | reads},
+            {"iscsi": {"targetPortal": "t", "lun": 0, "iqn": name} | reads},
+            {"rbd": {"monitors": rng.sample(["m1", "m2"], rng.randint(1, 2)), "pool": "p", "image": name} | reads},
+        ]
+    )
+    return {"name": f"disk{number}"} | kind
+
+
+def _capacities(rng: Random) -> Objects:
+    """A driver that may tell its capacities, and those it tells."""
+    found: Objects = {"csidrivers": {}, "csistoragecapacities": {}}
+    if rng.random() < 0.6:
+        found["csidrivers"][DRIVER] = {"metadata": {"name": DRIVER}, "spec": {"storageCapacity": rng.random() < 0.7}}
+    for i in range(rng.randint(0, 3)):
+        told: Json = {"storageClassName": rng.choice(["made", "local"]), "capacity": rng.choice(["1Gi", "3Gi", "9Gi"])}
+        if rng.random() < 0.3:
+            told["maximumVolumeSize"] = rng.choice(["1Gi", "2Gi"])
+        told["nodeTopology"] = rng.choice([{}, {"matchLabels": {ZONE: rng.choice(["1", "2"])}}])
+        found["csistoragecapacities"][f"k{i}"] = {"metadata": {"name": f"k{i}", "namespace": "d"}, **told}
+    return found
+
+
 def storage(rng: Random, nodes: list[Json]) -> Objects:
     """Classes, volumes, claims (c0 …) and what drivers attach."""
     zones: Json = {"allowedTopologies": [{"matchLabelExpressions": [{"key": ZONE, "values": ["1", "2"]}]}]}
@@ -121,6 +150,7 @@ def storage(rng: Random, nodes: list[Json]) -> Objects:
     for kind in classes.values():
         kind["volumeBindingMode"] = "WaitForFirstConsumer"
     found: Objects = {"storageclasses": classes, "persistentvolumes": {}, "persistentvolumeclaims": {}, "csinodes": {}}
+    found |= _capacities(rng)
     for i in range(rng.randint(1, 6)):
         spec: Json = {
             "capacity": {"storage": rng.choice(["1Gi", "2Gi", "5Gi"])},
