@@ -11,13 +11,14 @@ NAME = "scheduler.yaml"
 
 
 def scheduler_profiles(home: Path) -> dict[str, Any]:
-    """``profiles`` for the scheduler; empty without a file. Raises PortsideError for a file that can't be used."""
+    """``profiles`` and ``backoff`` for the scheduler; empty without a file. Raises PortsideError for a file that can't be used."""
     path = home / NAME
     if not path.exists():
         return {}
     import yaml
 
-    from portside.scheduler.profile import ConfigError, read
+    from portside.scheduler.configuration import configuration
+    from portside.scheduler.profile import ConfigError
 
     todo = f"mend {path}, or take it away"
     try:
@@ -27,6 +28,7 @@ def scheduler_profiles(home: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise PortsideError(f"{path} is not a KubeSchedulerConfiguration", why="it holds no mapping", todo=todo)
     try:
-        return {"profiles": read(config)}
+        made = configuration(config)
+        return {"profiles": made.profiles, "backoff": made.backoff}
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PortsideError(f"{path} is not accepted", why=str(error), todo=todo) from error

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from portside.scheduler.profile import Profile
 
 
-async def run(client: Client, clock: Clock, profiles: tuple[Profile, ...] = ()) -> None:
-    """Place pods until cancelled; no profiles: upstream's default one. NumPy is loaded only here, so that a server starts
+async def run(
+    client: Client, clock: Clock, profiles: tuple[Profile, ...] = (), backoff: tuple[float, float] | None = None
+) -> None:
+    """Place pods until cancelled; no profiles and no back-off (seconds, first and longest): upstream's. NumPy is loaded only here, so that a server starts
     without waiting for it."""
     from portside.scheduler import runner
     from portside.scheduler.profile import DEFAULT
 
-    await runner.run(client, clock, profiles or (DEFAULT,))
+    await runner.run(client, clock, profiles or (DEFAULT,), backoff)

@@ -155,12 +155,34 @@ def _fit_args(args: Json, where: str) -> Json:
             raise ConfigError(f'{where}.scoringStrategy.type: "{kind}" is none of {", ".join(STRATEGIES)}')
         made["strategy"] = kind
         if resources := strategy.get("resources"):
+            for i, one in enumerate(resources):
+                _within(one.get("weight", 1), 1, 100, f"{where}.scoringStrategy.resources[{i}].weight")
             made["strategy_resources"] = tuple((r["name"], int(r.get("weight") or 1)) for r in resources)
         shape = (strategy.get("requestedToCapacityRatio") or {}).get("shape") or ()
         if kind == "RequestedToCapacityRatio" and not shape:
             raise ConfigError(f"{where}.scoringStrategy.requestedToCapacityRatio.shape: at least one point is needed")
-        made["ratio"] = tuple((int(p["utilization"]), int(p["score"]) * 10) for p in shape)
+        _check_shape(shape, f"{where}.scoringStrategy.requestedToCapacityRatio.shape")
+        made["ratio"] = tuple((int(p.get("utilization") or 0), int(p.get("score") or 0) * 10) for p in shape)
     return made
+
+
+def _within(value: Any, low: int, high: int, where: str) -> None:
+    if not low <= int(value) <= high:
+        raise ConfigError(f"{where}: Invalid value: {value}: not in valid range [{low}-{high}]")
+
+
+def _check_shape(shape: Any, where: str) -> None:
+    """Points of a function: shares in per cent that rise, scores from 0 to 10."""
+    before = -1
+    for i, point in enumerate(shape):
+        share = int(point.get("utilization") or 0)
+        if i and share <= before:
+            raise ConfigError(
+                f"{where}[{i}].utilization: Invalid value: {share}: values must be sorted in increasing order"
+            )
+        _within(share, 0, 100, f"{where}[{i}].utilization")
+        _within(point.get("score") or 0, 0, 10, f"{where}[{i}].score")
+        before = share
 
 
 def _balanced_args(args: Json, where: str) -> Json:

@@ -114,6 +114,7 @@ class Scheduler:
         profiles: tuple[Profile, ...] = (DEFAULT,),
         *,
         gangs: bool = gates.enabled(gates.WORKLOADS),
+        backoff: tuple[float, float] | None = None,
     ) -> None:
         self.client = client
         self.clock = clock
@@ -130,7 +131,7 @@ class Scheduler:
         )
         self.cycles = {p.name: Cycle(self.snapshot, rng, p, extra=extra, devices=self.devices) for p in profiles}
         self.owners = Owners(self.read, lambda n: self.informers.caches[SERVICES].by("namespace", n))
-        self.queue = Queue()
+        self.queue = Queue(*backoff) if backoff else Queue()
         self.events = Recorder(client, clock, "portside")
         self.writer = Writer(client, clock, self.events)
         self.claims = DeviceWriter(client, clock, self.events, self._observe_claim)
@@ -144,9 +145,7 @@ class Scheduler:
         )
         self.wake = asyncio.Event()
         self.writes: set[asyncio.Task[None]] = set()
-        self.waits: set[asyncio.Task[None]] = (
-            set()
-        )  # bindings that wait for volumes: minutes, and nobody waits for them
+        self.waits: set[asyncio.Task[None]] = set()  # bindings that wait for volumes, minutes; nobody waits for them
 
     def read(self, plural: str) -> Mapping[str, Json]:
         cache = self.informers.caches.get(BY_PLURAL[plural])
@@ -491,6 +490,8 @@ class Scheduler:
             self.wake.set()
 
 
-async def run(client: Client, clock: Clock, profiles: tuple[Profile, ...] = (DEFAULT,)) -> None:
+async def run(
+    client: Client, clock: Clock, profiles: tuple[Profile, ...] = (DEFAULT,), backoff: tuple[float, float] | None = None
+) -> None:
     """Place pods until cancelled."""
-    await Scheduler(client, clock, profiles=profiles).run()
+    await Scheduler(client, clock, profiles=profiles, backoff=backoff).run()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 from typing import Any
 
 import pytest
 from tests.unit.scheduler.test_cycle import node, pod
 
+from portside.scheduler.configuration import configuration
 from portside.scheduler.cycle import Cycle, Placed, Unplaced
 from portside.scheduler.pod_info import read_pod
 from portside.scheduler.profile import API_VERSION, ConfigError, Profile, read
+from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
 
 Json = dict[str, Any]
@@ -120,3 +123,61 @@ def test_several_profiles_have_names_of_their_own() -> None:
 def test_mistakes_are_named_by_their_field(body: Json, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         read(body)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"podInitialBackoffSeconds": 0}, "podInitialBackoffSeconds: Invalid value: 0: must be greater than 0"),
+        (
+            {"podInitialBackoffSeconds": 20},
+            "podMaxBackoffSeconds: Invalid value: 10: must be greater than or equal to PodInitialBackoffSeconds",
+        ),
+        ({"percentageOfNodesToScore": 101}, "percentageOfNodesToScore: Invalid value: 101: not in valid range"),
+        ({"parallelism": 0}, "parallelism: Invalid value: 0: should be an integer value greater than zero"),
+        ({"parallelism": "x"}, "parallelism: Invalid value: x: must be an integer"),
+        ({"extenders": [{"urlPrefix": "http://e"}]}, "extenders: Forbidden: HTTP extenders are not called"),
+        ({"podBackoff": 1}, 'strict decoding error: unknown field "podBackoff"'),
+    ],
+)
+def test_what_a_configuration_says_beside_profiles_is_checked(said: Json, why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        configuration(config() | said)
+
+
+def test_the_back_off_is_as_configured() -> None:
+    made = configuration(config() | {"podInitialBackoffSeconds": 2, "podMaxBackoffSeconds": 5, "parallelism": 4})
+    assert made.backoff == (2.0, 5.0)
+    queue, waits = Queue(*made.backoff), []
+    queue.add("p", 0, 0.0)
+    for _ in range(3):
+        queue.pop(99.0)
+        queue.failed("p", 0.0)
+        waits.append(queue.next_time())
+    assert waits == [2.0, 4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "why"),
+    [
+        (
+            {"resources": [{"name": "cpu", "weight": 101}]},
+            "resources[0].weight: Invalid value: 101: not in valid range [1-100]",
+        ),
+        (
+            {"requestedToCapacityRatio": {"shape": [{"utilization": 50, "score": 1}, {"utilization": 50, "score": 2}]}},
+            "shape[1].utilization: Invalid value: 50: values must be sorted in increasing order",
+        ),
+        (
+            {"requestedToCapacityRatio": {"shape": [{"utilization": 101, "score": 1}]}},
+            "shape[0].utilization: Invalid value: 101: not in valid range [0-100]",
+        ),
+        (
+            {"requestedToCapacityRatio": {"shape": [{"utilization": 0, "score": 11}]}},
+            "shape[0].score: Invalid value: 11: not in valid range [0-10]",
+        ),
+    ],
+)
+def test_points_and_weights_of_a_strategy_are_checked(strategy: Json, why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        read(config(fit(scoringStrategy={"type": "RequestedToCapacityRatio"} | strategy)))
