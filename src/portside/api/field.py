@@ -71,8 +71,8 @@ def too_many(path: str, count: int, maximum: int) -> FieldError:
     )
 
 
-def not_found_value(path: str, value: Any) -> FieldError:
-    return FieldError(path, "FieldValueNotFound", f"Not found: {go_value(value)}")
+def not_found_value(path: str, value: Any, detail: str = "") -> FieldError:
+    return FieldError(path, "FieldValueNotFound", _with(f"Not found: {go_value(value)}", detail))
 
 
 def type_invalid(path: str, value: Any, detail: str) -> FieldError:

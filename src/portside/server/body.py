@@ -12,6 +12,7 @@ import orjson
 
 from portside.api import protobuf
 from portside.api.kinds import Kind
+from portside.api.managed_empty import Path, given_empty
 from portside.api.schema import in_order, parse_json, parse_yaml, strict_text
 from portside.api.schema_tree import definition_name
 from portside.api.status import ApiError, bad_request
@@ -35,6 +36,7 @@ LARGEST_MET = 16 * 1024
 """Bytes of a body beyond which it is not remembered."""
 # A number that YAML's rules write otherwise than JSON's: 1.0 becomes 1.
 _FRACTION = re.compile(rb"[:,\[]\s*-?\d+[.eE]")
+_EMPTY_LIST = re.compile(rb"\[\s*\]")
 T = TypeVar("T")
 
 
@@ -197,6 +199,11 @@ def decode(raw: bytes, media: str, kind: Kind, schema: Schema, validation: str, 
             raise bad_request(prefix_of(kind) + strict_text(problems, unknown))
         warnings.extend((*problems, *unknown) if kind.custom else in_order(problems, unknown))
     return value
+
+
+def empty_lists(raw: bytes, media: str, schema: Schema) -> list[Path]:
+    """Where a body that was decoded before has empty lists which its writer owns."""
+    return given_empty(schema, parse(raw, media)[0]) if _EMPTY_LIST.search(raw) else []
 
 
 def _told(error: ApiError, kind: Kind) -> ApiError:

@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 
 from portside.api import tables
+from portside.api.conversion_hpa import ANNOTATIONS
 from portside.api.kinds import Kind
+from portside.api.rules.daemonset import TEMPLATE_GENERATION
 from portside.api.status import ApiError
 from portside.server.negotiate import Wanted
 from portside.server.request import Request
@@ -19,6 +21,11 @@ from portside.server.watchcache_object import CachedObject
 Json = dict[str, Any]
 Served = Callable[[CachedObject], Json]
 INCLUDE = ("", "Metadata", "Object", "None")
+CONVERTED = {
+    ("apps/v1", "DaemonSet"): (TEMPLATE_GENERATION,),
+    ("autoscaling/v1", "HorizontalPodAutoscaler"): ANNOTATIONS,
+}
+"""Annotations of an old version in which it keeps what newer ones have fields for: its metadata alone goes without."""
 INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
@@ -36,12 +43,15 @@ def include_object(request: Request) -> str:
 
 
 def partial(obj: Json, version: str) -> Json:
-    """PartialObjectMetadata of an object."""
-    return {
-        "kind": "PartialObjectMetadata",
-        "apiVersion": f"meta.k8s.io/{version}",
-        "metadata": obj.get("metadata") or {},
-    }
+    """PartialObjectMetadata of an object, without its CONVERTED annotations."""
+    meta = obj.get("metadata") or {}
+    kept = (meta.get("annotations") and CONVERTED.get((obj.get("apiVersion", ""), obj.get("kind", "")))) or ()
+    if any(key in meta["annotations"] for key in kept):
+        left = {key: value for key, value in meta["annotations"].items() if key not in kept}
+        meta = {key: value for key, value in meta.items() if key != "annotations"} | (
+            {"annotations": left} if left else {}
+        )
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": meta}
 
 
 def row(kind: Kind, obj: Json, version: str, include: str, now: float) -> Json:

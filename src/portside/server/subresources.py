@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from portside.api import names
+from portside.api import managed, names
 from portside.api.jsonpath import at_path
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.managed_scale import after_scale, after_scale_applied, check_applied_scale
@@ -189,6 +189,8 @@ async def binding(server: ApiServer, request: Request, resource: Resource, route
             f"the name in the binding ({said['metadata']['name']}) does not match the name of the pod ({name})"
         )
     await server.validate(attributes._replace(verb="create"), said, None, "CREATE", options.dry_run, request)
+    if not name:
+        raise bad_request("Name parameter required.")
     await _bind(server, request, pods, attributes, said, options)
     return _success(request)
 
@@ -293,6 +295,10 @@ async def review(server: ApiServer, request: Request, resource: Resource, route:
             request=request,
         )
     else:
+        if kind.plural in ANSWERED_WITH_THEMSELVES:
+            now, schema = server.now(), _review_schema(kind)
+            how = {"manager": options.manager, "api_version": kind.api_version, "subresource": ""}
+            managed.after_update(None, said, now=now, schema=schema, **how)
         said = await server.admit(attributes, said, "CREATE", bool(options.dry_run), request)
     handle = HANDLERS[(resource.kind.group, resource.kind.plural, sub)]
     made = await handle(attributes, said, server)
@@ -332,6 +338,15 @@ async def component_statuses(server: ApiServer, request: Request, resource: Reso
 def _component(name: str) -> Json:
     condition = {"type": "Healthy", "status": "True", "message": "ok"}
     return {"apiVersion": "v1", "kind": "ComponentStatus", "metadata": {"name": name}, "conditions": [condition]}
+
+
+ANSWERED_WITH_THEMSELVES = (
+    "tokenreviews",
+    "subjectaccessreviews",
+    "localsubjectaccessreviews",
+    "selfsubjectaccessreviews",
+)
+"""Reviews whose answer is the object that was sent, so it says who sent which fields; the others are answered with a new one."""
 
 
 SUBRESOURCES: dict[tuple[str, str, str], Sub] = {

@@ -15,7 +15,8 @@ import orjson
 
 from portside.api import managed
 from portside.api.field import FieldError, invalid_value
-from portside.api.rules.registry import Context
+from portside.api.managed_empty import with_empty
+from portside.api.rules.registry import Context, unstamped
 from portside.api.status import ApiError, already_exists, bad_request, conflict, internal, invalid, not_found
 from portside.base.uid import new_uid
 from portside.server import body
@@ -151,9 +152,8 @@ async def _owned(
     options: WriteOptions,
 ) -> Json:
     """The object of a body, decoded, with its defaults and its first manager. Raises 400."""
-    lasting = (
-        options.validation != "Ignore" and not resource.kind.custom
-    )  # nobody was spared a problem, and the schema stays
+    # nobody was spared a problem, the schema stays, and nothing but the manager tells the time
+    lasting = options.validation != "Ignore" and not resource.kind.custom and resource.rules.stamp is unstamped
     key = resource.met.key(raw, media, attributes.namespace, options.manager) if lasting else None
     met = resource.met.owned(key, server.now())
     if met is not None:
@@ -165,7 +165,9 @@ async def _owned(
     resource.rules.default(obj)
     fill_system_fields(obj, server.now())
     dedupe_owners(obj, request.warnings)
-    _first_manager(resource, obj, options, server.now())
+    empty = await body.beside(raw, media, body.empty_lists, raw, media, resource.schema)
+    with with_empty(obj, empty):
+        _first_manager(resource, obj, options, server.now())
     if len(request.warnings) == told:
         resource.met.put(key, obj)
     return obj
@@ -173,6 +175,7 @@ async def _owned(
 
 def _first_manager(resource: Resource, obj: Json, options: WriteOptions, now: str) -> None:
     api_version, schema = resource.kind.api_version, resource.schema
+    resource.rules.stamp(obj, now)
     managed.after_update(
         None, obj, manager=options.manager, api_version=api_version, subresource="", now=now, schema=schema
     )
@@ -402,6 +405,7 @@ async def _update_once(
     said = str(meta.get("resourceVersion") or "")
     dedupe_owners(new, request.warnings)
     if not tracked:
+        rules.stamp(new, context.now)
         managed.after_update(
             old,
             new,

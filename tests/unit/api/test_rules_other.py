@@ -33,11 +33,16 @@ def _write(
     ("", "ConfigMap", {"data": {"k": "v"}, "binaryData": {"k": "AA=="}}, ['data[k]: Invalid value: "k": duplicate of key present in binaryData']),
     ("", "Secret", {"type": "kubernetes.io/tls"}, ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
     ("", "ResourceQuota", {"spec": {"hard": {"pods": "1.5"}}}, ['spec.hard[pods]: Invalid value: "1500m": must be an integer']),
+    ("", "Service", {"spec": {"clusterIP": "x", "ports": []}}, ['spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)']),
     ("", "Service", {"spec": {"type": "ExternalName"}}, ["spec.externalName: Required value"]),
     ("", "PersistentVolumeClaim", {}, ["spec.accessModes: Required value: at least 1 access mode is required", "spec.resources[storage]: Required value"]),
     ("coordination.k8s.io", "Lease", {"spec": {"leaseDurationSeconds": 0}}, ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"]),
     ("networking.k8s.io", "Ingress", {"spec": {}}, ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]),
     ("storage.k8s.io", "StorageClass", {}, ["provisioner: Required value"]),
+    ("certificates.k8s.io", "CertificateSigningRequest", {"spec": {"signerName": "a.io/b", "usages": ["any"]}}, ["spec.request: Invalid value: null: PEM block type must be CERTIFICATE REQUEST"]),
+    ("", "PersistentVolume", {"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}, "cephfs": {"monitors": ["m"]}}}, [
+        "spec.cephFS: Forbidden: may not specify more than 1 volume type",
+    ]),
     ("rbac.authorization.k8s.io", "Role", {"rules": [{"resources": ["pods"], "apiGroups": [""]}]}, ["rules[0].verbs: Required value"]),
     ("autoscaling", "HorizontalPodAutoscaler", {"spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}}}, [
         "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
@@ -148,3 +153,26 @@ def test_every_kind_takes_an_empty_object_without_falling_over(kind: Any) -> Non
     rules.before_create(obj, CTX)
     rules.warnings(obj, None, CTX)
     rules.before_update(copy.deepcopy(obj), copy.deepcopy(obj), CTX)
+
+
+def test_a_pods_certificate_request_has_annotations_with_domains_and_short_uids() -> None:
+    who = {"podName": "p", "serviceAccountName": "s", "nodeName": "n", "serviceAccountUID": "u", "nodeUID": "u"}
+    spec = {
+        "signerName": "a.io/b",
+        "podUID": "u" * 129,
+        "unverifiedUserAnnotations": {"Plain": "x", "acme.io/Foo": "y"},
+    } | who
+    _, refusals = _write("certificates.k8s.io", "PodCertificateRequest", {"spec": spec})
+    assert refusals[:2] == [
+        'spec.unverifiedUserAnnotations: Invalid value: "plain": must be a domain-prefixed key (such as "acme.io/foo")',
+        "spec.podUID: Too long: may not be more than 128 bytes",
+    ]
+
+
+def test_a_taints_time_is_a_default_of_whoever_writes_it() -> None:
+    rules = rules_for("resource.k8s.io", "v1", "DeviceTaintRule")
+    rule: Json = {"spec": {"taint": {"key": "a"}}}
+    rules.stamp(rule, CTX.now)
+    assert rule["spec"]["taint"]["timeAdded"] == CTX.now
+    rules.stamp(rule, "2030-01-01T00:00:00Z")
+    assert rule["spec"]["taint"]["timeAdded"] == CTX.now

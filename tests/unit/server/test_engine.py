@@ -274,3 +274,23 @@ async def test_openapi_has_no_empty_lists_so_that_a_client_writes_what_it_read(c
         for where, item in document["paths"].items():
             operations = [held for held in item.values() if isinstance(held, dict)]
             assert all(held.get("parameters") != [] for held in [item, *operations]), where
+
+
+async def test_a_binding_without_a_pods_name_is_refused(call: Caller) -> None:
+    said = {"apiVersion": "v1", "kind": "Binding", "metadata": {}, "target": {"name": "n"}}
+    code, status = await call("POST", "/api/v1/namespaces/default/bindings", said)
+    assert (code, status["message"]) == (400, "Name parameter required.")
+
+
+async def test_a_review_tells_who_sent_which_fields(call: Caller) -> None:
+    said = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "none"}}
+    code, made = await call("POST", "/apis/authentication.k8s.io/v1/tokenreviews", said)
+    assert code == 201
+    assert [e["fieldsV1"] for e in made["metadata"]["managedFields"]] == [{"f:spec": {"f:token": {}}}]
+
+
+async def test_a_list_given_empty_belongs_to_its_writer(call: Caller) -> None:
+    said = {"metadata": {"name": "none"}, "rules": []}
+    code, made = await call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles", said)
+    assert (code, made["rules"]) == (201, None)
+    assert [e["fieldsV1"] for e in made["metadata"]["managedFields"]] == [{"f:rules": {}}]

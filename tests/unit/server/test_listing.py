@@ -14,6 +14,7 @@ from portside.api import protobuf_encode
 from portside.api.kinds import BY_KIND
 from portside.api.protobuf import decode
 from portside.server import forms, watchcache_object
+from portside.server.forms import partial
 from portside.server.listing import collection, document, formed
 from portside.server.negotiate import JSON, PROTOBUF, YAML, Wanted, encode, negotiate
 from portside.server.pieces import Pieces, bracketed
@@ -135,3 +136,20 @@ async def test_a_deleted_collection_is_told_as_it_was(call: Caller) -> None:  # 
     made = orjson.loads(whole(answer))
     assert (made["kind"], len(made["items"])) == ("ConfigMapList", 40) and "kind" not in made["items"][0]
     assert (await call("GET", CM))[1]["items"] == []
+
+
+@pytest.mark.parametrize(("kind", "key"), [
+    ("DaemonSet", "deprecated.daemonset.template.generation"),
+    ("HorizontalPodAutoscaler", "autoscaling.alpha.kubernetes.io/metrics"),
+])  # fmt: skip
+def test_metadata_alone_goes_without_what_a_newer_version_has_fields_for(kind: str, key: str) -> None:
+    group = "apps" if kind == "DaemonSet" else "autoscaling"
+    obj: dict[str, Any] = {
+        "apiVersion": f"{group}/v1",
+        "kind": kind,
+        "metadata": {"name": "x", "annotations": {key: "1", "mine": "y"}},
+    }
+    assert partial(obj, "v1")["metadata"] == {"name": "x", "annotations": {"mine": "y"}}
+    del obj["metadata"]["annotations"]["mine"]
+    assert partial(obj, "v1")["metadata"] == {"name": "x"}
+    assert obj["metadata"]["annotations"] == {key: "1"}

@@ -6,8 +6,16 @@ import base64
 import re
 from typing import Any
 
-from portside.api import names
-from portside.api.field import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
+from portside.api import meta, names
+from portside.api.field import (
+    FieldError,
+    duplicate,
+    forbidden_field,
+    invalid_value,
+    not_supported,
+    required,
+    too_long,
+)
 from portside.api.kinds import BY_KIND
 from portside.api.rules.podcertificate import validate_status
 from portside.api.rules.registry import STATUS_ONLY, Context, Rules, SubRules
@@ -43,6 +51,7 @@ USAGES = (
 _SIGNER_FORM = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)-----END \1-----", re.S)
 _SOONEST = 600
+LONGEST_UID = 128
 _PATH = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z")
 _OMITTED = "<value omitted>"
 
@@ -77,7 +86,7 @@ def signer(name: str, path: str) -> Errors:
     return []
 
 
-def _request(value: str) -> Errors:
+def _request(value: str | None) -> Errors:
     blocks = pem_blocks(_decoded(value))
     if not blocks or blocks[0][0] != "CERTIFICATE REQUEST":
         return [invalid_value("spec.request", value, "PEM block type must be CERTIFICATE REQUEST")]
@@ -86,7 +95,7 @@ def _request(value: str) -> Errors:
 
 def validate_request(obj: Json, ctx: Context) -> Errors:
     spec = obj.get("spec") or {}
-    errors, usages = _request(spec.get("request") or ""), spec.get("usages") or []
+    errors, usages = _request(spec.get("request")), spec.get("usages") or []
     if not usages:
         errors.append(required("spec.usages"))
     for i, usage in enumerate(usages):
@@ -295,14 +304,33 @@ def _pkcs10(value: str) -> bool:
     return True
 
 
+def _user_annotations(annotations: Json, path: str) -> Errors:
+    """Keys with a domain, whatever their case, within the size of an object's annotations."""
+    errors: Errors = []
+    for key in sorted(annotations):
+        low = key.lower()
+        problems = names.qualified_name(low) if low else []
+        if not low:
+            errors.append(required(path))
+        elif not problems and "/" not in low:
+            problems = ['must be a domain-prefixed key (such as "acme.io/foo")']
+        errors += [invalid_value(path, low, problem) for problem in problems]
+    if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > meta.ANNOTATIONS_LIMIT:
+        errors.append(too_long(path, meta.ANNOTATIONS_LIMIT))
+    return errors
+
+
 def validate_pod_request(obj: Json, ctx: Context) -> Errors:
     spec = obj.get("spec") or {}
     errors = signer(spec.get("signerName") or "", "spec.signerName")
+    errors += _user_annotations(spec.get("unverifiedUserAnnotations") or {}, "spec.unverifiedUserAnnotations")
     for who in ("pod", "serviceAccount", "node"):
         name, uid = spec.get(f"{who}Name") or "", spec.get(f"{who}UID") or ""
         errors += [invalid_value(f"spec.{who}Name", name, p) for p in names.is_subdomain(name)]
         if not uid:
             errors.append(invalid_value(f"spec.{who}UID", uid, "must not be empty"))
+        elif len(uid.encode()) > LONGEST_UID:
+            errors.append(too_long(f"spec.{who}UID", LONGEST_UID))
     lasts = spec.get("maxExpirationSeconds")
     least, most = (3600, 86400) if str(spec.get("signerName")).startswith("kubernetes.io/") else (3600, 7862400)
     if lasts is not None and not least <= lasts <= most:

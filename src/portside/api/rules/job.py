@@ -116,6 +116,8 @@ def validate_job_spec(spec: Json, path: str) -> Errors:
         errors += _indexed(spec, path)
     if mode != "Indexed" and limit is not None:
         errors.append(invalid_value(f"{path}.backoffLimitPerIndex", limit, "requires indexed completion mode"))
+    if mode != "Indexed" and failed is not None:
+        errors.append(invalid_value(f"{path}.maxFailedIndexes", failed, "requires indexed completion mode"))
     if spec.get("podFailurePolicy") is not None:
         errors += validate_failure_policy(spec, f"{path}.podFailurePolicy")
     if spec.get("successPolicy") is not None:

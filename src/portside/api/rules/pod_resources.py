@@ -120,17 +120,26 @@ def validate_requirements(resources: Json, path: str, claims: set[Any], pod_leve
 def _claims(used: list[Json], path: str, declared: set[Any]) -> Errors:
     errors: Errors = []
     seen: set[str] = set()
+    known = ": " + ", ".join(sorted(str(name) for name in declared if name)) if any(declared) else " which is empty"
     for i, claim in enumerate(used):
         name, request = claim.get("name") or "", claim.get("request") or ""
         if not name:
             errors.append(required(f"{path}[{i}]"))
             continue
         key = f"{name}/{request}" if request else name
-        if key in seen or (request and name in seen):
-            errors.append(duplicate(f"{path}[{i}]", key))
-        seen.add(key)
+        if name in seen:
+            errors.append(duplicate(f"{path}[{i}]", name))
+        else:
+            if request:
+                errors += [invalid_value(f"{path}[{i}].request", request, p) for p in names.is_label(request)]
+            if key in seen:
+                errors.append(duplicate(f"{path}[{i}]", key))
+            elif not request:
+                errors += [duplicate(f"{path}[{i}]", name) for one in seen if one.startswith(f"{name}/")]
+            seen.add(key)
         if name not in declared:
-            errors.append(not_found_value(f"{path}[{i}]", name))
+            text = f"must be one of the names in pod.spec.resourceClaims{known}"
+            errors.append(not_found_value(f"{path}[{i}]", name, text))
     return errors
 
 
@@ -169,10 +178,11 @@ def validate_pod_resources(spec: Json, path: str, claims: set[Any]) -> Errors:
     where = f"{path}.resources"
     if (spec.get("os") or {}).get("name") == "windows":
         return [forbidden_field(where, "may not be set for a windows pod")]
-    if resources.get("claims"):
-        return [forbidden_field(f"{where}.claims", "claims may not be set for Resources at pod-level")]
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-    errors = [
+    errors = []
+    if resources.get("claims"):
+        errors.append(forbidden_field(f"{where}.claims", "claims may not be set for Resources at pod-level"))
+    errors += [
         e
         for e in validate_requirements(resources, where, claims)
         if "must be a standard" not in e.detail_text or ".requests[" not in e.field

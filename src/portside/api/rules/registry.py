@@ -41,6 +41,10 @@ class Context:
     refused: Callable[[str, str, str, str], str] = _allowed
 
 
+def unstamped(obj: Json, now: str) -> None:
+    return None
+
+
 def _nothing(obj: Json) -> None:
     return None
 
@@ -93,6 +97,7 @@ class Rules:
     """Everything kind-specific. The defaults fit a kind with plain data and no status.
 
     default: fills absent fields, in place; runs after decoding, before admission, and on the stored form's readers.
+    stamp: the defaults that are the time, RFC 3339, in place; whoever writes the object owns them as all defaults.
     prepare_create / prepare_update: drops what clients may not set, keeps status, ... in place.
     validate: all errors but metadata's; validate_update: all errors but metadata's immutables.
     generation: the server owns metadata.generation: 1 on create, raised when anything but metadata and status changes;
@@ -101,6 +106,7 @@ class Rules:
 
     kind: Kind
     default: Callable[[Json], None] = _nothing
+    stamp: Callable[[Json, str], None] = unstamped
     prepare_create: Callable[[Json, Context], None] = _keep
     prepare_update: Callable[[Json, Json, Context], None] = _keep_update
     validate: Callable[[Json, Context], Errors] = _no_errors

@@ -113,8 +113,6 @@ def _default_counters(holder: Json) -> None:
 def default_slice(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("pool", {})
-    for field in _OFF_SLICE:
-        spec.pop(field, None)
     for device in spec.get("devices") or ():
         _default_device(device)
     for counter_set in spec.get("sharedCounters") or ():
@@ -126,15 +124,21 @@ def default_taint_rule(obj: Json) -> None:
     obj.setdefault("status", {})
 
 
-def _time_taints(obj: Json, ctx: Context) -> None:
+def _time_taints(obj: Json, now: str) -> None:
     """A taint without a time was added now."""
     for device in obj["spec"].get("devices") or ():
         for one in device.get("taints") or ():
-            one.setdefault("timeAdded", ctx.now)
+            one.setdefault("timeAdded", now)
 
 
-def _time_taint(obj: Json, ctx: Context) -> None:
-    obj["spec"]["taint"].setdefault("timeAdded", ctx.now)
+def _time_taint(obj: Json, now: str) -> None:
+    obj["spec"]["taint"].setdefault("timeAdded", now)
+
+
+def _create_slice(obj: Json, ctx: Context) -> None:
+    for field in _OFF_SLICE:
+        obj["spec"].pop(field, None)
+    _time_taints(obj, ctx.now)
 
 
 def _administrators(spec: Json, ctx: Context) -> Errors:
@@ -237,12 +241,12 @@ def _keep(obj: Json, old: Json, ctx: Context) -> None:
 
 def _create_taint_rule(obj: Json, ctx: Context) -> None:
     _clear(obj, ctx)
-    _time_taint(obj, ctx)
+    _time_taint(obj, ctx.now)
 
 
 def _update_taint_rule(obj: Json, old: Json, ctx: Context) -> None:
     _keep(obj, old, ctx)
-    _time_taint(obj, ctx)
+    _time_taint(obj, ctx.now)
     mine, before = obj["spec"]["taint"], (old.get("spec") or {}).get("taint") or {}
     if mine.get("effect") != before.get("effect") and mine["timeAdded"] == before.get("timeAdded"):
         mine["timeAdded"] = ctx.now  # since when it has this effect
@@ -280,8 +284,9 @@ RULES = dict(
         _rules(
             "ResourceSlice",
             default=default_slice,
-            prepare_create=_time_taints,
-            prepare_update=lambda obj, old, ctx: _time_taints(obj, ctx),
+            stamp=_time_taints,
+            prepare_create=_create_slice,
+            prepare_update=lambda obj, old, ctx: _create_slice(obj, ctx),
             validate=validate_slice,
             validate_update=lambda obj, old, ctx: device_slice.validate(obj.get("spec") or {}, old.get("spec") or {}),
             generation=True,
@@ -289,6 +294,7 @@ RULES = dict(
         _rules(
             "DeviceTaintRule",
             default=default_taint_rule,
+            stamp=_time_taint,
             prepare_create=_create_taint_rule,
             prepare_update=_update_taint_rule,
             validate=validate_taint_rule,

@@ -251,7 +251,12 @@ def _balancer(spec: Json) -> Errors:
 
 
 def validate(obj: Json) -> Errors:
+    """What is wrong with its addresses is told alone: nothing can be allocated then."""
     spec = obj["spec"]
+    return _families(spec) or _rest(obj, spec)
+
+
+def _rest(obj: Json, spec: Json) -> Errors:
     ports, errors = spec.get("ports") or [], []
     if not ports and not headless(spec) and spec.get("type") != "ExternalName":
         errors.append(required("spec.ports"))
@@ -261,7 +266,6 @@ def validate(obj: Json) -> Errors:
         errors += _port(port, f"spec.ports[{i}]", len(ports) > 1, seen)
     errors += meta.validate_labels(spec.get("selector"), "spec.selector")
     errors += _affinity(spec)
-    errors += _families(spec)
     for i, ip in enumerate(spec.get("externalIPs") or ()):
         errors += _external_ip(f"spec.externalIPs[{i}]", ip)
     if spec.get("type") not in TYPES:
@@ -280,6 +284,8 @@ def validate_update(obj: Json, old: Json) -> Errors:
         errors.append(invalid_value("spec.clusterIPs[0]", ips, _ONCE))
     elif needs_ip(spec) and needs_ip(before) and len(ips) > 1 and len(had) > 1 and ips[1] != had[1]:
         errors.append(invalid_value("spec.clusterIPs[1]", ips, _ONCE))
+    if alone := errors + _families(spec):
+        return alone
     if spec.get("type") == before.get("type") == "LoadBalancer":
         class_ = spec.get("loadBalancerClass")
         if class_ != before.get("loadBalancerClass"):

@@ -130,7 +130,8 @@ def _sources(spec: Json) -> Errors:
             continue
         found += 1
         if found > 1:
-            errors.append(forbidden_field(f"spec.{kind}", "may not specify more than 1 volume type"))
+            where = "cephFS" if kind == "cephfs" else kind
+            errors.append(forbidden_field(f"spec.{where}", "may not specify more than 1 volume type"))
             continue
         errors += (_OWN.get(kind) or pod_volumes._SOURCES[kind])(source, f"spec.{kind}")
         if kind == "local" and spec.get("nodeAffinity") is None:

@@ -154,6 +154,18 @@ def test_all_mistakes_are_told_at_once_in_upstreams_order() -> None:
     [
         ({"containers": []}, "spec.containers: Required value"),
         (
+            {"containers": [{"name": "c", "image": "i", "resources": {"claims": [{"name": "a"}]}}]},
+            'spec.containers[0].resources.claims[0]: Not found: "a": must be one of the names in pod.spec.resourceClaims '
+            "which is empty",
+        ),
+        (
+            {
+                "containers": [{"name": "c", "image": "i", "resources": {"claims": [{"name": "x"}]}}],
+                "resourceClaims": [{"name": n, "resourceClaimName": n} for n in ("b", "a")],
+            },
+            'spec.containers[0].resources.claims[0]: Not found: "x": must be one of the names in pod.spec.resourceClaims: a, b',
+        ),
+        (
             {"tolerations": [{"key": "a", "operator": "Gt", "value": "1"}]},
             'spec.tolerations[0].operator: Unsupported value: "Gt": supported values: "Equal", "Exists", "Lt", "Gt"',
         ),

@@ -209,3 +209,12 @@ def test_a_suspended_job_that_loses_its_containers_is_told_so() -> None:
     rules, job, _ = made("batch", "Job", {"template": template, "suspend": True})
     errors = changed(rules, job, {"template": {"metadata": job["spec"]["template"]["metadata"], "spec": {}}})[1]
     assert errors[0] == "spec.template.spec.containers: Required value"
+
+
+def test_a_job_that_is_not_indexed_has_no_failed_indexes() -> None:
+    template = {"spec": {"containers": [{"name": "c", "image": "x:1"}], "restartPolicy": "Never"}}
+    errors = made("batch", "Job", {"template": template, "maxFailedIndexes": 3})[2]
+    assert errors == [
+        "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified",
+        "spec.maxFailedIndexes: Invalid value: 3: requires indexed completion mode",
+    ]
