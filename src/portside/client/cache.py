@@ -39,11 +39,16 @@ def split_key(key: str) -> tuple[str, str]:
 
 
 def controller_of(obj: Json) -> Json | None:
-    """The owner reference with ``controller: true``."""
+    """The owner reference with ``controller: true``. Not to be changed."""
     for ref in obj["metadata"].get("ownerReferences") or ():
         if ref.get("controller"):
-            return dict(ref)
+            return ref  # type: ignore[no-any-return]
     return None
+
+
+def kind_of(ref: Json) -> tuple[str, str]:
+    """Kind and group of what an owner reference refers to."""
+    return ref.get("kind", ""), ref.get("apiVersion", "").rpartition("/")[0]
 
 
 def by_namespace(obj: Json) -> Iterable[str]:
@@ -61,7 +66,10 @@ def by_controller(obj: Json) -> Iterable[str]:
 
 def by_owner(obj: Json) -> Iterable[str]:
     """The uid of every owner."""
-    return {ref.get("uid", "") for ref in obj["metadata"].get("ownerReferences") or ()}
+    refs = obj["metadata"].get("ownerReferences")
+    if not refs:
+        return ()
+    return (refs[0].get("uid", ""),) if len(refs) == 1 else {ref.get("uid", "") for ref in refs}
 
 
 def by_node(obj: Json) -> Iterable[str]:
@@ -106,7 +114,7 @@ class ObjectCache:
         self._counts: dict[str, dict[Standing, int]] = {}
         self.objects: dict[str, Json] = {}
         self._indexes: dict[str, Index] = {**STANDARD, **(indexes or {})}
-        self._entries: dict[str, dict[str, dict[str, Json]]] = {name: {} for name in self._indexes}
+        self._entries: dict[str, dict[str, dict[str, None]]] = {name: {} for name in self._indexes}  # keys in order
 
     def add_index(self, name: str, index: Index) -> None:
         """Adds an index; fills it from what is already here."""
@@ -116,7 +124,7 @@ class ObjectCache:
         entry = self._entries[name] = {}
         for key, obj in self.objects.items():
             for value in index(obj):
-                entry.setdefault(value, {})[key] = obj
+                entry.setdefault(value, {})[key] = None
 
     def put(self, key: str, obj: Json) -> Json | None:
         """Stores, returns what was there."""
@@ -125,14 +133,16 @@ class ObjectCache:
         if self._trait is not None:
             self._recount(self._trait, old, obj)
         for name, index in self._indexes.items():
-            entry = self._entries[name]
-            values = index(obj)
+            entry, values = self._entries[name], index(obj)
             if old is not None:
-                for value in index(old):
+                before = index(old)
+                if before == values:
+                    continue
+                for value in before:
                     if value not in values:
                         self._drop(entry, value, key)
             for value in values:
-                entry.setdefault(value, {})[key] = obj
+                entry.setdefault(value, {})[key] = None
         return old
 
     def remove(self, key: str) -> Json | None:
@@ -170,7 +180,7 @@ class ObjectCache:
         return sum(n for counts in self._counts.values() for standing, n in counts.items() if wanted(standing))
 
     @staticmethod
-    def _drop(entry: dict[str, dict[str, Json]], value: str, key: str) -> None:
+    def _drop(entry: dict[str, dict[str, None]], value: str, key: str) -> None:
         found = entry.get(value)
         if found is not None:
             found.pop(key, None)
@@ -181,7 +191,8 @@ class ObjectCache:
         return self.objects.get(f"{namespace}/{name}" if namespace else name)
 
     def by(self, index: str, value: str) -> list[Json]:
-        return list(self._entries[index].get(value, {}).values())
+        objects = self.objects
+        return [objects[key] for key in self._entries[index].get(value, ())]
 
     def has(self, index: str, value: str) -> bool:
         return value in self._entries[index]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from portside.api.status import ApiError
@@ -25,10 +25,10 @@ from portside.client.cache import (
     standing,
     trimmed,
 )
+from portside.client.news import Fact, Handler, News
 from portside.client.protocol import Client, Json, Resource, WatchEvent
 
 log = logging.getLogger(__name__)
-Handler = Callable[[Json | None, Json | None], None]
 
 INITIAL_END = "k8s.io/initial-events-end"
 FIRST_DELAY = 0.2  # seconds before the first retry after a failure; doubles
@@ -41,7 +41,7 @@ REFUSED_WATCH_LIST = (400, 404, 405, 406, 422, 504)
 
 def revision_of(obj: Json) -> int:
     """The resourceVersion as a number, 0 when there is none."""
-    text = str((obj.get("metadata") or {}).get("resourceVersion") or "0")
+    text = (obj.get("metadata") or {}).get("resourceVersion") or "0"
     return int(text) if text.isdigit() else 0
 
 
@@ -67,7 +67,7 @@ class Informer:
         self._client = client
         self._field_selector = field_selector
         self._keep = trimmed if metadata_only else keep
-        self._handlers: list[Handler] = []
+        self._news = News()
         self._resume = ""
         self._gone: set[str] = set()
         self._rng = rng or random.Random()
@@ -76,9 +76,11 @@ class Informer:
     def has_synced(self) -> bool:
         return self.synced.is_set()
 
-    def add_handler(self, handler: Handler) -> None:
-        """Objects already here are announced at once."""
-        self._handlers.append(handler)
+    def add_handler(
+        self, handler: Handler, facts: Sequence[Fact] | None = None, owner: tuple[str, str] | None = None
+    ) -> None:
+        """Objects already here are announced at once. ``facts``, ``owner``: what the handler minds (news.py)."""
+        self._news.listen(handler, facts, owner)
         for obj in list(self.cache.objects.values()):
             handler(None, obj)
 
@@ -86,8 +88,8 @@ class Informer:
 
     def observe(self, obj: Json) -> None:
         """The answer of a write. Kept when newer than all the watch delivered."""
-        if revision_of(obj) > self.revision:
-            self._store(obj)
+        if (revision := revision_of(obj)) > self.revision:
+            self._store(obj, revision)
 
     def forget(self, obj: Json) -> None:
         """A delete that took effect at once; events of the object still under way are ignored."""
@@ -96,7 +98,7 @@ class Informer:
         if held is not None and held["metadata"].get("uid", "") == uid:
             self._gone.add(uid)
             self.cache.remove(key)
-            self._tell(held, None)
+            self._news.tell(held, None)
 
     # -- the stream ---------------------------------------------------------------------------------------------------
 
@@ -178,36 +180,35 @@ class Informer:
             await stream.aclose()
 
     def _event(self, event: WatchEvent) -> None:
-        obj = event.object
-        version = str(obj["metadata"].get("resourceVersion", ""))
+        obj, revision = event.object, revision_of(event.object)
         if event.type == "DELETED":
             key, uid = key_of(obj), obj["metadata"].get("uid", "")
             self._gone.discard(uid)
             held = self.cache.objects.get(key)
             if held is not None and held["metadata"].get("uid", "") == uid:
                 self.cache.remove(key)
-                self._tell(self._kept(obj), None)
+                self._news.tell(self._kept(obj), None)
         elif event.type != "BOOKMARK":
-            self._store(obj)
-        if version:
+            self._store(obj, revision)
+        if version := obj["metadata"].get("resourceVersion"):
             self._resume = version
-            self.revision = max(self.revision, revision_of(obj))
+            self.revision = max(self.revision, revision)
 
     def _kept(self, obj: Json) -> Json:
         return self._keep(obj) if self._keep is not None else obj
 
-    def _store(self, obj: Json) -> None:
+    def _store(self, obj: Json, revision: int) -> None:
         if self._gone and obj["metadata"].get("uid", "") in self._gone:
             return
         key = key_of(obj)
         held = self.cache.objects.get(key)
-        if held is not None and 0 < revision_of(obj) <= revision_of(held):
+        if held is not None and 0 < revision <= revision_of(held):
             return
         obj = self._kept(obj)
         if held is not None and held["metadata"].get("uid") != obj["metadata"].get("uid"):
             self.cache.remove(key)
-            self._tell(held, None)
-        self._tell(self.cache.put(key, obj), obj)
+            self._news.tell(held, None)
+        self._news.tell(self.cache.put(key, obj), obj)
 
     async def _replace(self, found: dict[str, Json], version: str) -> None:
         """The state is now ``found``. Others get their turns in between: handlers of many objects take seconds."""
@@ -215,22 +216,15 @@ class Informer:
         for key, held in list(self.cache.objects.items()):
             if key not in found and revision_of(held) <= at:
                 self.cache.remove(key)
-                self._tell(held, None)
+                self._news.tell(held, None)
         self._gone.clear()
         for number, obj in enumerate(found.values(), 1):
-            self._store(obj)
+            self._store(obj, revision_of(obj))
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._resume = version
         self.revision = max(self.revision, at)
         self.synced.set()
-
-    def _tell(self, old: Json | None, new: Json | None) -> None:
-        for handler in self._handlers:
-            try:
-                handler(old, new)
-            except Exception:
-                log.exception("a handler of %s failed", self.resource)
 
 
 INDEXES: Mapping[Resource, Mapping[str, Index]] = {

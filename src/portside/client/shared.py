@@ -18,6 +18,7 @@ from portside.base.remembered import Remembered
 from portside.client.protocol import Json, WatchEvent
 
 OBJECT = b'"object":'
+DELETED = b'{"type":"DELETED"'
 REVISION = b'"metadata":{"resourceVersion":"'
 
 
@@ -66,8 +67,8 @@ class Parts:
         self.values(obj["metadata"])
         self.values(obj.get("spec"))
         status = obj.get("status")
-        if isinstance(status, dict) and isinstance(conditions := status.get("conditions"), list):
-            status["conditions"] = [self.one(condition) for condition in conditions]
+        if isinstance(status, dict) and (conditions := status.get("conditions")):
+            status["conditions"] = self.one(conditions)
 
 
 class SharedObjects:
@@ -79,7 +80,8 @@ class SharedObjects:
         self._parts = Parts()
 
     def event(self, line: bytes) -> WatchEvent:
-        """The event of a line; ADDED, MODIFIED and DELETED share their objects with earlier readers."""
+        """The event of a line; ADDED, MODIFIED and DELETED share their objects with earlier readers. An object that is gone
+        shares no parts: it is soon let go."""
         start = line.find(OBJECT) + len(OBJECT)
         at = line.find(REVISION, start, start + 200)
         if at < 0 or line.startswith(b'{"type":"BOOKMARK"'):
@@ -90,6 +92,7 @@ class SharedObjects:
         if found is None:
             obj: Json = orjson.loads(line[start : line.rindex(b"}")])
             obj["metadata"].pop("managedFields", None)
-            self._parts.share(obj)
+            if not line.startswith(DELETED):
+                self._parts.share(obj)
             found = self._held[key] = Shared(obj)
         return WatchEvent(line[9 : line.index(b'"', 9)].decode(), found)

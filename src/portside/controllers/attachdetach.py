@@ -15,7 +15,7 @@ from portside.client.protocol import Json, Resource
 from portside.controllers.claimprotection import claims_of
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Draft, Emit, Plan, create, delete, patch
-from portside.controllers.pods import PODS, is_finished, is_ready, is_terminating
+from portside.controllers.pods import FINISHED, NODE, PODS, is_finished, is_ready, is_terminating
 from portside.controllers.volumematch import CLAIMS, VOLUMES
 
 NODES: Resource = ("", "v1", "nodes")
@@ -245,7 +245,7 @@ def controller() -> Controller:
         NODES,
         AttachDetach().plan,
         watches={PODS: _node_of, ATTACHMENTS: _attached_to},
-        relevant={PODS: lambda p: (is_finished(p), (p.get("spec") or {}).get("nodeName"))},
+        relevant={PODS: (FINISHED, NODE)},
         reads=(CLAIMS, VOLUMES, DRIVERS),
         ignores=_unchanged,
         workers=1,

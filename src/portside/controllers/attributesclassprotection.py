@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from portside.client.cache import View
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Plan, patch
@@ -54,6 +55,6 @@ CONTROLLER = Controller(
     ATTRIBUTES,
     plan,
     watches={CLAIMS: _classes, VOLUMES: _classes},
-    relevant={CLAIMS: named_by, VOLUMES: named_by},
+    relevant={CLAIMS: (Fact(named_by),), VOLUMES: (Fact(named_by),)},
     workers=1,
 )

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 
 from portside.api.selector import LabelSelector, from_object
-from portside.client.cache import View, controller_of
+from portside.client.cache import View, controller_of, kind_of
 from portside.client.protocol import Json, Resource
+from portside.controllers.harness import OfOwner
 from portside.controllers.plan import Op, patch
 
 GONE = frozenset({404, 422})  # deleted, or deleted and made anew, meanwhile
@@ -76,9 +77,7 @@ def release(uid: str, owner_uid: str) -> Json:
     return {"metadata": {"uid": uid, "ownerReferences": [{"$patch": "delete", "uid": owner_uid}]}}
 
 
-def matching_owners(
-    resource: Resource, kind: str, group: str, selector_path: str = "object"
-) -> Callable[[View, Json], list[str]]:
+def matching_owners(resource: Resource, kind: str, group: str, selector_path: str = "object") -> OfOwner:
     """Maps an object to its controller of this kind, or, without any controller, to all whose selector matches."""
 
     def keys(view: View, obj: Json) -> list[str]:
@@ -86,7 +85,7 @@ def matching_owners(
         namespace = meta.get("namespace", "")
         ref = controller_of(obj)
         if ref is not None:
-            if ref.get("kind") != kind or str(ref.get("apiVersion", "")).rpartition("/")[0] != group:
+            if kind_of(ref) != (kind, group):
                 return []
             return [f"{namespace}/{ref['name']}"]
         if not meta.get("labels"):
@@ -101,4 +100,4 @@ def matching_owners(
                 found.append(f"{namespace}/{owner['metadata']['name']}")
         return found
 
-    return keys
+    return OfOwner(kind, group, keys)

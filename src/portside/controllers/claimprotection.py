@@ -9,7 +9,7 @@ from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Plan, patch
-from portside.controllers.pods import PODS, is_finished, is_terminating
+from portside.controllers.pods import FINISHED, NODE, PODS, is_finished, is_terminating
 
 CLAIMS: Resource = ("", "v1", "persistentvolumeclaims")
 FINALIZER = "kubernetes.io/pvc-protection"
@@ -71,4 +71,6 @@ def _pod(view: View, pod: Json) -> Iterable[str]:
     return [f"{pod['metadata']['namespace']}/{name}" for name in claims_of(pod)]
 
 
-CONTROLLER = Controller("pvc-protection-controller", CLAIMS, plan, watches={PODS: _pod}, workers=2)
+CONTROLLER = Controller(
+    "pvc-protection-controller", CLAIMS, plan, watches={PODS: _pod}, relevant={PODS: (FINISHED, NODE)}, workers=2
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from portside.client.cache import View
+from portside.client.news import Fact
 from portside.client.protocol import Json
 from portside.controllers.endpoint import NODES, SERVICES
 from portside.controllers.harness import Controller
@@ -86,7 +87,7 @@ CONTROLLER = Controller(
     SERVICES,
     plan,
     watches={NODES: _serving, SLICES: _own},
-    relevant={NODES: lambda node: (announced(node), is_ready(node))},
+    relevant={NODES: (Fact(announced), Fact(is_ready, "status"))},
     ignores=_foreign,
     workers=1,
 )

@@ -12,6 +12,7 @@ from portside.controllers.claim import candidates, claim, matching_owners, selec
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, update_status
 from portside.controllers.pods import (
+    LABELS,
     PODS,
     available_in,
     created,
@@ -25,7 +26,7 @@ from portside.controllers.pods import (
 from portside.controllers.replicas import pod_deletion
 from portside.controllers.revisions import HASH, REVISIONS, History, history, surplus
 from portside.controllers.rollout import scaled
-from portside.controllers.taints import NOT_READY, UNREACHABLE, fits_affinity, taints_of, untolerated
+from portside.controllers.taints import NOT_READY, TAINTS, UNREACHABLE, fits_affinity, taints_of, untolerated
 
 DAEMONSETS: Resource = ("apps", "v1", "daemonsets")
 NODES: Resource = ("", "v1", "nodes")
@@ -339,10 +340,6 @@ def _every(view: View, node: Json) -> Iterable[str]:
     return [f"{d['metadata']['namespace']}/{d['metadata']['name']}" for d in view.all(DAEMONSETS)]
 
 
-def _node(node: Json) -> object:
-    return node["metadata"].get("labels"), (node.get("spec") or {}).get("taints")
-
-
 def controller() -> Controller:
     """A controller with a memory of its own: where pods have failed lately."""
     failures = Backoff(FIRST_DELAY, LAST_DELAY)
@@ -355,5 +352,5 @@ def controller() -> Controller:
             REVISIONS: matching_owners(DAEMONSETS, "DaemonSet", "apps"),
             NODES: _every,
         },
-        relevant={NODES: _node},
+        relevant={NODES: (LABELS, TAINTS)},
     )

@@ -12,9 +12,9 @@ from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers import rollout
 from portside.controllers.claim import candidates, claim, matching_owners, selector_of
-from portside.controllers.harness import Controller
+from portside.controllers.harness import Controller, OfOwner
 from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, delete, update, update_status
-from portside.controllers.pods import PODS, is_finished, is_terminating, owner_reference
+from portside.controllers.pods import OWNERS, PHASE, PODS, TERMINATING, is_finished, is_terminating, owner_reference
 from portside.controllers.rollout import Sizes, count, replicas
 from portside.controllers.template_hash import LABEL, equal, hash_of
 
@@ -438,7 +438,7 @@ _SETS = matching_owners(DEPLOYMENTS, "Deployment", "apps")
 def _pods(view: View, pod: Json) -> Iterable[str]:
     """A Deployment that recreates waits for the end of its old pods."""
     ref = controller_of(pod)
-    if ref is None or ref.get("kind") != "ReplicaSet":
+    if ref is None:
         return ()
     namespace = pod["metadata"].get("namespace", "")
     rs = view.get(REPLICASETS, namespace, ref["name"])
@@ -451,4 +451,10 @@ def _pods(view: View, pod: Json) -> Iterable[str]:
     return (f"{namespace}/{owner['name']}",)
 
 
-CONTROLLER = Controller("deployment-controller", DEPLOYMENTS, plan, watches={REPLICASETS: _SETS, PODS: _pods})
+CONTROLLER = Controller(
+    "deployment-controller",
+    DEPLOYMENTS,
+    plan,
+    watches={REPLICASETS: _SETS, PODS: OfOwner("ReplicaSet", "apps", _pods)},
+    relevant={PODS: (OWNERS, PHASE, TERMINATING)},
+)

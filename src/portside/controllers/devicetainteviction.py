@@ -10,11 +10,12 @@ from portside.api.device_taints import selects, tolerates
 from portside.api.podrefs import resource_claims
 from portside.base.clock import parse_time, rfc3339
 from portside.client.cache import View, controller_of, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Emit, Plan, delete, patch
-from portside.controllers.pods import PODS, is_terminating
+from portside.controllers.pods import NODE, PODS, TERMINATING, is_terminating
 
 NAME = "device-taint-eviction-controller"
 EVENT = "DeviceTaintManagerEviction"
@@ -268,19 +269,19 @@ def _rules_of_pod(view: View, pod: Json) -> Iterable[str]:
             yield from _rules_about(view, claim)
 
 
-def _moved(pod: Json) -> object:
-    return (pod.get("spec") or {}).get("nodeName"), resource_claims_of(pod), is_terminating(pod)
+def _made(pod: Json) -> tuple[object, object]:
+    """The claims that were made for a pod; those it names itself never change."""
+    status = pod.get("status") or {}
+    return status.get("resourceClaimStatuses"), status.get("extendedResourceClaimStatus")
 
 
-def _unmoved(old: Json | None, new: Json | None) -> bool:
-    """Pods without claims, and changes of a pod's status, don't matter here."""
-    if not any(resource_claims_of(p) for p in (old, new) if p is not None):
-        return True
-    return old is not None and new is not None and _moved(old) == _moved(new)
+def _without(old: Json | None, new: Json | None) -> bool:
+    pod = new or old or {}
+    return not (pod.get("spec") or {}).get("resourceClaims") and not any(_made(pod))
 
 
-def _same_spec(old: Json | None, new: Json | None) -> bool:
-    return old is not None and new is not None and old.get("spec") == new.get("spec")
+MOVED = (NODE, TERMINATING, Fact(_made, "status"))
+SPEC = Fact(lambda rule: rule.get("spec"), "spec")
 
 
 def _tainted(piece: Json) -> object:
@@ -296,8 +297,9 @@ def controllers() -> tuple[Controller, Controller]:
         PODS,
         shared.plan_pod,
         watches={CLAIMS: _users, SLICES: _users_of_pool, RULES: _users_by_rule},
-        relevant={SLICES: _tainted, RULES: lambda r: r.get("spec")},
-        ignores=_unmoved,
+        relevant={SLICES: (Fact(_tainted, "spec"),), RULES: (SPEC,)},
+        minds=MOVED,
+        ignores=_without,
         workers=2,
     )
     tells = Controller(
@@ -306,8 +308,8 @@ def controllers() -> tuple[Controller, Controller]:
         shared.plan_rule,
         watches={CLAIMS: _rules_about, PODS: _rules_of_pod},
         reads=(SLICES,),
-        relevant={PODS: _moved},
-        ignores=_same_spec,
+        relevant={PODS: MOVED},
+        minds=(SPEC,),
         settle=STATUS_SECONDS,
         workers=1,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from portside.base.clock import parse_time
 from portside.client.cache import View, controller_of, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers import scales
@@ -13,7 +14,16 @@ from portside.controllers.claim import selector_of
 from portside.controllers.goselector import go_selector
 from portside.controllers.harness import Context, Controller, write
 from portside.controllers.plan import NOTHING, Draft, Emit, Plan, Step, update_status
-from portside.controllers.pods import PODS, is_active, is_finished, is_ready, is_terminating
+from portside.controllers.pods import (
+    FINISHED,
+    LABELS,
+    PODS,
+    READY,
+    TERMINATING,
+    is_active,
+    is_ready,
+    is_terminating,
+)
 from portside.controllers.rollout import scaled
 from portside.controllers.served import CRDS
 
@@ -211,8 +221,8 @@ def controller() -> Controller:
         reconcile=Disruption().reconcile,
         watches={PODS: _of_pod, **dict.fromkeys(scales.SCALED.values(), _of_owner)},
         relevant={
-            PODS: lambda p: (is_ready(p), is_terminating(p), is_finished(p), p["metadata"].get("labels")),
-            **dict.fromkeys(scales.SCALED.values(), lambda o: o["spec"].get("replicas")),
+            PODS: (READY, TERMINATING, FINISHED, LABELS),
+            **dict.fromkeys(scales.SCALED.values(), (Fact(lambda o: o["spec"].get("replicas"), "spec"),)),
         },
         reads=(CRDS,),
     )

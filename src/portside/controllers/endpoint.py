@@ -6,9 +6,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from portside.client.cache import View
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers.claim import selector_of
-from portside.controllers.pods import PODS, is_finished, is_ready, is_terminating
+from portside.controllers.pods import (
+    FINISHED,
+    LABELS,
+    NODE,
+    PODS,
+    READY,
+    TERMINATING,
+    is_finished,
+    is_terminating,
+)
 
 SERVICES: Resource = ("", "v1", "services")
 NODES: Resource = ("", "v1", "nodes")
@@ -107,15 +117,13 @@ def services_of(view: View, pod: Json) -> Iterable[str]:
             yield f"{namespace}/{service['metadata']['name']}"
 
 
-def relevant(pod: Json) -> Any:
-    """What of a pod can change a Service's endpoints."""
-    spec = pod.get("spec") or {}
-    return (
-        pod["metadata"].get("labels"),
-        addresses(pod),
-        is_ready(pod),
-        is_terminating(pod),
-        is_finished(pod),
-        spec.get("nodeName"),
-        spec.get("hostname"),
-    )
+RELEVANT = (
+    LABELS,
+    TERMINATING,
+    FINISHED,
+    READY,
+    NODE,
+    Fact(addresses, "status"),
+    Fact(lambda pod: (pod.get("spec") or {}).get("hostname"), "spec"),
+)
+"""What of a pod can change a Service's endpoints."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import orjson
 
 from portside.client.cache import View, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers.endpoint import SERVICES, family
 from portside.controllers.harness import Controller
@@ -93,5 +94,5 @@ CONTROLLER = Controller(
     ENDPOINTS,
     plan,
     watches={SERVICES: _same_name, SLICES: _slices},
-    relevant={SERVICES: lambda s: s["spec"].get("selector")},
+    relevant={SERVICES: (Fact(lambda s: s["spec"].get("selector"), "spec"),)},
 )

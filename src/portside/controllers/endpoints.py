@@ -10,6 +10,7 @@ from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers.endpoint import (
     HEADLESS,
+    RELEVANT,
     SERVICES,
     addresses,
     family,
@@ -17,7 +18,6 @@ from portside.controllers.endpoint import (
     is_headless,
     ports_for,
     reference,
-    relevant,
     selected_pods,
     serves,
     services_of,
@@ -143,6 +143,6 @@ def controller() -> Controller:
         SERVICES,
         EndpointsPlans().plan,
         watches={PODS: services_of, ENDPOINTS: _own},
-        relevant={PODS: relevant},
+        relevant={PODS: RELEVANT},
         settle=0.02,
     )

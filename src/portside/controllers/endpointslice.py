@@ -7,10 +7,12 @@ from collections.abc import Generator, Iterable
 import orjson
 
 from portside.client.cache import View, key_of, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json
 from portside.controllers import topologyhints
 from portside.controllers.endpoint import (
     NODES,
+    RELEVANT,
     SERVICES,
     addresses,
     family,
@@ -18,7 +20,6 @@ from portside.controllers.endpoint import (
     is_headless,
     ports_for,
     reference,
-    relevant,
     selected_pods,
     serves,
     services_of,
@@ -164,6 +165,6 @@ def controller() -> Controller:
         SERVICES,
         EndpointSlices().think,
         watches={PODS: services_of, SLICES: _slices, NODES: _by_annotation},
-        relevant={PODS: relevant, NODES: topologyhints.facts},
+        relevant={PODS: RELEVANT, NODES: (Fact(topologyhints.facts),)},
         settle=0.02,
     )

@@ -61,10 +61,8 @@ def _failed(pod: Json, volume: str, claim: str) -> Callable[[ApiError], Iterable
     return failed
 
 
-def _settled(old: Json | None, new: Json | None) -> bool:
-    """A pod's volumes never change, and most have none of these."""
-    pod = new or old or {}
-    return not ephemeral(pod) or (old is not None and new is not None)
+def _without(old: Json | None, new: Json | None) -> bool:
+    return not ephemeral(new or old or {})
 
 
 def _pod(view: View, claim: Json) -> Iterable[str]:
@@ -78,6 +76,7 @@ CONTROLLER = Controller(
     PODS,
     plan,
     watches={CLAIMS: _pod},
-    ignores=_settled,
-    relevant={CLAIMS: lambda c: None},
+    minds=(),  # a pod's volumes never change
+    ignores=_without,
+    relevant={CLAIMS: ()},
 )

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 from portside.api.status import ApiError
 from portside.base.clock import Clock
-from portside.client.cache import View, controller_of, key_of
+from portside.client.cache import View, controller_of, key_of, kind_of
 from portside.client.events import EventRecorder
 from portside.client.informer import InformerSet
+from portside.client.news import Fact, Handler
 from portside.client.protocol import Client, Json, Resource
 from portside.controllers.breath import Breath
 from portside.controllers.plan import Emit, Failure, Op, Plan, Step, Thinking
@@ -59,8 +60,9 @@ class Controller:
     ``service`` runs a controller with a queue of its own (garbage).
 
     ``name`` is upstream's event source and names the writer of fields. ``primary``: the resource whose keys are planned;
-    ``watches`` maps objects of other resources to such keys. ``relevant`` extracts what matters of a watched object: an
-    update that leaves it equal is no news. ``settle`` seconds gather changes of watched objects into one plan; a function
+    ``watches`` maps objects of other resources to such keys. ``relevant`` are the facts that matter of a watched object:
+    an update that leaves them equal is no news; ``minds`` are those of the primary resource, whose news can be left out
+    by ``ignores`` too. ``settle`` seconds gather changes of watched objects into one plan; a function
     of view and key says how many where a plan's cost grows with its object.
     ``always`` are keys that are planned at the start even if no object has them.
     """
@@ -74,24 +76,35 @@ class Controller:
     reads: tuple[Resource, ...] = ()
     workers: int = 8
     resync: float = RESYNC_SECONDS
+    minds: Sequence[Fact] | None = None
     ignores: Callable[[Json | None, Json | None], bool] | None = None
-    relevant: Mapping[Resource, Callable[[Json], Any]] = field(default_factory=dict)
+    relevant: Mapping[Resource, Sequence[Fact]] = field(default_factory=dict)
     settle: float | Callable[[View, str], float] = 0.0
     always: tuple[str, ...] = ()
 
 
-def owned(kind: str, group: str) -> Mapper:
+@dataclass(frozen=True, slots=True)
+class OfOwner:
+    """A mapper for objects whose controller is of this kind, or that have none: those of others are not even looked at."""
+
+    kind: str
+    group: str
+    keys: Mapper
+
+    def __call__(self, view: View, obj: Json) -> Iterable[str]:
+        return self.keys(view, obj)
+
+
+def owned(kind: str, group: str) -> OfOwner:
     """Maps an object to its controlling owner of this kind."""
 
     def keys(view: View, obj: Json) -> Iterable[str]:
         ref = controller_of(obj)
-        if ref is None or ref.get("kind") != kind:
-            return ()
-        if str(ref.get("apiVersion", "")).rpartition("/")[0] != group:
+        if ref is None or kind_of(ref) != (kind, group):
             return ()
         return (f"{obj['metadata'].get('namespace', '')}/{ref['name']}",)
 
-    return keys
+    return OfOwner(kind, group, keys)
 
 
 class Runner:
@@ -110,9 +123,11 @@ class Runner:
         if self.controller.service is not None:
             informers.informer(primary)
             return
-        informers.informer(primary).add_handler(self._primary)
+        informers.informer(primary).add_handler(self._primary, self.controller.minds)
         for resource, mapper in self.controller.watches.items():
-            informers.informer(resource).add_handler(self._secondary(resource, mapper))
+            owner = (mapper.kind, mapper.group) if isinstance(mapper, OfOwner) else None
+            facts = self.controller.relevant.get(resource)
+            informers.informer(resource).add_handler(self._secondary(mapper), facts, owner)
         for resource in self.controller.reads:
             informers.informer(resource)
 
@@ -121,13 +136,10 @@ class Runner:
             return
         self.queue.add(key_of(new or old or {}))
 
-    def _secondary(self, resource: Resource, mapper: Mapper) -> Callable[[Json | None, Json | None], None]:
-        relevant = self.controller.relevant.get(resource)
+    def _secondary(self, mapper: Mapper) -> Handler:
         settle = self.controller.settle
 
         def handler(old: Json | None, new: Json | None) -> None:
-            if relevant is not None and old is not None and new is not None and relevant(old) == relevant(new):
-                return
             view = self.context.view
             keys = set(mapper(view, new)) if new is not None else set()
             if old is not None:

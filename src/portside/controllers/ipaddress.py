@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from portside.base.clock import parse_time
 from portside.client.cache import View
+from portside.client.news import Fact
 from portside.client.protocol import Json
 from portside.controllers.endpoint import SERVICES
 from portside.controllers.harness import Controller
@@ -134,7 +135,7 @@ CONTROLLERS = (
         ADDRESSES,
         plan_record,
         watches={SERVICES: _records},
-        relevant={SERVICES: addresses},
+        relevant={SERVICES: (Fact(addresses, "spec"),)},
         workers=1,
     ),
 )

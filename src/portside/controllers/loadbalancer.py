@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from portside.client.cache import View, key_of
+from portside.client.news import Fact
 from portside.client.protocol import Json
 from portside.controllers.clusterdns import announced, is_ready
 from portside.controllers.endpoint import NODES, SERVICES
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Emit, Plan, update
-from portside.controllers.pods import is_terminating
+from portside.controllers.pods import TERMINATING, is_terminating
 from portside.controllers.slices import SERVICE_NAME, SLICES
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -144,13 +145,13 @@ CONTROLLER = Controller(
     plan,
     watches={NODES: _of_node, SLICES: _service_of, SERVICES: _siblings},
     relevant={
-        NODES: lambda node: (
-            announced(node),
-            is_ready(node),
-            _address(node),
-            EXCLUDED in (node["metadata"].get("labels") or {}),
+        NODES: (
+            Fact(announced),
+            Fact(is_ready, "status"),
+            Fact(_address, "status"),
+            Fact(lambda node: EXCLUDED in (node["metadata"].get("labels") or {})),
         ),
-        SERVICES: lambda service: (service["spec"], service["metadata"].get("deletionTimestamp")),
+        SERVICES: (Fact(lambda service: service["spec"], "spec"), TERMINATING),
     },
     workers=1,
 )

@@ -14,7 +14,7 @@ from portside.client.events import reference
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Emit, Plan, Step, create, delete, patch
-from portside.controllers.pods import PODS, created, is_terminating, phase
+from portside.controllers.pods import PHASE, PODS, created, is_terminating, phase
 from portside.controllers.volumematch import (
     BIND_COMPLETED,
     CLAIMS,
@@ -190,7 +190,7 @@ CONTROLLERS = (
         VOLUMES,
         plan_removal,
         watches={PODS: _volume_of},
-        relevant={PODS: phase},
+        relevant={PODS: (PHASE,)},
         reads=(NODES,),
         workers=2,
     ),

@@ -14,7 +14,7 @@ from portside.controllers import conditions as cond
 from portside.controllers.harness import Controller
 from portside.controllers.nodezones import LOOK, Zones
 from portside.controllers.plan import NOTHING, Draft, Emit, Plan, patch
-from portside.controllers.pods import PODS, condition, is_ready
+from portside.controllers.pods import NODE, PODS, READY, condition, is_ready
 from portside.controllers.taints import NOT_READY, UNREACHABLE, UNSCHEDULABLE
 
 NODES: Resource = ("", "v1", "nodes")
@@ -235,5 +235,6 @@ def controller(clock: Clock = SYSTEM) -> Controller:
         NODES,
         NodeLifecycle(clock.monotonic).plan,
         watches={LEASES: _lease, PODS: _pod},
+        relevant={PODS: (READY, NODE)},
         workers=WORKERS,
     )

@@ -12,7 +12,8 @@ from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.harness import Context, Controller, write
 from portside.controllers.plan import NOTHING, Op, Plan, delete, patch
-from portside.controllers.pods import PODS, created, is_finished, is_ready, is_terminating
+from portside.controllers.pods import NODE, PODS, TERMINATING, created, is_finished, is_ready, is_terminating
+from portside.controllers.taints import TAINTS
 
 log = logging.getLogger(__name__)
 NODES: Resource = ("", "v1", "nodes")
@@ -104,13 +105,6 @@ def _pods(view: View, node: Json) -> Iterable[str]:
     return [f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in found]
 
 
-def _same(old: Json | None, new: Json | None) -> bool:
-    if old is None or new is None:
-        return False
-    bound = (old.get("spec") or {}).get("nodeName") == (new.get("spec") or {}).get("nodeName")
-    return bound and is_terminating(old) == is_terminating(new)
-
-
 def controller() -> Controller:
     """A controller with a memory of its own."""
     return Controller(
@@ -118,8 +112,8 @@ def controller() -> Controller:
         PODS,
         PodCollector().plan,
         watches={NODES: _pods},
-        relevant={NODES: lambda n: (n.get("spec") or {}).get("taints")},
-        ignores=_same,
+        relevant={NODES: (TAINTS,)},
+        minds=(NODE, TERMINATING),
     )
 
 

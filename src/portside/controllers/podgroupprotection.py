@@ -8,7 +8,7 @@ from portside.client.cache import View, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Plan, patch
-from portside.controllers.pods import PODS, is_finished, is_terminating
+from portside.controllers.pods import FINISHED, PODS, is_finished, is_terminating
 
 GROUPS: Resource = ("scheduling.k8s.io", "v1beta1", "podgroups")
 FINALIZER = "scheduling.k8s.io/podgroup-protection"
@@ -45,6 +45,6 @@ CONTROLLER = Controller(
     GROUPS,
     plan,
     watches={PODS: _group},
-    relevant={PODS: is_finished},
+    relevant={PODS: (FINISHED,)},
     workers=1,
 )

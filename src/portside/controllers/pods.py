@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable
 from heapq import nsmallest
 
 from portside.base.clock import parse_time
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 
 PODS: Resource = ("", "v1", "pods")
@@ -45,6 +46,16 @@ def is_ready(pod: Json) -> bool:
         if found.get("type") == "Ready":
             return bool(found.get("status") == "True")
     return False
+
+
+LABELS = Fact(lambda pod: pod["metadata"].get("labels"))
+OWNERS = Fact(lambda pod: pod["metadata"].get("ownerReferences"))
+FINALIZERS = Fact(lambda pod: pod["metadata"].get("finalizers"))
+TERMINATING = Fact(is_terminating)
+NODE = Fact(lambda pod: (pod.get("spec") or {}).get("nodeName"), "spec")
+PHASE = Fact(phase, "status")
+FINISHED = Fact(is_finished, "status")
+READY = Fact(is_ready, "status")
 
 
 def ready_since(pod: Json) -> float | None:

@@ -7,6 +7,7 @@ from collections import deque
 
 FIRST_RETRY = 0.005  # seconds; doubles with every failure of a key (client-go's figure)
 LAST_RETRY = 60.0
+SOON = 0.001  # seconds: less is no delay, and some loops make no timer of it
 
 
 class WorkQueue:
@@ -42,7 +43,7 @@ class WorkQueue:
 
     def add_after(self, key: str, seconds: float) -> None:
         """Adds later; the earliest of several times counts."""
-        if seconds <= 0:
+        if seconds < SOON:
             self.add(key)
             return
         loop = asyncio.get_running_loop()

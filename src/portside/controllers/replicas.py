@@ -29,7 +29,12 @@ from portside.controllers.plan import (
     update_status,
 )
 from portside.controllers.pods import (
+    LABELS,
+    OWNERS,
+    PHASE,
     PODS,
+    READY,
+    TERMINATING,
     available_in,
     condition,
     first_to_go,
@@ -45,6 +50,7 @@ MANY = 2000  # pods that are looked at without others getting a turn
 BURST = 500  # pods one plan may create or delete (upstream's burstReplicas)
 GATHER_PER_POD = 0.0005  # seconds: a plan looks at every pod, and must not do so for each one's news
 GATHER_MOST = 0.5
+COUNTED = (OWNERS, LABELS, PHASE, READY, TERMINATING)  # what a plan reads of pods that are not to be deleted
 
 
 @dataclass(frozen=True, slots=True)

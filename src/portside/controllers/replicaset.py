@@ -7,7 +7,7 @@ from portside.controllers.claim import matching_owners
 from portside.controllers.harness import Controller
 from portside.controllers.plan import Plan, Thinking
 from portside.controllers.pods import PODS
-from portside.controllers.replicas import Flavour, gather, plan_replicas
+from portside.controllers.replicas import COUNTED, Flavour, gather, plan_replicas
 
 REPLICASETS = ("apps", "v1", "replicasets")
 FLAVOUR = Flavour(REPLICASETS, "apps/v1", "ReplicaSet", plain_selector=False)
@@ -23,5 +23,6 @@ CONTROLLER = Controller(
     REPLICASETS,
     plan,
     watches={PODS: matching_owners(REPLICASETS, "ReplicaSet", "apps")},
+    relevant={PODS: COUNTED},
     settle=gather(REPLICASETS),
 )

@@ -7,7 +7,7 @@ from portside.controllers.claim import matching_owners
 from portside.controllers.harness import Controller
 from portside.controllers.plan import Plan, Thinking
 from portside.controllers.pods import PODS
-from portside.controllers.replicas import Flavour, gather, plan_replicas
+from portside.controllers.replicas import COUNTED, Flavour, gather, plan_replicas
 
 CONTROLLERS = ("", "v1", "replicationcontrollers")
 FLAVOUR = Flavour(CONTROLLERS, "v1", "ReplicationController", plain_selector=True)
@@ -23,5 +23,6 @@ CONTROLLER = Controller(
     CONTROLLERS,
     plan,
     watches={PODS: matching_owners(CONTROLLERS, "ReplicationController", "", "labels")},
+    relevant={PODS: COUNTED},
     settle=gather(CONTROLLERS),
 )

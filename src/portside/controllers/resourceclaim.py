@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from portside.api.podrefs import resource_claims
 from portside.api.status import ApiError
 from portside.client.cache import View, controller_of, key_of, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Draft, Emit, Failure, Plan, Step, create, delete, patch
@@ -198,5 +199,5 @@ def _without(old: Json | None, new: Json | None) -> bool:
 
 CONTROLLERS = (
     Controller(NAME, PODS, plan_pod, watches={CLAIMS: _pod_of, TEMPLATES: _pods_of}, ignores=_without, workers=2),
-    Controller(NAME, CLAIMS, plan_claim, watches={PODS: _claims_of}, relevant={PODS: is_done}, workers=2),
+    Controller(NAME, CLAIMS, plan_claim, watches={PODS: _claims_of}, relevant={PODS: (Fact(is_done),)}, workers=2),
 )

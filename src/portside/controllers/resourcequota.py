@@ -12,8 +12,10 @@ from portside.api import quantity
 from portside.api.status import ApiError
 from portside.api.usage import DEVICE_CLAIMS, Devices, attributes_classes, counted, sources_of
 from portside.client.cache import View
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Context, Controller
+from portside.controllers.pods import FINISHED
 from portside.controllers.served import all_served
 
 QUOTAS: Resource = ("", "v1", "resourcequotas")
@@ -112,10 +114,9 @@ async def _objects(context: Context, namespace: str, hard: Json) -> dict[tuple[s
     return objects
 
 
-def _phase(pod: Json) -> Any:
-    """Whether it still counts, and in which scopes."""
-    spec = pod.get("spec") or {}
-    return (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"), spec.get("activeDeadlineSeconds") is None
+def _ends(pod: Json) -> bool:
+    """Whether its time is limited: there is a scope for such pods."""
+    return (pod.get("spec") or {}).get("activeDeadlineSeconds") is not None
 
 
 def _only_charged(old: Json | None, new: Json | None) -> bool:
@@ -156,7 +157,7 @@ def controller() -> Controller:
         reconcile=Recount().reconcile,
         reads=(CLASSES,),
         watches={PODS: _quotas_of, **dict.fromkeys(WATCHED, _quotas_of)},
-        relevant={PODS: _phase, **dict.fromkeys(WATCHED, _charged)},
+        relevant={PODS: (FINISHED, Fact(_ends, "spec")), **dict.fromkeys(WATCHED, (Fact(_charged),))},
         ignores=_only_charged,
         workers=2,
         settle=0.2,

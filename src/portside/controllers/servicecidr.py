@@ -104,6 +104,6 @@ CONTROLLER = Controller(
     CIDRS,
     plan,
     watches={ADDRESSES: _every, CIDRS: _every},
-    relevant={ADDRESSES: lambda a: None},
+    relevant={ADDRESSES: ()},
     workers=1,
 )

@@ -10,6 +10,7 @@ import base64
 
 from portside.base.clock import rfc3339
 from portside.client.cache import View, key_of
+from portside.client.news import Fact
 from portside.client.protocol import Json
 from portside.controllers import csr
 from portside.controllers.endpoint import NODES, SERVICES
@@ -116,6 +117,6 @@ CONTROLLER = Controller(
     plan,
     watches={NODES: _waiting},
     reads=(SERVICES, SLICES),
-    relevant={NODES: _addresses},
+    relevant={NODES: (Fact(_addresses, "status"),)},
     workers=1,
 )

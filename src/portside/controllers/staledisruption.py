@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from portside.base.clock import parse_time, rfc3339
 from portside.client.cache import View, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Plan, patch
-from portside.controllers.pods import PODS, condition, is_active
+from portside.controllers.pods import PHASE, PODS, TERMINATING, condition, is_active
 
 STALE_SECONDS = 120.0  # of a condition that came to nothing
 TARGET = "DisruptionTarget"
@@ -39,4 +40,11 @@ def _unmarked(old: Json | None, new: Json | None) -> bool:
     return new is None or not _marked(new)
 
 
-CONTROLLER = Controller("controllermanager", PODS, plan, workers=2, ignores=_unmarked)
+CONTROLLER = Controller(
+    "controllermanager",
+    PODS,
+    plan,
+    minds=(PHASE, TERMINATING, Fact(lambda pod: condition(pod, TARGET), "status")),
+    ignores=_unmarked,
+    workers=2,
+)

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from portside.base.clock import parse_time
 from portside.client.cache import View, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json, Resource
 from portside.controllers import conditions as cond
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Emit, Plan, delete, patch
-from portside.controllers.pods import PODS, is_terminating
+from portside.controllers.pods import NODE, PODS, TERMINATING, is_terminating
 from portside.controllers.taints import taints_of, tolerates
 
 NODES: Resource = ("", "v1", "nodes")
@@ -80,13 +81,6 @@ def controller() -> Controller:
         PODS,
         TaintEviction().plan,
         watches={NODES: _pods},
-        relevant={NODES: lambda n: taints_of(n, "NoExecute")},
-        ignores=_unmoved,
+        relevant={NODES: (Fact(lambda n: taints_of(n, "NoExecute"), "spec"),)},
+        minds=(NODE, TERMINATING, Fact(lambda pod: (pod.get("spec") or {}).get("tolerations"), "spec")),
     )
-
-
-def _unmoved(old: Json | None, new: Json | None) -> bool:
-    """Status changes of a pod don't matter here."""
-    if old is None or new is None:
-        return False
-    return old.get("spec") == new.get("spec") and is_terminating(old) == is_terminating(new)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from portside.client.news import Fact
 from portside.client.protocol import Json
 
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+TAINTS = Fact(lambda node: (node.get("spec") or {}).get("taints"), "spec")
 
 
 def taints_of(node: Json, *effects: str) -> list[Json]:

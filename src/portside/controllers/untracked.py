@@ -6,7 +6,7 @@ from portside.client.cache import View, controller_of, split_key
 from portside.client.protocol import Json, Resource
 from portside.controllers.harness import Controller
 from portside.controllers.plan import NOTHING, Plan, patch
-from portside.controllers.pods import PODS
+from portside.controllers.pods import FINALIZERS, OWNERS, PODS
 
 JOBS: Resource = ("batch", "v1", "jobs")
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -36,4 +36,6 @@ def _pods_of(view: View, job: Json) -> list[str]:
     return [f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in found]
 
 
-CONTROLLER = Controller("job-controller", PODS, plan, watches={JOBS: _pods_of}, workers=2, ignores=_untracked)
+CONTROLLER = Controller(
+    "job-controller", PODS, plan, watches={JOBS: _pods_of}, minds=(OWNERS, FINALIZERS), ignores=_untracked, workers=2
+)

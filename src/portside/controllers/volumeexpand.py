@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from portside.api import quantity
 from portside.client.cache import View, split_key
+from portside.client.news import Fact
 from portside.client.protocol import Json
 from portside.controllers.harness import Controller
 from portside.controllers.localpath import PROVISIONER
@@ -82,7 +83,9 @@ CONTROLLER = Controller(
     CLAIMS,
     plan,
     watches={VOLUMES: _claim_of},
-    relevant={VOLUMES: lambda v: (v["spec"].get("capacity"), (v["spec"].get("claimRef") or {}).get("uid"))},
+    relevant={
+        VOLUMES: (Fact(lambda v: (v["spec"].get("capacity"), (v["spec"].get("claimRef") or {}).get("uid")), "spec"),)
+    },
     workers=1,
     ignores=_sizes,
 )

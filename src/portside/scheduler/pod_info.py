@@ -310,3 +310,23 @@ def read_pod(pod: Json) -> PodInfo:
         group=f"{namespace}/{spec['schedulingGroup'].get('podGroupName', '')}" if "schedulingGroup" in spec else "",
         disks=disks_of(spec["volumes"] or ()) if "volumes" in spec else (),
     )
+
+
+def changed(old: Json, new: Json) -> bool:
+    """Whether something of a placed pod that a decision looks at changed (its status alone hardly ever does); of its deletion
+    only that it began."""
+    was, now = old["metadata"], new["metadata"]
+    return (
+        old["spec"] != new["spec"]
+        or was.get("labels") != now.get("labels")
+        or bool(was.get("deletionTimestamp")) != bool(now.get("deletionTimestamp"))
+        or _held(old) != _held(new)
+    )
+
+
+def _held(pod: Json) -> list[object]:
+    """Resources the node holds for the containers: they differ from the specification during a resize."""
+    return [
+        (s.get("allocatedResources"), (s.get("resources") or {}).get("requests"))
+        for s in (pod.get("status") or {}).get("containerStatuses") or ()
+    ]

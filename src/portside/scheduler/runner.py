@@ -22,7 +22,7 @@ from portside.scheduler.extended_devices import STALE, classes_of
 from portside.scheduler.gangs import Gangs
 from portside.scheduler.hints import BY_DEVICES, VOLUMES, Hints, Kind, News, refusers
 from portside.scheduler.owners import Owners
-from portside.scheduler.pod_info import PodInfo, read_pod
+from portside.scheduler.pod_info import PodInfo, changed, read_pod
 from portside.scheduler.profile import DEFAULT, Profile
 from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
@@ -84,25 +84,6 @@ def counts(pod: Json) -> bool:
     return bool(pod["spec"].get("nodeName")) and (pod.get("status") or {}).get("phase") not in ENDED
 
 
-def changed(old: Json, new: Json) -> bool:
-    """Whether something of a placed pod that a decision looks at changed (its status alone hardly ever does)."""
-    was, now = old["metadata"], new["metadata"]
-    return (
-        old["spec"] != new["spec"]
-        or was.get("labels") != now.get("labels")
-        or was.get("deletionTimestamp") != now.get("deletionTimestamp")
-        or _held(old) != _held(new)
-    )
-
-
-def _held(pod: Json) -> list[object]:
-    """Resources the node holds for the containers: they differ from the specification during a resize."""
-    return [
-        (s.get("allocatedResources"), (s.get("resources") or {}).get("requests"))
-        for s in (pod.get("status") or {}).get("containerStatuses") or ()
-    ]
-
-
 class Scheduler:
     """Places pods one after the other; what follows from a decision is written concurrently."""
 
@@ -145,7 +126,8 @@ class Scheduler:
         )
         self.wake = asyncio.Event()
         self.writes: set[asyncio.Task[None]] = set()
-        self.waits: set[asyncio.Task[None]] = set()  # bindings that wait for volumes, minutes; nobody waits for them
+        self.room = asyncio.Event()  # set when few enough writes are under way to decide more
+        self.waits: set[asyncio.Task[None]] = set()  # bindings that wait for volumes, for minutes
 
     def read(self, plural: str) -> Mapping[str, Json]:
         cache = self.informers.caches.get(BY_PLURAL[plural])
@@ -212,9 +194,7 @@ class Scheduler:
         self.informers.informer(CLAIMS).observe(claim)
 
     def _pod(self, old: Json | None, new: Json | None) -> None:
-        pod = new or old
-        assert pod is not None
-        meta = pod["metadata"]
+        meta = (new or old or {})["metadata"]
         uid, key = meta["uid"], f"{meta['namespace']}/{meta['name']}"
         if new is not None and waits(new, self.cycles):
             self._waiting(old, new, uid, key)
@@ -300,7 +280,8 @@ class Scheduler:
                 if now > end or len(self.writes) > AHEAD:
                     await asyncio.sleep(0)
                     while len(self.writes) > AHEAD:
-                        await asyncio.wait(self.writes, return_when=asyncio.FIRST_COMPLETED)
+                        self.room.clear()
+                        await self.room.wait()
                     now = self.clock.monotonic()
                     end = now + SLICE
                     self.waker.announce()
@@ -441,7 +422,13 @@ class Scheduler:
         task = asyncio.ensure_future(work)
         held = self.waits if slow else self.writes  # what is slow holds up no decisions
         held.add(task)
-        task.add_done_callback(held.discard)
+        task.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self.waits.discard(task)
+        self.writes.discard(task)
+        if len(self.writes) <= AHEAD:
+            self.room.set()
 
     async def _bind(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> None:
         problem = await self.prepare(info, bindings, allocations) or await self.writer.bind(info)

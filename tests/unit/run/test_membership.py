@@ -149,8 +149,8 @@ def test_a_request_that_came_before_the_nodes_new_address_is_looked_at_again_wit
     (kind, keys), *rest = controller.watches.items()
     assert (kind, rest) == (NODES, [])
     assert list(keys(view, node("worker", "192.0.2.9"))) == ["r"]
-    moved = controller.relevant[NODES]
-    assert moved(node("worker", "192.0.2.7")) != moved(node("worker", "192.0.2.9"))
+    (moved,) = controller.relevant[NODES]
+    assert moved.read(node("worker", "192.0.2.7")) != moved.read(node("worker", "192.0.2.9"))
 
 
 @pytest.mark.parametrize("stolen", ["192.0.2.1", "192.0.2.8", "10.96.0.1", "127.0.0.1"])
