@@ -108,11 +108,14 @@ def internal(message: str) -> ApiError:
     )
 
 
-def invalid(kind: str, name: str, errors: Sequence[FieldError], group: str = "") -> ApiError:
-    """422 with every field error, worded as upstream's aggregate: one alone, several in brackets, repeats once."""
+def invalid(kind: str, name: str, errors: Sequence[FieldError], group: str = "", *, once: bool = False) -> ApiError:
+    """422 with every field error, worded as upstream's aggregate: one alone, several in brackets, repeats once. ``once``:
+    a repeat is no cause of its own either, as for built-in kinds that are stored."""
     causes: list[Json] = []
     texts: list[str] = []
     for error in errors:
+        if once and str(error) in texts:
+            continue
         cause: Json = {"reason": error.reason, "message": error.detail_text}
         if error.field:
             cause["field"] = error.field

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from portside.api.field import FieldError
 from portside.api.kinds import BY_KIND, Kind
 from portside.api.rules.registry import Rules, rules_for
 from portside.api.schema import schema_for
+from portside.api.status import ApiError, invalid
 from portside.server.body import Met
 from portside.server.watchcache import JsonForm, WatchCache, durability_of, join_items, pieces
 from portside.server.watchcache_object import slices
@@ -49,6 +51,12 @@ def encode(obj: Json) -> bytes:
         if key not in ordered:
             ordered[key] = value
     return orjson.dumps(ordered)
+
+
+def refused(kind: Kind, name: str, errors: Sequence[FieldError]) -> ApiError:
+    """422: what is wrong with an object that was to be stored. Upstream tells all that a schema of a definition repeats."""
+    once = not kind.custom and kind.group != "apiextensions.k8s.io"
+    return invalid(kind.kind, name, errors, "" if kind.kind == "Event" else kind.group, once=once)
 
 
 class Resource:

@@ -25,7 +25,7 @@ from portside.server.auth.forbidden import refuse
 from portside.server.history import AUTHOR
 from portside.server.options import WriteOptions, write_options
 from portside.server.request import Request
-from portside.server.resource import Resource, encode
+from portside.server.resource import Resource, encode, refused
 from portside.server.routes import Route
 from portside.server.watchcache import splice
 from portside.server.watchcache_object import CachedObject
@@ -235,7 +235,7 @@ async def _create_named(
     errors = rules.before_create(obj, context)
     request.warnings.extend(context.warnings)
     if errors:
-        raise invalid(kind.kind, str(meta.get("name") or ""), errors, "" if kind.kind == "Event" else kind.group)
+        raise refused(kind, str(meta.get("name") or ""), errors)
     undo, _ = server.allocate(resource, obj, None)
     try:
         request.warnings.extend(rules.warnings(obj, None, context))
@@ -428,7 +428,7 @@ async def _update_once(
     )
     request.warnings.extend(context.warnings)
     if errors:
-        raise invalid(kind.kind, attributes.name, errors, "" if kind.kind == "Event" else kind.group)
+        raise refused(kind, attributes.name, errors)
     if sub == "resize":
         server.check_room(new)
     undo, settle = server.allocate(resource, new, old)

@@ -40,6 +40,12 @@ def _write(
     ("networking.k8s.io", "Ingress", {"spec": {}}, ["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"]),
     ("storage.k8s.io", "StorageClass", {}, ["provisioner: Required value"]),
     ("certificates.k8s.io", "CertificateSigningRequest", {"spec": {"signerName": "a.io/b", "usages": ["any"]}}, ["spec.request: Invalid value: null: PEM block type must be CERTIFICATE REQUEST"]),
+    ("apiregistration.k8s.io", "APIService", {"metadata": {"name": "v1.a.io"}, "spec": {"group": "a.io", "version": "v1", "service": {"namespace": "n", "name": "s", "port": 0}, "groupPriorityMinimum": 1, "versionPriority": 1}}, [
+        "spec.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
+    ]),
+    ("apps", "Deployment", {"spec": {"selector": {"matchLabels": {"a": "b"}}, "strategy": {"type": "Odd", "rollingUpdate": {"maxSurge": 1}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}}, [
+        'spec.strategy: Unsupported value: {"Type":"Odd","RollingUpdate":{"MaxUnavailable":null,"MaxSurge":1}}: supported values: "Recreate", "RollingUpdate"',
+    ]),
     ("", "PersistentVolume", {"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}, "cephfs": {"monitors": ["m"]}}}, [
         "spec.cephFS: Forbidden: may not specify more than 1 volume type",
     ]),

@@ -294,3 +294,9 @@ async def test_a_list_given_empty_belongs_to_its_writer(call: Caller) -> None:
     code, made = await call("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles", said)
     assert (code, made["rules"]) == (201, None)
     assert [e["fieldsV1"] for e in made["metadata"]["managedFields"]] == [{"f:rules": {}}]
+
+
+async def test_what_is_wrong_twice_in_the_same_words_is_one_cause(call: Caller) -> None:
+    said = {"metadata": {"name": "w", "labels": {"a": " ", "b": " "}}}
+    code, status = await call("POST", "/api/v1/namespaces/default/configmaps", said)
+    assert (code, [c["field"] for c in status["details"]["causes"]]) == (422, ["metadata.labels"])

@@ -115,7 +115,7 @@ def _versions(versions: list[str], at: str) -> Errors:
             errors.append(invalid_value(f"{at}[{i}]", version, "duplicate version"))
             continue
         errors += [invalid_value(f"{at}[{i}]", version, p) for p in names.is_label_1035(version)]
-    if not errors and not set(versions) & set(REVIEWS):
+    if not set(versions) & set(REVIEWS):
         errors.append(invalid_value(at, versions, "must include at least one of v1, v1beta1"))
     return errors
 

@@ -17,7 +17,7 @@ _LOCAL = "Local APIServices are always available"
 
 def default(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
-    if spec.get("service") is not None and not spec["service"].get("port"):
+    if spec.get("service") is not None and spec["service"].get("port") is None:
         spec["service"]["port"] = 443
     spec.setdefault("groupPriorityMinimum", 0)
     spec.setdefault("versionPriority", 0)
@@ -47,7 +47,7 @@ def validate(obj: Json, ctx: Context) -> Errors:
     spec, name = obj.get("spec") or {}, obj["metadata"].get("name") or ""
     group, version = spec.get("group") or "", spec.get("version") or ""
     wanted, errors = f"{version}.{group}", []
-    if name != wanted:
+    if name and name != wanted:
         errors.append(invalid_value("metadata.name", name, f'must be `spec.version+"."+spec.group`: "{wanted}"'))
     if group:
         errors += [invalid_value("spec.group", group, p) for p in names.is_subdomain(group)]

@@ -214,7 +214,7 @@ def _rules(rules: Json | None, path: str) -> Errors:
             )
     tolerance = rules.get("tolerance")
     if tolerance is not None and quantity.parse(tolerance) < 0:
-        errors.append(invalid_value(f"{path}.tolerance", tolerance, "must be greater or equal to zero"))
+        errors.append(invalid_value(f"{path}.tolerance", tolerance, "must be greater than or equal to 0"))
     return errors
 
 

@@ -67,7 +67,12 @@ def _strategy(strategy: Json, path: str) -> Errors:
         text = "may not be specified when strategy `type` is 'Recreate'"
         return [] if rolling is None else [forbidden_field(where, text)]
     if kind != "RollingUpdate":
-        return [not_supported(f"{path}.type", kind, ("Recreate", "RollingUpdate"))]
+        within = (
+            None
+            if rolling is None
+            else {"MaxUnavailable": rolling.get("maxUnavailable"), "MaxSurge": rolling.get("maxSurge")}
+        )
+        return [not_supported(path, {"Type": kind, "RollingUpdate": within}, ("Recreate", "RollingUpdate"))]
     if rolling is None:
         return [required(where, "this should be defaulted and never be nil")]
     unavailable, surge = rolling.get("maxUnavailable"), rolling.get("maxSurge")

@@ -131,7 +131,9 @@ def _managed_by(value: str | None, path: str) -> Errors:
         return []
     prefix, slash, rest = value.partition("/")
     errors: Errors = []
-    if not slash or not prefix or not rest:
+    if not value:
+        errors.append(required(path))
+    elif not slash or not prefix or not rest:
         errors.append(invalid_value(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")'))
     else:
         errors += [invalid_value(path, prefix, p) for p in names.is_subdomain(prefix)]

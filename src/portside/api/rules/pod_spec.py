@@ -71,12 +71,13 @@ def _resource_claims(claims: list[Json], path: str) -> Errors:
             errors += [invalid_value(f"{where}.name", name, p) for p in names.is_label(name)]
             seen.add(name)
         direct, template = claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName")
+        shown = {"Name": name, "ResourceClaimName": direct, "ResourceClaimTemplateName": template}
         if direct is not None and template is not None:
             text = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
-            errors.append(invalid_value(where, claim, text))
+            errors.append(invalid_value(where, shown, text))
         if direct is None and template is None:
             text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"
-            errors.append(invalid_value(where, claim, text))
+            errors.append(invalid_value(where, shown, text))
         for key, value in (("resourceClaimName", direct), ("resourceClaimTemplateName", template)):
             if value is not None:
                 errors += [invalid_value(f"{where}.{key}", value, p) for p in names.is_subdomain(value)]

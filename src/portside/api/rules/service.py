@@ -139,6 +139,8 @@ def warnings(obj: Json, old: Json | None, ctx: Context) -> list[str]:
         found.append(_EXTERNAL_IPS)
         if spec.get("type") == "ExternalName":
             found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+    if spec.get("externalName") and spec.get("type") != "ExternalName":
+        found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
     if spec.get("trafficDistribution") == "PreferClose":
         found.append(_PREFER_CLOSE)
     return found
