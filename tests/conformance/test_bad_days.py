@@ -189,6 +189,7 @@ def test_two_ups_at_once_do_not_meet(lone: Cluster) -> None:
 def test_watches_resume_over_kill_9_without_gap_or_repeat(lone: Cluster) -> None:
     lone.portside("up", "--simulate", "1")
     path = "/api/v1/namespaces/default/configmaps"
+    query = "watch=true&labelSelector=told%3Dyes"  # the namespace gets a map of its own soon after the start
     start = Api(lone.kubeconfig).send("GET", path)[1]["metadata"]["resourceVersion"]
     acknowledged: list[str] = []
     stop = threading.Event()
@@ -197,7 +198,8 @@ def test_watches_resume_over_kill_9_without_gap_or_repeat(lone: Cluster) -> None
         number = 0
         while not stop.is_set():
             name = f"w-{number}"
-            body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}).encode()
+            meta = {"name": name, "labels": {"told": "yes"}}
+            body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}).encode()
             try:
                 code = Api(lone.kubeconfig).send("POST", path, body)[0]
                 if code == 201:
@@ -216,7 +218,7 @@ def test_watches_resume_over_kill_9_without_gap_or_repeat(lone: Cluster) -> None
             target = len(seen) + 20
             while len(seen) < target and time.monotonic() < end:
                 try:
-                    stream = Api(lone.kubeconfig).open("GET", f"{path}?watch=true&resourceVersion={last}", timeout=10)
+                    stream = Api(lone.kubeconfig).open("GET", f"{path}?{query}&resourceVersion={last}", timeout=10)
                     for line in stream:
                         event = json.loads(line)
                         assert event["type"] == "ADDED", event
