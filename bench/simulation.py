@@ -91,6 +91,9 @@ class Watched:
 
 
 def ready(node: Json) -> bool:
+    """Whether it says so, and takes pods: the taint of new nodes is gone."""
+    if any(t["key"] == "node.kubernetes.io/not-ready" for t in node["spec"].get("taints", ())):
+        return False
     return any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", ()))
 
 

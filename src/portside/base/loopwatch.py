@@ -38,20 +38,21 @@ class LoopWatch:
     def start(self, after: float = 0.0) -> None:
         """Begin to look, in the running loop, for as long as it runs; ``after`` some seconds, when the start is over."""
         loop = asyncio.get_running_loop()
-        loop.call_later(after, self._next, loop)
+        loop.call_later(after, lambda: self._wait(loop, self._processor()))
 
-    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _wait(self, loop: asyncio.AbstractEventLoop, used: float) -> None:
         self._due = self._clock() + EVERY_SECONDS
-        self._used = self._processor()
+        self._used = used
         loop.call_later(EVERY_SECONDS, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        used = self._processor()  # read once per look: on some machines that takes a tenth of a millisecond
         late = self._clock() - self._due
-        busy = min(late, self._processor() - self._used)
+        busy = min(late, used - self._used)
         self.longest = max(self.longest, late)
         self.longest_busy = max(self.longest_busy, busy)
         self.long += busy > LONG_SECONDS
-        self._next(loop)
+        self._wait(loop, used)
 
     def render(self) -> Iterator[str]:
         """Lines of the text format of metrics."""
