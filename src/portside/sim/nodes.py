@@ -103,7 +103,12 @@ class Simulation:
     def _start(self, work: Coroutine[Any, Any, object], slots: asyncio.Semaphore | None = None) -> None:
         task = asyncio.ensure_future(self._bounded(work, slots or self.slots))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self.tasks.discard(task)
+            work.close()  # where the end came before its turn
+
+        task.add_done_callback(done)
 
     async def _bounded(self, work: Coroutine[Any, Any, object], slots: asyncio.Semaphore) -> None:
         async with slots:
