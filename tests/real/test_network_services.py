@@ -54,7 +54,7 @@ def spec_of(town: Neighbourhood, name: str) -> dict[str, object]:
 def test_a_service_spreads_over_its_pods_from_the_node_and_from_pods(town: Neighbourhood) -> None:
     address = str(spec_of(town, "web")["clusterIP"])
     reached(address, 80, WEBS)
-    answers = town.sh("box", f"for i in $(seq 20); do wget -qO- http://{address}/; done").splitlines()
+    answers = town.sh("box", f"for i in $(seq 60); do wget -qO- http://{address}/; done").splitlines()
     assert names(answers) == WEBS
     assert town.ask("box", "http://web/").split()[1:] == ["GET", "/"]
 
