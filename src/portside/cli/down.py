@@ -39,7 +39,12 @@ def stop_all(home: Home, steps: Steps, *, keep_pods: bool) -> None:
                 note("it had to be killed")
         home.forget_record(name)
     if not keep_pods and not home.cluster().get("simulate"):
+        from portside.agent.containerd import ContainerdError
         from portside.run.node import stop_runtime
 
         with steps.step("stop pods and runtime"):
-            stop_runtime(home)
+            try:
+                stop_runtime(home)
+            except ContainerdError as error:
+                todo = "say it again; if it stays, the node's log and containerd.log tell more"
+                raise CliError(str(error), todo=todo) from None

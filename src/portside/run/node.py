@@ -16,8 +16,10 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from portside.agent import beneath
 from portside.agent.agent import Agent
@@ -43,6 +45,9 @@ from portside.net.nft import NodeNetwork
 from portside.run import leave, membership
 from portside.run.home import Home, default_home
 
+if TYPE_CHECKING:
+    from portside.agent.runtime import ContainerRuntime
+
 log = logging.getLogger("portside.node")
 SERVICE_CIDR = "10.96.0.0/16"
 DOMAIN = "cluster.local"
@@ -50,6 +55,7 @@ CERTIFICATE_LOOK = 6 * 3600.0  # seconds between looks at the certificates
 CERTIFICATE_AGAIN = 300.0  # seconds until certificates that could not be renewed are asked for again
 PART_SECONDS = 15.0  # for the question which part of the pod addresses this node has
 ADDRESS_LOOK = 5.0  # seconds between looks at this machine's address; two that agree are believed
+ENDS_WITHIN = 20.0  # seconds in which what was just being started must have become fit to be ended
 END_GRACE = 5.0  # seconds `down` gives each container after TERM
 
 
@@ -288,29 +294,41 @@ def stop_runtime(home: Home) -> None:
 
 
 async def _end_pods(containerd: Containerd) -> None:
-    from portside.agent.cgroups import KUBEPODS, Cgroups
+    """What is just being started can't be ended: it is asked for again until it runs. Raises ContainerdError."""
     from portside.agent.cri import CriRuntime
     from portside.agent.runtime import RuntimeFailure
 
     await containerd.start()
     runtime = CriRuntime(str(containerd.socket))
+    end = time.monotonic() + ENDS_WITHIN
     try:
-        await runtime.answering()
-        containers = [c for c in await runtime.containers() if c.state == "running"]
-
-        async def end(sandbox_id: str, uid: str) -> None:
-            own = [c.id for c in containers if c.sandbox_id == sandbox_id]
-            await asyncio.gather(*(runtime.stop_container(i, grace=END_GRACE) for i in own))
-            await runtime.stop_sandbox(sandbox_id)
-            await runtime.remove_sandbox(sandbox_id)
-            for qos in ("", "/burstable", "/besteffort"):
-                Cgroups().remove(f"{KUBEPODS}{qos}/pod{uid}")
-
-        await asyncio.gather(*(end(sandbox.id, sandbox.uid) for sandbox in await runtime.sandboxes()))
-    except RuntimeFailure as failure:
-        raise ContainerdError(f"the pods could not be ended: {failure.message}") from None
+        while True:
+            try:
+                await runtime.answering()
+                await _end_all(runtime)
+                return
+            except RuntimeFailure as failure:
+                if time.monotonic() > end:
+                    raise ContainerdError(f"the pods could not be ended: {failure.message}") from None
+            await asyncio.sleep(0.5)
     finally:
         await runtime.close()
+
+
+async def _end_all(runtime: ContainerRuntime) -> None:
+    from portside.agent.cgroups import KUBEPODS, Cgroups
+
+    containers = [c for c in await runtime.containers() if c.state == "running"]
+
+    async def end(sandbox_id: str, uid: str) -> None:
+        own = [c.id for c in containers if c.sandbox_id == sandbox_id]
+        await asyncio.gather(*(runtime.stop_container(i, grace=END_GRACE) for i in own))
+        await runtime.stop_sandbox(sandbox_id)
+        await runtime.remove_sandbox(sandbox_id)
+        for qos in ("", "/burstable", "/besteffort"):
+            Cgroups().remove(f"{KUBEPODS}{qos}/pod{uid}")
+
+    await asyncio.gather(*(end(sandbox.id, sandbox.uid) for sandbox in await runtime.sandboxes()))
 
 
 def main() -> int:
