@@ -193,7 +193,11 @@ def ensure_bridge(network: Network) -> None:
 
 
 def remove_bridge(network: Network) -> None:
-    """Take the pods' bridge away, when no pod needs it any more; none is fine."""
+    """Take the pods' bridge away, when no pod needs it any more, with what a broken start of a pod left on it; none is fine."""
+    listed = subprocess.run(["ip", "-o", "link", "show", "master", network.bridge], check=False, capture_output=True)
+    for line in listed.stdout.decode().splitlines():
+        port = line.split(": ")[1].partition("@")[0]
+        subprocess.run(["ip", "link", "delete", port], check=False, capture_output=True)
     subprocess.run(["ip", "link", "delete", network.bridge], check=False, capture_output=True)
 
 

@@ -303,13 +303,16 @@ async def _end_pods(containerd: Containerd) -> None:
     end = time.monotonic() + ENDS_WITHIN
     try:
         while True:
+            left = "there are always new ones"
             try:
                 await runtime.answering()
                 await _end_all(runtime)
-                return
+                if not await runtime.sandboxes():
+                    return  # also none whose start was under way
             except RuntimeFailure as failure:
-                if time.monotonic() > end:
-                    raise ContainerdError(f"the pods could not be ended: {failure.message}") from None
+                left = failure.message
+            if time.monotonic() > end:
+                raise ContainerdError(f"the pods could not be ended: {left}")
             await asyncio.sleep(0.5)
     finally:
         await runtime.close()
