@@ -3,12 +3,12 @@ the figures of /stats/summary."""
 
 from __future__ import annotations
 
-import resource
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from portside.agent.stamps import seconds
+from portside.base import process_metrics
 
 Json = dict[str, Any]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -69,7 +69,6 @@ def own(node: str, pods: Iterable[Json], started: float) -> str:
         running += status.get("phase") == "Running"
         for container in status.get("containerStatuses") or ():
             states.update(list(container.get("state") or ()))
-    spent = resource.getrusage(resource.RUSAGE_SELF)
     lines = [
         "# HELP kubelet_node_name The node's name; always 1.",
         "# TYPE kubelet_node_name gauge",
@@ -80,14 +79,6 @@ def own(node: str, pods: Iterable[Json], started: float) -> str:
         "# HELP kubelet_running_containers Containers of pods by their state.",
         "# TYPE kubelet_running_containers gauge",
         *(f'kubelet_running_containers{{container_state="{s}"}} {states[s]}' for s in sorted(states)),
-        "# HELP process_cpu_seconds_total Processor time spent.",
-        "# TYPE process_cpu_seconds_total counter",
-        f"process_cpu_seconds_total {spent.ru_utime + spent.ru_stime:.2f}",
-        "# HELP process_resident_memory_bytes Greatest resident memory.",
-        "# TYPE process_resident_memory_bytes gauge",
-        f"process_resident_memory_bytes {spent.ru_maxrss * 1024}",
-        "# HELP process_start_time_seconds When the node's process started.",
-        "# TYPE process_start_time_seconds gauge",
-        f"process_start_time_seconds {started:.2f}",
+        *process_metrics.lines(started),
     ]
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from portside.base import process_metrics
 from portside.server import health
 from portside.server.discovery import Discovery
 from portside.server.negotiate import encode, negotiate
@@ -74,7 +75,7 @@ class Documents:
         if top == "metrics" and len(parts) == 1:
             return Response(200, self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
         if parts == ["metrics", "slis"]:
-            text = "\n".join([*self._asked.render(), *self._start_time(), ""])
+            text = "\n".join([*self._asked.render(), *process_metrics.started(self._started), ""])
             return Response(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
         if top in ("", "index.html"):
             return Response(200, orjson.dumps({"paths": self.paths()}))
@@ -172,18 +173,8 @@ class Documents:
         keys = orjson.dumps(self._server.authenticator.signer.jwks())
         return Response(200, keys, "application/jwk-set+json", [CACHED])
 
-    def _start_time(self) -> tuple[str, str, str]:
-        return (
-            "# HELP process_start_time_seconds When the server started.",
-            "# TYPE process_start_time_seconds gauge",
-            f"process_start_time_seconds {self._started:.2f}",
-        )
-
     def _metrics(self) -> bytes:
-        import resource as usage
-
         server = self._server
-        spent = usage.getrusage(usage.RUSAGE_SELF)
         version = health.version()
         facts = ",".join(f'{name}="{version[field]}"' for name, field in BUILD_FACTS)
         lines = [
@@ -200,13 +191,7 @@ class Documents:
                 count = len(server.caches.of(kind.group, kind.plural))
                 lines.append(f'apiserver_resource_objects{{group="{kind.group}",resource="{kind.plural}"}} {count}')
         lines += [
-            "# HELP process_cpu_seconds_total Processor time spent.",
-            "# TYPE process_cpu_seconds_total counter",
-            f"process_cpu_seconds_total {spent.ru_utime + spent.ru_stime:.2f}",
-            "# HELP process_resident_memory_bytes Greatest resident memory.",
-            "# TYPE process_resident_memory_bytes gauge",
-            f"process_resident_memory_bytes {spent.ru_maxrss * 1024}",
-            *self._start_time(),
+            *process_metrics.lines(self._started),
             "# HELP portside_store_revision The store's newest revision.",
             "# TYPE portside_store_revision gauge",
             f"portside_store_revision {server.backend.revision}",
