@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Json = dict[str, Any]
 TOPOLOGY = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region")
 
 
-def bind(pod: Json, said: Json, node: Json | None, now: str) -> str:
-    """Changes ``pod``; answers why it can't be bound, "" when it is."""
+def bind(pod: Json, said: Json, held: Mapping[str, str], now: str) -> str:
+    """Changes ``pod``; ``held``: the node's labels. Answers why it can't be bound, "" when it is."""
     meta, spec = pod["metadata"], pod["spec"]
     target = said["target"]["name"]
     if meta.get("deletionTimestamp"):
@@ -23,7 +24,6 @@ def bind(pod: Json, said: Json, node: Json | None, now: str) -> str:
     if more.get("annotations"):
         meta["annotations"] = (meta.get("annotations") or {}) | more["annotations"]
     labels = dict(more.get("labels") or {})
-    held = ((node or {}).get("metadata") or {}).get("labels") or {}
     for key in TOPOLOGY:
         if key in held:
             labels.setdefault(key, held[key])

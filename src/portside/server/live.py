@@ -6,7 +6,7 @@ at it. Objects handed out are shared and read-only. Keys are store keys (``/core
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -103,6 +103,15 @@ class Mirror:
         parsed["metadata"].pop("resourceVersion", None)
         self._parsed[key] = parsed
         return parsed
+
+    def labels(self, name: str, namespace: str = "") -> Mapping[str, str]:
+        """The object's labels, mostly without parsing the rest of it; none without the object."""
+        key = f"{self.prefix}{namespace}/{name}" if namespace else self.prefix + name
+        value = self._raw.get(key, (None, 0))[0]
+        if isinstance(value, CachedObject):
+            return value.labels
+        held: Mapping[str, str] = ((self.at(key) or {}).get("metadata") or {}).get("labels") or {}
+        return held
 
     def has(self, name: str, namespace: str = "") -> bool:
         return (f"{self.prefix}{namespace}/{name}" if namespace else self.prefix + name) in self._raw

@@ -233,8 +233,7 @@ async def _bind(server: ApiServer, request: Request, pods: Resource, attributes:
                 attributes.name,
                 f"Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {pod['metadata']['resourceVersion']}",
             )
-        node = server.live.of("nodes").get((said.get("target") or {}).get("name", ""))
-        problem = bind(pod, said, node, server.now())
+        problem = bind(pod, said, server.live.of("nodes").labels(said["target"]["name"]), server.now())
         if problem:
             raise conflict("pods/binding", attributes.name, problem)
         if options.dry_run:

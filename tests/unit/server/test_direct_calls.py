@@ -89,6 +89,26 @@ async def test_a_pod_that_was_bound_keeps_its_managers_and_a_second_node_is_refu
     assert refused.value.code == 409
 
 
+async def test_a_pod_gets_zone_and_region_of_its_node_when_it_is_bound_or_made_for_it(server: ApiServer) -> None:
+    component = client_of(server, SharedObjects())
+    place = {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r"}
+    odd = {"example.com/odd": "elsewhere"}
+    await component.create(NODES, {"metadata": {"name": "n1", "labels": place | odd}})
+    await component.create(NODES, {"metadata": {"name": "n2"}})
+    await component.create(PODS, pod("bound"), namespace="default")
+    said = binding("bound", "n1") | {"apiVersion": "v1", "kind": "Binding"}
+    await component.create(PODS, said, namespace="default", name="bound", subresource="binding")
+    for name, node in (("made", "n1"), ("plain", "n2"), ("lost", "nowhere")):
+        body = pod(name)
+        body["spec"]["nodeName"] = node
+        await component.create(PODS, body, namespace="default")
+    found = {
+        name: (await component.get(PODS, name, namespace="default"))["metadata"].get("labels")
+        for name in ("bound", "made", "plain", "lost")
+    }
+    assert found == {"bound": place, "made": place, "plain": None, "lost": None}
+
+
 STATUS_PATCHES: list[Json] = [
     {"status": {"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}},
     {"metadata": {"labels": {"a": "b"}}, "status": {"hostIP": "10.1.1.1", "startTime": STAMP}},

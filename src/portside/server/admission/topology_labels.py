@@ -11,8 +11,7 @@ def mutate(review: Review) -> None:
     name = review.obj["spec"].get("nodeName")
     if not name:
         return
-    node = review.server.live.of("nodes").get(name)
-    held = ((node or {}).get("metadata") or {}).get("labels") or {}
+    held = review.server.live.of("nodes").labels(name)
     found = {key: held[key] for key in TOPOLOGY if key in held}
     if found:
         meta = review.obj["metadata"]
