@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from portside.run.home import Home
 from tests.conftest import Cluster
 
 Json = dict[str, Any]
@@ -92,6 +94,16 @@ def kill(cluster: Cluster) -> None:
     record = json.loads((cluster.home / "run" / "control-plane.json").read_text())
     os.kill(record["pid"], signal.SIGKILL)
     cluster.portside("up")
+
+
+def test_up_starts_a_control_plane_when_the_one_it_finds_is_just_dying(mortal: Cluster) -> None:
+    """A killed process is still there for a moment; here it is another one, that takes two seconds."""
+    mortal.portside("down")
+    home, dying = Home(mortal.home), subprocess.Popen(["sleep", "2"])
+    home.save_record("control-plane", dying.pid)
+    mortal.portside("up")
+    dying.wait()
+    assert mortal.kubectl("get", "--raw", "/readyz") == "ok"
 
 
 @pytest.mark.timeout(400)

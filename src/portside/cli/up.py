@@ -20,7 +20,7 @@ from portside.cli.manifests import Applier, Manifest, load, unready
 from portside.cli.readiness import node_unready, nodes_unready
 from portside.cli.steps import CliError, Steps, say
 from portside.run import networks
-from portside.run.home import Home, locked, stop
+from portside.run.home import Home, ProcessRecord, locked, stop
 from portside.run.launch import last_lines, start
 
 API_PATIENCE, NODE_PATIENCE = 60.0, 90.0  # seconds
@@ -235,30 +235,35 @@ def _control_plane(home: Home, steps: Steps, facts: dict[str, Any]) -> Api:
                 say(f"  this machine's address was {before} and is {advertised} now; on the others, join again")
                 stop(record)
             facts["advertised"] = advertised
+        api = None
         if record is not None and record.alive:
             note("runs already")
-        else:
+            api = _wait_api(home, record, note)  # it may have been killed a moment ago, and be on its way out
+        if api is None:
             if not facts["simulate"]:
                 _check_ranges(home, facts)
             switched = {gates.VARIABLE: facts["feature_gates"]} if facts.get("feature_gates") else {}
             record = start(home, "control-plane", "portside.run.control_plane", _words(home, facts), **switched)
-        api = _wait_api(home, record.pid, lambda: record.alive, note)
-        facts["api"] = api.server
-        home.save_cluster(facts)
-    return api
-
-
-def _wait_api(home: Home, pid: int, alive: Callable[[], bool], note: Callable[[str], None]) -> Api:
-    end = time.monotonic() + API_PATIENCE
-    why = "the API does not answer yet"
-    while time.monotonic() < end:
-        if not alive():
+            api = _wait_api(home, record, note)
+        if api is None:
             raise CliError(
                 "the control plane ended",
                 why=last_lines(home.log("control-plane")),
                 todo="portside logs control-plane shows more",
                 code=5,
             )
+        facts["api"] = api.server
+        home.save_cluster(facts)
+    return api
+
+
+def _wait_api(home: Home, record: ProcessRecord, note: Callable[[str], None]) -> Api | None:
+    """The API once it is ready, None when its process ends. Raises CliError when it takes too long."""
+    end = time.monotonic() + API_PATIENCE
+    why = "the API does not answer yet"
+    while time.monotonic() < end:
+        if not record.alive:
+            return None
         try:
             if home.kubeconfig.exists():
                 api = Api(home.kubeconfig)
