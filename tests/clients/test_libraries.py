@@ -13,6 +13,7 @@ import pytest
 
 from portside.testing import Api, NotReady, cluster
 
+SECONDS = 90  # until what does not come counts as a failure
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -62,7 +63,9 @@ def test_kubernetes(portside: Api) -> None:
             "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": template},
         }
         apps.create_namespaced_deployment(portside.namespace, body)
-        for event in k.watch.Watch().stream(apps.list_namespaced_deployment, portside.namespace, timeout_seconds=20):
+        for event in k.watch.Watch().stream(
+            apps.list_namespaced_deployment, portside.namespace, timeout_seconds=SECONDS
+        ):
             if event["object"].status.available_replicas == 2:
                 break
         pods = core.list_namespaced_pod(portside.namespace, label_selector="app=web").items
@@ -83,7 +86,9 @@ async def test_kubernetes_asyncio(portside: Api) -> None:
     async with k.client.ApiClient(configuration) as connection:
         core = k.client.CoreV1Api(connection)
         await core.create_namespaced_pod(portside.namespace, POD)
-        async with k.watch.Watch().stream(core.list_namespaced_pod, portside.namespace, timeout_seconds=20) as stream:
+        async with k.watch.Watch().stream(
+            core.list_namespaced_pod, portside.namespace, timeout_seconds=SECONDS
+        ) as stream:
             async for event in stream:
                 if event["object"].status.phase == "Running":
                     break
@@ -97,7 +102,7 @@ def test_kr8s(portside: Api) -> None:
     api = kr8s.api(kubeconfig=str(portside.kubeconfig))
     pod = Pod({**POD, "metadata": {"name": "web", "namespace": portside.namespace}}, api=api)
     pod.create()
-    pod.wait("condition=Ready", timeout=20)
+    pod.wait("condition=Ready", timeout=SECONDS)
     assert [p.name for p in api.get("pods", namespace=portside.namespace)] == ["web"]
     pod.label({"tier": "front"})
     pod.refresh()
@@ -165,7 +170,7 @@ def test_kopf(portside_fresh: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     portside_fresh.call(make())
     with KopfRunner(["run", "--standalone", "--namespace=default", str(operator)]) as runner:
-        end = time.monotonic() + 30
+        end = time.monotonic() + SECONDS
         while not portside_fresh.call(widget_is_seen()):
             assert time.monotonic() < end, runner.output
             time.sleep(0.1)

@@ -78,7 +78,7 @@ def test_a_watch_goes_on_from_a_revision(client: lightkube.Client) -> None:
     client.patch(ConfigMap, "watched", {"data": {"k": "2"}})
     client.delete(ConfigMap, "watched")
     seen = []
-    for kind, obj in client.watch(ConfigMap, resource_version=made.metadata.resourceVersion):
+    for kind, obj in client.watch(ConfigMap, labels=LABELS, resource_version=made.metadata.resourceVersion):
         seen.append((kind, obj.data["k"]))
         if kind == "DELETED":
             break

@@ -16,6 +16,7 @@ from tests.conformance.charts import helm as helm
 from tests.conformance.ground import Ground
 
 pytestmark = pytest.mark.timeout(600)
+SHORT = "--timeout=10s"  # until what never gets ready has failed; the way back has as long again
 
 
 def data(ground: Ground, name: str) -> dict[str, str]:
@@ -66,7 +67,7 @@ def test_a_rendered_upgrade_is_tried_on_the_server_and_writes_nothing(ground: Gr
 def test_an_upgrade_that_never_gets_ready_is_taken_back(ground: Ground, helm: Helm) -> None:
     helm.install("web")
     told = helm(
-        "upgrade", "r", str(CHARTS / "web"), "--set", "page=broken,readyAfter=10m", "--rollback-on-failure", "--timeout=5s",
+        "upgrade", "r", str(CHARTS / "web"), "--set", "page=broken,readyAfter=10m", "--rollback-on-failure", SHORT,
         fails=True,
     )  # fmt: skip
     assert "rolled back" in told
@@ -82,7 +83,7 @@ def test_an_installation_that_never_gets_ready_leaves_nothing(ground: Ground, he
         "--set",
         "readyAfter=10m",
         "--rollback-on-failure",
-        "--timeout=5s",
+        SHORT,
         fails=True,
     )
     assert "uninstalled" in told
@@ -280,8 +281,8 @@ def test_a_stateful_chart_is_installed_scaled_and_removed(ground: Ground, helm: 
     helm.uninstall("--cascade=foreground")
     ground.until(lambda: not ground.all("persistentvolumeclaims"), 60)
     assert ground.get("secrets", "r-password")["data"]["PASSWORD"] == secret, "its policy keeps it"
-    ground.until(lambda: ground.gone("statefulsets", "r"), 60)
-    assert ground.gone("poddisruptionbudgets", "r")
+    for plural in ("statefulsets", "poddisruptionbudgets"):
+        ground.until(lambda p=plural: ground.gone(p, "r"), 60)
 
 
 def test_an_immutable_secret_is_not_changed_by_an_upgrade(ground: Ground, helm: Helm) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -38,11 +39,19 @@ class Namespace:
     def json(self, *words: str) -> dict[str, object]:
         return dict(json.loads(self("get", *words, "-o", "json")))
 
+    def until(self, what: Callable[[], object], seconds: float = 60.0) -> None:
+        """Waits for what a controller is to do."""
+        end = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < end, f"not within {seconds} s"
+            time.sleep(0.1)
+
 
 @pytest.fixture
 def k(simulated: Cluster) -> Iterator[Namespace]:
     name = f"t-{uuid.uuid4().hex[:8]}"
     simulated.kubectl("create", "namespace", name)
+    simulated.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
     yield Namespace(simulated, name)
     simulated.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -107,10 +116,9 @@ def test_labels_annotations_and_edits(web: Namespace) -> None:
 
 
 def test_describe_explain_and_discovery(web: Namespace) -> None:
-    text = web("describe", "deployment", "web")
-    assert "StrategyType:           RollingUpdate" in text
-    assert "ScalingReplicaSet" in text
-    assert "Scheduled" in web("describe", "pods")
+    assert "StrategyType:           RollingUpdate" in web("describe", "deployment", "web")
+    web.until(lambda: "ScalingReplicaSet" in web("describe", "deployment", "web"))  # events come after what they tell
+    web.until(lambda: re.search(r"Normal +Scheduled ", web("describe", "pods", "--show-events")))
     assert "FIELD: replicas <integer>" in web("explain", "deployment.spec.replicas")
     assert "containers" in web("explain", "pod", "--recursive")
     listed = web("api-resources")
@@ -124,15 +132,9 @@ def test_run_expose_and_wait(k: Namespace) -> None:
     assert k("run", "one", "--image=docker.io/portside/busybox:1", "--port=80") == "pod/one created\n"
     assert k("wait", "pod/one", "--for=condition=Ready", "--timeout=60s") == "pod/one condition met\n"
     assert k("expose", "pod", "one", "--port=80") == "service/one exposed\n"
-    slices = k(
-        "get",
-        "endpointslices",
-        "-l",
-        "kubernetes.io/service-name=one",
-        "-o",
-        "jsonpath={.items[*].endpoints[*].addresses[0]}",
-    )
-    assert slices == k("get", "pod", "one", "-o", "jsonpath={.status.podIP}")
+    address = k("get", "pod", "one", "-o", "jsonpath={.status.podIP}")
+    where = "jsonpath={.items[*].endpoints[*].addresses[0]}"
+    k.until(lambda: k("get", "endpointslices", "-l", "kubernetes.io/service-name=one", "-o", where) == address)
     assert k("delete", "pod", "one") == f'pod "one" deleted from {k.name} namespace\n'
     assert "NotFound" in k("get", "pod", "one", check=False)
 

@@ -154,11 +154,11 @@ def test_an_object_that_leaves_a_selector_is_deleted_for_its_watch(ground: Groun
 
 @conformance("list, watch, misc", "watch from a given resourceVersion")
 def test_a_watch_from_a_revision_sees_what_came_after(ground: Ground, watch: Watches) -> None:
-    ground.create("configmaps", config("one", 0))
+    ground.create("configmaps", config("one", 0, w="yes"))
     first = change(ground, "one", 1)["metadata"]["resourceVersion"]
     change(ground, "one", 2)
     ground.delete("configmaps", "one")
-    later = watch(resourceVersion=first)
+    later = watch(labelSelector="w=yes", resourceVersion=first)
     assert [later.next() for _ in range(2)] == [("MODIFIED", "one", "2"), ("DELETED", "one", "2")]
 
 

@@ -29,6 +29,7 @@ def metrics(simulated: Cluster) -> Iterator[Cluster]:
 def test_top_shows_what_pods_use_once_metrics_are_served(metrics: Cluster) -> None:
     space = f"top-{uuid.uuid4().hex[:6]}"
     metrics.kubectl("create", "namespace", space)
+    metrics.kubectl("wait", "--for=create", "serviceaccount/default", "-n", space, "--timeout=60s")
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",

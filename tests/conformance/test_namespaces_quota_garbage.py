@@ -101,8 +101,11 @@ def test_a_circle_of_owners_goes_as_a_whole(ground: Ground) -> None:
 
 
 def space(g: Ground, **meta: Any) -> str:
+    """A namespace that pods can be made in."""
     name = f"{g.name}-{uuid.uuid4().hex[:4]}"
     g.create("namespaces", {"metadata": {"name": name, **meta}})
+    accounts = f"/api/v1/namespaces/{name}/serviceaccounts"
+    g.until(lambda: g.api.send("GET", accounts)["items"])
     return name
 
 
@@ -255,8 +258,9 @@ def test_quota_counts_what_pods_ask_for_and_refuses_more(ground: Ground) -> None
     ground.until(lambda: used(ground, "pods") == "0")
     asked = {"cpu": "500m", "memory": "252Mi", "ephemeral": "30Gi", "device": "2"}
     ground.create("pods", amounts(**asked))
-    ground.until(lambda: used(ground, "cpu") == "500m" and used(ground, "requests.example.com/dongle") == "2")
-    assert (used(ground, "memory"), used(ground, "requests.ephemeral-storage")) == ("252Mi", "30Gi")
+    wanted = {"pods": "1", "cpu": "500m", "memory": "252Mi"}
+    wanted |= {"requests.ephemeral-storage": "30Gi", "requests.example.com/dongle": "2"}
+    ground.until(lambda: ground.get("resourcequotas", "q")["status"]["used"] == wanted)
     for more in ({"cpu": "600m"}, {"memory": "300Mi"}, {"ephemeral": "40Gi"}, {"device": "2"}):
         over = amounts(**({"cpu": "1m", "memory": "1Mi", "ephemeral": "1Gi"} | more))
         over["metadata"]["name"] = "over"
@@ -268,9 +272,10 @@ def test_quota_counts_what_pods_ask_for_and_refuses_more(ground: Ground) -> None
 
 @conformance("resource quota", "scopes BestEffort / NotBestEffort", "scopes Terminating / NotTerminating")
 def test_quota_scopes(ground: Ground) -> None:
-    for name in ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating"):
+    scopes = ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating")
+    for name in scopes:
         ground.create("resourcequotas", quota(name.lower(), name, pods="5"))
-    ground.until(lambda: used(ground, "pods", "notterminating") == "0")
+    ground.until(lambda: all(used(ground, "pods", name.lower()) == "0" for name in scopes))
 
     def counted() -> list[str]:
         return [q["metadata"]["name"] for q in ground.all("resourcequotas") if q["status"]["used"]["pods"] == "1"]

@@ -31,7 +31,7 @@ def test_a_statefulset_with_claims_runs_out_of_the_box_and_leaves_nothing_behind
     )
     body["spec"]["persistentVolumeClaimRetentionPolicy"] = retention
     ground.create("statefulsets", body)
-    ground.status("statefulsets", "db", availableReplicas=2, seconds=30)
+    ground.status("statefulsets", "db", availableReplicas=2)
     volumes = [v for v in ground.all("persistentvolumes") if v["spec"].get("storageClassName") == local]
     places = {}
     for volume in volumes:
@@ -39,16 +39,20 @@ def test_a_statefulset_with_claims_runs_out_of_the_box_and_leaves_nothing_behind
         places[volume["spec"]["claimRef"]["name"]] = term["matchExpressions"][0]["values"]
         assert volume["status"]["phase"] == "Bound"
         assert volume["spec"]["hostPath"]["path"] == f"/var/lib/test/volumes/{volume['metadata']['name']}"
-    pods = {p["metadata"]["name"]: p["spec"]["nodeName"] for p in ground.pods("app=db")}
-    assert places == {f"data-{name}": [node] for name, node in pods.items()}
+    pods = {p["metadata"]["name"]: p for p in ground.pods("app=db")}
+    assert places == {f"data-{name}": [p["spec"]["nodeName"]] for name, p in pods.items()}
     ground.delete("pods", "db-0")
-    again = ground.status("statefulsets", "db", availableReplicas=2)
-    assert again and ground.get("pods", "db-0")["spec"]["nodeName"] == pods["db-0"], "the pod comes back to its data"
+
+    def again() -> Json | None:
+        held = next((p for p in ground.pods("app=db") if p["metadata"]["name"] == "db-0"), None)
+        fresh = held is not None and held["metadata"]["uid"] != pods["db-0"]["metadata"]["uid"]
+        return held if held and fresh and held["status"].get("phase") == "Running" else None
+
+    assert ground.until(again)["spec"]["nodeName"] == pods["db-0"]["spec"]["nodeName"], "it comes back to its data"
+    ground.status("statefulsets", "db", availableReplicas=2)
     ground.delete("statefulsets", "db", propagationPolicy="Background")
     ground.until(lambda: not ground.all("persistentvolumeclaims"))
-    ground.until(
-        lambda: not [v for v in ground.all("persistentvolumes") if v["spec"].get("storageClassName") == local], 30
-    )
+    ground.until(lambda: not [v for v in ground.all("persistentvolumes") if v["spec"].get("storageClassName") == local])
 
 
 def test_a_pod_with_an_ephemeral_claim_gets_a_folder_for_as_long_as_it_lives(ground: Ground, local: str) -> None:
@@ -56,7 +60,7 @@ def test_a_pod_with_an_ephemeral_claim_gets_a_folder_for_as_long_as_it_lives(gro
     volumes = [{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}]
     body = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], "volumes": volumes}}
     ground.create("pods", body)
-    ground.status("pods", "p", phase="Running", seconds=30)
+    ground.status("pods", "p", phase="Running")
     assert ground.get("persistentvolumeclaims", "p-scratch")["status"]["phase"] == "Bound"
     ground.delete("pods", "p")
     ground.until(lambda: ground.gone("persistentvolumeclaims", "p-scratch"))
@@ -69,5 +73,5 @@ def test_a_claim_that_a_folder_can_not_serve_says_why(ground: Ground, local: str
     containers = [{"name": "c", "image": "i"}]
     ground.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": containers, "volumes": volumes}})
     events = ground.path("events", fieldSelector="involvedObject.name=c,reason=ProvisioningFailed")
-    (event,) = ground.until(lambda: ground.api.send("GET", events)["items"])
-    assert "access mode ReadWriteMany can't be given" in event["message"]
+    told = ground.until(lambda: {e["message"] for e in ground.api.send("GET", events)["items"]})
+    assert all("access mode ReadWriteMany can't be given" in message for message in told)

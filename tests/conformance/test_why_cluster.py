@@ -168,7 +168,7 @@ def test_a_node_that_says_nothing_is_told_before_its_pods(k: Asker) -> None:
         k.pod("there", nodeName=name)
         k.says("node-not-ready", "pod/there", name)
         k.says("pod-not-ready", "pod/there", "phase Pending", consequence=True)
-        k.until(lambda: k.asked("")["causes"][0]["cause"] == "node-not-ready")
+        k.until(lambda: [c["cause"] for c in k.asked("")["causes"]][:1] == ["node-not-ready"])
 
 
 def test_nodes_that_are_not_fit_are_told_before_the_pods_that_find_no_node() -> None:

@@ -67,6 +67,9 @@ func (m *media) take() []string {
 	return found
 }
 
+// patience is how long what does not come is waited for; the machine may be loaded.
+const patience = 60 * time.Second
+
 type world struct {
 	ctx       context.Context
 	config    *rest.Config
@@ -220,8 +223,8 @@ func watches(w world) error {
 			if string(event.Type) != wanted || event.Object.(*corev1.ConfigMap).Name != "seen" {
 				return fmt.Errorf("%s of %+v", event.Type, event.Object)
 			}
-		case <-time.After(10 * time.Second):
-			return fmt.Errorf("no %s within 10 s", wanted)
+		case <-time.After(patience):
+			return fmt.Errorf("no %s within %s", wanted, patience)
 		}
 	}
 	return nil
@@ -258,7 +261,7 @@ func informer(w world) error {
 	stop := make(chan struct{})
 	defer close(stop)
 	factory.Start(stop)
-	ctx, cancel := context.WithTimeout(w.ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	if !cache.WaitForCacheSync(ctx.Done(), maps.Informer().HasSynced) {
 		return fmt.Errorf("the informer did not sync")
@@ -274,7 +277,7 @@ func informer(w world) error {
 				return err
 			}
 		case <-ctx.Done():
-			return fmt.Errorf("no news within 15 s")
+			return fmt.Errorf("no news within %s", patience)
 		}
 	}
 }
@@ -302,11 +305,11 @@ func election(w world) error {
 		LeaseMeta: metav1.ObjectMeta{Name: "leader", Namespace: w.namespace},
 		Client:    w.client.CoordinationV1(), LockConfig: resourcelock.ResourceLockConfig{Identity: "me"},
 	}
-	ctx, cancel := context.WithTimeout(w.ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	leading := make(chan struct{})
 	go leaderelection.RunOrDie(ctx, leaderelection.LeaderElectionConfig{
-		Lock: lock, LeaseDuration: 4 * time.Second, RenewDeadline: 3 * time.Second, RetryPeriod: 200 * time.Millisecond,
+		Lock: lock, LeaseDuration: 30 * time.Second, RenewDeadline: 20 * time.Second, RetryPeriod: 200 * time.Millisecond,
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) { close(leading) }, OnStoppedLeading: func() {},
@@ -315,14 +318,21 @@ func election(w world) error {
 	select {
 	case <-leading:
 	case <-ctx.Done():
-		return fmt.Errorf("nobody leads after 15 s")
+		return fmt.Errorf("nobody leads after %s", patience)
 	}
-	time.Sleep(time.Second)
-	lease, err := w.client.CoordinationV1().Leases(w.namespace).Get(w.ctx, "leader", metav1.GetOptions{})
-	if err != nil || *lease.Spec.HolderIdentity != "me" || !lease.Spec.RenewTime.After(lease.Spec.AcquireTime.Time) {
-		return fmt.Errorf("lease %+v: %v", lease, err)
+	for {
+		lease, err := w.client.CoordinationV1().Leases(w.namespace).Get(w.ctx, "leader", metav1.GetOptions{})
+		if err != nil || *lease.Spec.HolderIdentity != "me" {
+			return fmt.Errorf("lease %+v: %v", lease, err)
+		}
+		if lease.Spec.RenewTime.After(lease.Spec.AcquireTime.Time) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("not renewed within %s: %+v", patience, lease)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	return nil
 }
 
 func untyped(w world) error {
