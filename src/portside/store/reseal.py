@@ -26,6 +26,9 @@ START_BYTES = 128
 """As much of a value as tells its form."""
 TRUNCATE_TRIES = 200
 TRUNCATE_PAUSE = 0.05
+REPLACED = (
+    "resealing"  # in the file's meta: there are replaced values whose old bytes may still be in the file or its log
+)
 DONE = "sealed"  # in the file's meta: the identity of the seal whose form everything has
 
 
@@ -67,9 +70,10 @@ async def reseal(seal: Seal, read: Read, change: Change) -> Resealed:
             await change(lambda c, rows=part.rows: _replace(c, rows))  # type: ignore[misc]
             changed += len(part.rows)
         await asyncio.sleep(0)
-    if changed:
+    if changed or await read(_replaced):  # what was replaced before a crash is no longer told from what was written so
         await change(_rewrite)
         await _empty_log(change)
+        await change(_forget_replaced)
     if not unreadable:
         await change(lambda c: _set_done(c, seal.identity))
     return Resealed(changed, unreadable)
@@ -91,6 +95,14 @@ def _done(connection: sqlite3.Connection) -> int | None:
 
 def _set_done(connection: sqlite3.Connection, identity: int) -> None:
     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (DONE, identity))
+
+
+def _replaced(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM meta WHERE name = ?", (REPLACED,)).fetchone() is not None
+
+
+def _forget_replaced(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM meta WHERE name = ?", (REPLACED,))
 
 
 def _stale(connection: sqlite3.Connection, seal: Seal, after: int) -> _Part:
@@ -122,6 +134,7 @@ def _stale(connection: sqlite3.Connection, seal: Seal, after: int) -> _Part:
 def _replace(connection: sqlite3.Connection, rows: list[tuple[bytes, int]]) -> None:
     connection.execute("BEGIN")
     try:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, 1)", (REPLACED,))
         connection.executemany("UPDATE log SET value = ? WHERE revision = ?", rows)
         connection.execute("COMMIT")
     except BaseException:

@@ -1,5 +1,7 @@
 """Bringing what is stored into another form: all versions, in place, and nothing of the old form is left in the file."""
 
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,33 @@ async def test_an_end_in_the_middle_is_gone_on_from(tmp_path: Path, monkeypatch:
     backend = await made(tmp_path, seal(TWO, ONE))
     assert (await backend.reseal()).changed == 60 - 21
     assert b":one:" not in bytes_of(tmp_path)
+    await backend.close()
+
+
+async def test_an_end_between_the_last_value_and_the_rewriting_leaves_no_byte_of_the_old_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = await made(tmp_path, seal(ONE))
+    await fill(backend)
+    left = tmp_path / "left"
+    left.mkdir()
+
+    def ends(connection: sqlite3.Connection) -> None:
+        for file in tmp_path.glob("state.db*"):
+            shutil.copy(file, left)  # as a machine that fails now leaves it
+        raise OSError("the machine is gone")
+
+    rewrite = module._rewrite
+    monkeypatch.setattr(module, "_rewrite", ends)
+    await backend.use(seal(TWO, ONE))
+    with pytest.raises(OSError):
+        await backend.reseal()
+    await backend.close()
+    monkeypatch.setattr(module, "_rewrite", rewrite)
+    backend = await made(left, seal(TWO, ONE))
+    assert b":one:" in bytes_of(left)
+    assert await backend.reseal() == (0, 0), "every value was replaced before"
+    assert b":one:" not in bytes_of(left)
     await backend.close()
 
 
