@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import random
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from portside.run.home import default_home
 from portside.store.compaction import KEEP_SECONDS
+
+KEPT_PORTS = range(20_000, 30_000)
+"""Where a port is chosen that is kept: below those the kernel lends to any outgoing connection, and below node ports."""
+PORT_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,20 @@ def choose_port(settings: Settings) -> int:
         except (OSError, ValueError):
             port = 0
     if not port:
-        with socket.socket() as probe:
-            probe.bind((settings.address, 0))
-            port = int(probe.getsockname()[1])
+        port = free_port(settings.address)
     memory.write_text(f"{port}\n")
     return port
+
+
+def free_port(address: str, rng: random.Random | None = None) -> int:
+    """A port that is free, and that nobody is lent while its server is down."""
+    for port in (*(rng or random).sample(KEPT_PORTS, PORT_TRIES), 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                if not port:
+                    raise
+                continue
+            return int(probe.getsockname()[1])
+    raise AssertionError
