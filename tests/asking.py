@@ -22,11 +22,25 @@ def plural_of(kind: str) -> str:
     return next(k.plural for k in BUILT_IN.values() if k.kind == kind)
 
 
+class Patient(Api):
+    """Waits longer for an answer than a person would."""
+
+    def raw(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        timeout: float = PATIENCE,
+    ) -> tuple[int, bytes]:
+        return super().raw(method, path, body, content_type, max(timeout, PATIENCE))
+
+
 class Asker:
     """Objects in one namespace (or in none), and questions about them."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
-        self.api = Api(kubeconfig)
+        self.api = Patient(kubeconfig)
         self.namespace = namespace
 
     def path(self, plural: str, name: str = "", sub: str = "") -> str:

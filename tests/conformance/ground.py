@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from portside.cli.api import Api, Refused
+from portside.cli.api import Refused
+from tests.asking import Patient
 from tests.conftest import Cluster
 
 Json = dict[str, Any]
@@ -49,14 +50,25 @@ CLUSTER_WIDE = frozenset(
 )
 
 
+def complete(cluster: Cluster, namespace: str) -> None:
+    """Waits for what controllers put into every namespace: a test counts pods, maps and accounts of its own."""
+    api, end = Patient(cluster.kubeconfig), time.monotonic() + 90
+    for made in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
+        while api.raw("GET", f"/api/v1/namespaces/{namespace}/{made}")[0] != 200:
+            assert time.monotonic() < end, f"no {made} in {namespace}"
+            time.sleep(0.02)
+    api.close()
+
+
 class Ground:
     """Create, read, change and delete within one namespace; ``until`` waits for what is to come."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.api = Api(cluster.kubeconfig)
+        self.api = Patient(cluster.kubeconfig)
         self.name = f"c-{uuid.uuid4().hex[:8]}"
         self.api.send("POST", "/api/v1/namespaces", json.dumps({"metadata": {"name": self.name}}).encode())
+        complete(cluster, self.name)
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl("-n", self.name, *words, stdin=stdin)
@@ -79,6 +91,21 @@ class Ground:
 
     def put(self, plural: str, body: Json, sub: str = "") -> Json:
         return self.api.send("PUT", self.path(plural, body["metadata"]["name"], sub), json.dumps(body).encode())
+
+    def change(self, plural: str, name: str, edit: Callable[[Json], Any], sub: str = "") -> Json:
+        """GET, ``edit``, PUT: anew where somebody else wrote in between, as every client of a shared object must."""
+
+        def done() -> Json | None:
+            held = self.get(plural, name, sub)
+            edit(held)
+            try:
+                return self.put(plural, held, sub)
+            except Refused as refused:
+                assert refused.reason == "Conflict", refused
+                return None
+
+        answer: Json = self.until(done)
+        return answer
 
     def patch(self, plural: str, name: str, body: Any, sub: str = "", kind: str = "merge-patch") -> Json:
         data = json.dumps(body).encode()

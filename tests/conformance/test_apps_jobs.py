@@ -29,7 +29,11 @@ def pods(g: Ground, count: int) -> list[Json]:
     def live() -> list[Json]:
         return [p for p in g.pods("app=job") if "deletionTimestamp" not in p["metadata"]]
 
-    found: list[Json] = g.until(lambda: live() if len(live()) == count else None)
+    def enough() -> list[Json] | None:
+        there = live()
+        return there if len(there) == count else None
+
+    found: list[Json] = g.until(enough)
     return sorted(found, key=lambda p: int(p["metadata"].get("annotations", {}).get(JOB, 0)))
 
 
@@ -44,30 +48,34 @@ def cronjob(name: str = "tick", schedule: str = "* * * * *", **spec: Any) -> Jso
     return {"metadata": {"name": name}, "spec": {"schedule": schedule, "jobTemplate": {"spec": job()["spec"]}, **spec}}
 
 
-def overdue(g: Ground, name: str, body: Json) -> None:
-    """A cron job whose last minute was missed: one that resumes does not wait for the next."""
+def overdue(g: Ground, name: str, body: Json, *, suspend: bool = False) -> None:
+    """A cron job whose time of today has just passed: one that resumes has one job to make, and no other before tomorrow."""
     g.create("cronjobs", body | {"spec": body["spec"] | {"suspend": True}})
-    past = (datetime.now(UTC) - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:00Z")
-    g.patch("cronjobs", name, {"status": {"lastScheduleTime": past}}, "status")
-    g.patch("cronjobs", name, {"spec": {"suspend": False}})
+    due = datetime.now(UTC) - timedelta(minutes=2)
+    before = (due - timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:00Z")
+    g.patch("cronjobs", name, {"status": {"lastScheduleTime": before}}, "status")
+    g.patch("cronjobs", name, {"spec": {"schedule": f"{due.minute} {due.hour} * * *", "suspend": suspend}})
 
 
 def jobs(g: Ground) -> list[str]:
     return [j["metadata"]["name"] for j in g.all("jobs")]
 
 
+def told(g: Ground, name: str, reason: str) -> None:
+    """Waits until the controller has said so of a cron job."""
+    events = g.path("events", fieldSelector=f"involvedObject.name={name},reason={reason}")
+    g.until(lambda: g.api.send("GET", events)["items"])
+
+
 @conformance("ControllerRevision, CronJob", "CronJob suspended makes no jobs")
 def test_cronjob_makes_a_job_for_a_minute_that_passed_and_none_while_suspended(ground: Ground) -> None:
+    overdue(ground, "off", cronjob("off"), suspend=True)
     overdue(ground, "tick", cronjob())
-    ground.until(lambda: len(jobs(ground)) == 1)
-    held = ground.until(
-        lambda: ground.get("cronjobs", "tick")["status"].get("active") and ground.get("cronjobs", "tick")
-    )
-    assert [r["name"] for r in held["status"]["active"]] == jobs(ground)
-    ground.create("cronjobs", cronjob("off", suspend=True))
-    past = {"status": {"lastScheduleTime": "2026-01-01T00:00:00Z"}}
-    ground.patch("cronjobs", "off", past, "status")
-    assert not [j for j in jobs(ground) if j.startswith("off-")]
+    (made,) = ground.until(lambda: jobs(ground))
+    assert made.startswith("tick-"), "the other had its turn before"
+    active = ground.until(lambda: ground.get("cronjobs", "tick")["status"].get("active"))
+    assert [r["name"] for r in active] == [made]
+    assert jobs(ground) == [made]
 
 
 @pytest.mark.parametrize(
@@ -85,22 +93,24 @@ def test_cronjob_concurrency(ground: Ground, policy: str, left: str) -> None:
     (first,) = ground.until(lambda: jobs(ground))
     ground.until(lambda: ground.get("cronjobs", "tick")["status"].get("active"))
     # The same again, as if the job had been that of an earlier minute.
-    uid = ground.get("jobs", first)["metadata"]["uid"]
-    ref = {"apiVersion": "batch/v1", "kind": "Job", "name": "earlier", "namespace": ground.name, "uid": uid}
-    past = {"lastScheduleTime": "2026-01-01T00:00:00Z", "active": [ref]}
     ground.patch("cronjobs", "tick", {"spec": {"suspend": True}})
-    owner = ground.get("jobs", first)["metadata"]["ownerReferences"]
+    held = ground.get("jobs", first)["metadata"]
+    ref = {"apiVersion": "batch/v1", "kind": "Job", "namespace": ground.name}
     ground.delete("jobs", first, propagationPolicy="Background")
     ground.until(lambda: ground.gone("jobs", first))
+    told(ground, "tick", "MissingJob")
     earlier = job("tick-1")
-    earlier["metadata"] |= {"ownerReferences": owner, "annotations": {"note": "running"}}
+    earlier["metadata"] |= {"ownerReferences": held["ownerReferences"], "annotations": {"note": "running"}}
     made = ground.create("jobs", earlier)
-    past["active"] = [ref | {"name": "tick-1", "uid": made["metadata"]["uid"]}]
+    told(ground, "tick", "UnexpectedJob")  # the controller knows it
+    past = {
+        "lastScheduleTime": "2026-01-01T00:00:00Z",
+        "active": [ref | {"name": "tick-1", "uid": made["metadata"]["uid"]}],
+    }
     ground.patch("cronjobs", "tick", {"status": past}, "status")
     ground.patch("cronjobs", "tick", {"spec": {"suspend": False}})
     if left == "same":
-        events = ground.path("events", fieldSelector="involvedObject.name=tick,reason=JobAlreadyActive")
-        ground.until(lambda: ground.api.send("GET", events)["items"])
+        told(ground, "tick", "JobAlreadyActive")
         assert jobs(ground) == ["tick-1"]
     elif left == "new":
         ground.until(lambda: len(jobs(ground)) == 1 and "tick-1" not in jobs(ground))
@@ -110,17 +120,15 @@ def test_cronjob_concurrency(ground: Ground, policy: str, left: str) -> None:
 
 @conformance("ControllerRevision, CronJob", "CronJob API + status")
 def test_cronjob_api_and_status(ground: Ground) -> None:
-    made = ground.create("cronjobs", cronjob(schedule="0 0 1 1 *"))
+    made = ground.create("cronjobs", cronjob(schedule="0 0 1 1 *", suspend=True))  # the controller has nothing to say
     assert made["metadata"]["generation"] == 1
     ground.patch("cronjobs", "tick", {"metadata": {"annotations": {"patched": "true"}}})
-    made = ground.get("cronjobs", "tick")
-    made["spec"]["schedule"] = "0 1 1 1 *"
-    assert ground.put("cronjobs", made)["metadata"]["generation"] == 2
+    made = ground.change("cronjobs", "tick", lambda held: held["spec"].update(schedule="0 1 1 1 *"))
+    assert made["metadata"]["generation"] == 2
     status = {"lastScheduleTime": "2026-01-01T00:00:00Z"}
     assert ground.patch("cronjobs", "tick", {"status": status}, "status")["status"] == status
-    held = ground.get("cronjobs", "tick", "status")
-    held["status"]["lastScheduleTime"] = "2026-01-02T00:00:00Z"
-    ground.put("cronjobs", held, "status")
+    later = {"lastScheduleTime": "2026-01-02T00:00:00Z"}
+    ground.change("cronjobs", "tick", lambda held: held["status"].update(later), "status")
     assert ground.get("cronjobs", "tick", "status")["status"]["lastScheduleTime"] == "2026-01-02T00:00:00Z"
     assert "tick" in ground.kubectl("get", "cronjob")
     ground.delete("cronjobs", "tick")
@@ -174,10 +182,8 @@ def test_job_status_patch_update_read(ground: Ground) -> None:
     ground.create("jobs", job("k", suspend=True))
     ground.condition("jobs", "k", "Suspended")
     ground.patch("jobs", "k", {"metadata": {"annotations": {"patchedstatus": "true"}}, "status": {}}, "status")
-    held = ground.get("jobs", "k", "status")
     mine = {"type": "Mine", "status": "True", "lastProbeTime": None, "lastTransitionTime": None}
-    held["status"]["conditions"].append(mine)
-    ground.put("jobs", held, "status")
+    ground.change("jobs", "k", lambda held: held["status"]["conditions"].append(mine), "status")
     assert ground.condition("jobs", "k", "Mine")
 
 
@@ -242,13 +248,13 @@ def test_job_suspended_resumed_patched_replaced_and_collected(ground: Ground) ->
     ground.create("jobs", job(suspend=True, parallelism=1, completions=1))
     ground.condition("jobs", "j", "Suspended")
     assert not ground.pods("app=job")
-    ground.patch("jobs", "j", {"metadata": {"labels": {"e2e": "patched"}}, "spec": {"suspend": False}})
+    ground.patch("jobs", "j", {"metadata": {"labels": {"e2e": ground.name}}, "spec": {"suspend": False}})
     (first,) = pods(ground, 1)
-    ground.until(lambda: replaced(ground, "updated"))
+    ground.change("jobs", "j", lambda held: held["metadata"].setdefault("annotations", {}).update(updated="true"))
     end(ground, first, 0)
     ground.condition("jobs", "j", "Complete")
-    assert len(ground.all("jobs", "e2e=patched", everywhere=True)) == 1
-    ground.clear("jobs", "e2e=patched")
+    assert len(ground.all("jobs", f"e2e={ground.name}", everywhere=True)) == 1
+    ground.clear("jobs", f"e2e={ground.name}")
     ground.until(lambda: ground.gone("jobs", "j"))
 
 
@@ -278,18 +284,6 @@ def test_a_suspended_job_may_change_what_its_pods_ask_for_also_after_it_had_star
     change({"spec": {"suspend": False}})
     (second,) = pods(ground, 1)
     assert second["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "40m"
-
-
-def replaced(g: Ground, annotation: str) -> bool:
-    """A PUT of what was read; the controller may have been faster."""
-    held = g.get("jobs", "j")
-    held["metadata"].setdefault("annotations", {})[annotation] = "true"
-    try:
-        g.put("jobs", held)
-    except Refused as refused:
-        assert refused.code == 409
-        return False
-    return True
 
 
 @conformance("Job", "completes when tasks fail and restart locally")
@@ -347,9 +341,8 @@ def test_budget_create_update_patch_list_and_delete(ground: Ground) -> None:
     ground.create("poddisruptionbudgets", budget(minAvailable=1))
     ground.create("poddisruptionbudgets", budget("c", minAvailable="1%"))
     ground.status("poddisruptionbudgets", "b", desiredHealthy=1)
-    held = ground.get("poddisruptionbudgets", "b")
-    held["spec"]["minAvailable"] = 2
-    assert ground.put("poddisruptionbudgets", held)["metadata"]["generation"] == 2
+    held = ground.change("poddisruptionbudgets", "b", lambda held: held["spec"].update(minAvailable=2))
+    assert held["metadata"]["generation"] == 2
     ground.patch("poddisruptionbudgets", "b", {"spec": {"minAvailable": "3%"}})
     ground.status("poddisruptionbudgets", "b", observedGeneration=3)
     listed = ground.all("poddisruptionbudgets", "b in (b, c)", everywhere=True)
@@ -408,11 +401,9 @@ def test_budget_status_is_observed_and_can_be_written(ground: Ground) -> None:
     ground.create("poddisruptionbudgets", budget(minAvailable=1))
     ground.create("pods", pod("one"))
     ground.status("poddisruptionbudgets", "b", currentHealthy=1)
-    held = ground.get("poddisruptionbudgets", "b", "status")
-    held["status"]["disruptedPods"] = {"one": "2026-01-01T00:00:00Z"}
-    assert ground.put("poddisruptionbudgets", held, "status")["status"]["disruptedPods"]
+    long_ago = {"disruptedPods": {"one": "2026-01-01T00:00:00Z"}}
+    held = ground.change("poddisruptionbudgets", "b", lambda held: held["status"].update(long_ago), "status")
+    assert held["status"]["disruptedPods"]
     ground.until(lambda: not ground.get("poddisruptionbudgets", "b")["status"].get("disruptedPods"))
-    patched = ground.patch(
-        "poddisruptionbudgets", "b", {"status": {"disruptedPods": {"one": "2026-01-01T00:00:00Z"}}}, "status"
-    )
-    assert patched["status"]["disruptedPods"] == {"one": "2026-01-01T00:00:00Z"}
+    patched = ground.patch("poddisruptionbudgets", "b", {"status": long_ago}, "status")
+    assert patched["status"]["disruptedPods"] == long_ago["disruptedPods"]

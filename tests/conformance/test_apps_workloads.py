@@ -18,11 +18,14 @@ ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavail
 
 def status_verbs(g: Ground, plural: str, name: str) -> None:
     """Status by get, put, patch: conditions of a person's own stay, and the spec is not touched."""
-    held = g.get(plural, name, "status")
     mine = {"type": "StatusUpdate", "status": "True", "reason": "E2E", "message": "Set from a test"}
-    held["status"]["conditions"] = [*(held["status"].get("conditions") or ()), mine]
-    held["spec"]["replicas"] = 77
-    assert any(c["type"] == "StatusUpdate" for c in g.put(plural, held, "status")["status"]["conditions"])
+
+    def more(held: Json) -> None:
+        held["status"]["conditions"] = [*(held["status"].get("conditions") or ()), mine]
+        held["spec"]["replicas"] = 77
+
+    changed = g.change(plural, name, more, "status")
+    assert any(c["type"] == "StatusUpdate" for c in changed["status"]["conditions"])
     patch = {"status": {"conditions": [{"type": "StatusPatched", "status": "True"}]}}
     answer = g.patch(plural, name, patch, "status")
     assert [c["type"] for c in answer["status"]["conditions"]] == ["StatusPatched"]
@@ -32,8 +35,8 @@ def status_verbs(g: Ground, plural: str, name: str) -> None:
 def scale_verbs(g: Ground, plural: str, name: str, size: int) -> None:
     scale = g.get(plural, name, "scale")
     assert scale["kind"] == "Scale" and scale["spec"]["replicas"] == size
-    scale["spec"]["replicas"] = size + 1
-    assert g.put(plural, scale | {"metadata": scale["metadata"]}, "scale")["spec"]["replicas"] == size + 1
+    grown = g.change(plural, name, lambda scale: scale["spec"].update(replicas=size + 1), "scale")
+    assert grown["kind"] == "Scale" and grown["spec"]["replicas"] == size + 1
     assert g.patch(plural, name, {"spec": {"replicas": size + 2}}, "scale")["spec"]["replicas"] == size + 2
     assert g.get(plural, name)["spec"]["replicas"] == size + 2
 
@@ -127,10 +130,10 @@ def test_deployment_lifecycle_and_rollback_with_kubectl(ground: Ground) -> None:
     ready(ground, 2)
     assert sorted(sets(ground)) == ["2", "3"]
     ground.put(
-        "deployments", ground.get("deployments", "web") | {"metadata": {"name": "web", "labels": {"new": "label"}}}
+        "deployments", ground.get("deployments", "web") | {"metadata": {"name": "web", "labels": {"new": ground.name}}}
     )
-    assert [d["metadata"]["name"] for d in ground.all("deployments", "new=label", everywhere=True)] == ["web"]
-    ground.clear("deployments", "new=label")
+    assert [d["metadata"]["name"] for d in ground.all("deployments", f"new={ground.name}", everywhere=True)] == ["web"]
+    ground.clear("deployments", f"new={ground.name}")
     ground.until(lambda: ground.gone("deployments", "web"))
 
 
@@ -162,6 +165,7 @@ def test_sets_serve_a_pod_per_replica_and_scale(ground: Ground, plural: str) -> 
 @KINDS
 def test_sets_adopt_a_pod_that_matches_and_release_one_that_does_not(ground: Ground, plural: str) -> None:
     ground.create("pods", pod("orphan"))
+    ground.until(lambda: ground.get("pods", "orphan")["status"]["phase"] == "Running")  # no longer news to anybody
     ground.create(plural, BODIES[plural](replicas=1))
 
     def owner() -> Any:
@@ -177,15 +181,15 @@ def test_sets_adopt_a_pod_that_matches_and_release_one_that_does_not(ground: Gro
 @conformance("ReplicaSet", "replace and patch", "list + deletecollection", "status get, update, patch")
 def test_replicaset_replace_patch_list_and_delete_collection(ground: Ground) -> None:
     ground.create("replicasets", workload(replicas=1))
-    held = ground.status("replicasets", "web", readyReplicas=1)
-    held["spec"]["replicas"] = 2
-    ground.put("replicasets", held)
-    patch = {"metadata": {"labels": {"test": "patched"}}, "spec": {"replicas": 3}}
+    ground.status("replicasets", "web", readyReplicas=1)
+    held = ground.change("replicasets", "web", lambda held: held["spec"].update(replicas=2))
+    assert held["spec"]["replicas"] == 2
+    patch = {"metadata": {"labels": {"test": ground.name}}, "spec": {"replicas": 3}}
     ground.patch("replicasets", "web", patch, kind="strategic-merge-patch")
     ground.status("replicasets", "web", readyReplicas=3)
     status_verbs(ground, "replicasets", "web")
-    assert len(ground.all("replicasets", "test=patched", everywhere=True)) == 1
-    ground.clear("replicasets", "test=patched")
+    assert len(ground.all("replicasets", f"test={ground.name}", everywhere=True)) == 1
+    ground.clear("replicasets", f"test={ground.name}")
     ground.until(lambda: ground.gone("replicasets", "web"))
 
 
@@ -207,16 +211,22 @@ def test_replicationcontroller_says_when_quota_stops_it_and_goes_on_when_it_may(
 def test_replicationcontroller_lifecycle(ground: Ground) -> None:
     since = ground.create("replicationcontrollers", controller(replicas=1))["metadata"]["resourceVersion"]
     ground.status("replicationcontrollers", "web", availableReplicas=1)
-    ground.patch("replicationcontrollers", "web", {"metadata": {"labels": {"test": "patched"}}})
+    ground.patch("replicationcontrollers", "web", {"metadata": {"labels": {"test": ground.name}}})
     status_verbs(ground, "replicationcontrollers", "web")
-    assert [c["metadata"]["name"] for c in ground.all("replicationcontrollers", "test=patched", everywhere=True)] == [
-        "web"
-    ]
-    ground.clear("replicationcontrollers", "test=patched")
+    assert [
+        c["metadata"]["name"] for c in ground.all("replicationcontrollers", f"test={ground.name}", everywhere=True)
+    ] == ["web"]
+    ground.clear("replicationcontrollers", f"test={ground.name}")
     ground.until(lambda: ground.gone("replicationcontrollers", "web"))
     watch = ground.path("replicationcontrollers", watch="1", resourceVersion=since, timeoutSeconds="1")
-    told = [json.loads(line) for line in ground.kubectl("get", "--raw", watch).splitlines()]
-    assert {e["type"] for e in told[:-1]} == {"MODIFIED"} and told[-1]["type"] == "DELETED"
+    told: list[Json] = []
+
+    def ended() -> bool:
+        told[:] = map(json.loads, ground.kubectl("get", "--raw", watch).splitlines())
+        return bool(told) and told[-1]["type"] == "DELETED"
+
+    ground.until(ended)
+    assert {e["type"] for e in told[:-1]} == {"MODIFIED"}
     assert any(e["object"]["status"].get("availableReplicas") for e in told)
 
 
@@ -297,9 +307,8 @@ def test_daemonset_rolled_back_in_the_middle_keeps_the_pods_that_are_right(groun
     first = on(ground)
     pending = {"nodeSelector": {"type": "portside-simulated"}, "schedulingGates": [{"name": "example.com/never"}]}
     ground.patch("daemonsets", "web", {"spec": {"template": {"spec": pending}}})
-    ground.until(
-        lambda: len(on(ground)) == 2 and len(ground.pods("app=web")) == 3
-    )  # one at a time, and it never starts
+    gated = lambda: [p for p in ground.pods("app=web") if p["spec"].get("schedulingGates")]  # noqa: E731
+    ground.until(lambda: len(gated()) == 1 and len(on(ground)) == 2)  # one at a time, and it never starts
     kept = on(ground)
     assert set(kept.items()) < set(first.items())
     ground.kubectl("rollout", "undo", "daemonset/web")
