@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
+from tests.conformance.ground import complete
 from tests.conftest import Cluster
 from tests.webhook_server import Decide, WebhookServer
 
@@ -34,6 +37,7 @@ class Ground:
         self._made: list[str] = []
         cluster.kubectl("create", "namespace", self.name)
         cluster.kubectl("label", "namespace", self.name, f"ground={self.name}")
+        complete(cluster, self.name)  # webhooks are asked of what controllers put into it as well
 
     def __call__(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
         return self.cluster.kubectl("-n", self.name, *words, stdin=stdin, check=check)
@@ -49,6 +53,17 @@ class Ground:
     def put(self, body: Json, *, check: bool = True) -> str:
         """Create any object."""
         return self("create", "-f", "-", stdin=json.dumps(body), check=check)
+
+    def replace(self, kind: str, name: str, edit: Callable[[Json], Any], *words: str) -> None:
+        """Get, ``edit`` and replace with kubectl: anew where a controller wrote in between, as kubectl itself says."""
+        end = time.monotonic() + 60
+        while True:
+            body = self.get(kind, name)
+            edit(body)
+            said = self("replace", "-f", "-", *words, stdin=json.dumps(body), check=False)
+            if " replaced\n" in said:
+                return
+            assert "(Conflict)" in said and time.monotonic() < end, said
 
     def get(self, *words: str) -> Json:
         found: Json = json.loads(self("get", *words, "-o", "json"))

@@ -87,9 +87,7 @@ def verbs(ground: Ground, plural: str, name: str, change: Json, field: str) -> N
     ground("patch", plural, name, "--type=merge", "-p", json.dumps({"spec": change}))
     assert ground.get(plural, name)["spec"][field] == change[field]
     assert ground.get(plural, name)["metadata"]["generation"] == 2
-    body = ground.get(plural, name)
-    body["metadata"]["annotations"] = {"updated": "yes"}
-    ground("replace", "-f", "-", stdin=json.dumps(body))
+    ground.replace(plural, name, lambda body: body["metadata"].update(annotations={"updated": "yes"}))
     assert ground.get(plural, name)["metadata"]["annotations"] == {"updated": "yes"}
     ground("delete", plural, name)
     assert "not found" in ground("get", plural, name, check=False)
@@ -127,9 +125,8 @@ def test_the_validating_policy_api_and_its_status(ground: Ground) -> None:
         json.dumps({"status": {"conditions": [condition]}}),
     )
     assert ground.get(plural, name)["status"]["conditions"] == [condition]
-    whole = ground.get(plural, name)
-    whole["status"]["conditions"][0]["message"] = "replaced"
-    ground("replace", "--subresource=status", "-f", "-", stdin=json.dumps(whole))
+    told = {"message": "replaced"}
+    ground.replace(plural, name, lambda body: body["status"]["conditions"][0].update(told), "--subresource=status")
     assert ground.get(plural, name)["status"]["conditions"][0]["message"] == "replaced"
     verbs(ground, plural, name, {"failurePolicy": "Ignore"}, "failurePolicy")
 

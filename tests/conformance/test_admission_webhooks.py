@@ -13,7 +13,7 @@ import pytest
 from tests.conformance.admission_fixture import Ground, rule
 from tests.conformance.names import conformance
 from tests.conftest import Cluster
-from tests.webhook_server import WebhookServer, allow, deny, patching, within
+from tests.webhook_server import WebhookServer, allow, deny, patching
 
 Json = dict[str, Any]
 CONFIG_MAPS = rule("configmaps", "*")
@@ -89,9 +89,8 @@ def test_update_or_patch_of_rules_takes_effect(ground: Ground, kind: str) -> Non
         '[{"op":"replace","path":"/webhooks/0/rules/0/operations","value":["DELETE"]}]',
     )
     ground("create", "configmap", "a")
-    body = ground.get(made)
-    body["webhooks"][0]["rules"][0]["operations"] = ["CREATE"]
-    ground("replace", "-f", "-", stdin=json.dumps(body))
+    kind_of, _, name = made.partition("/")
+    ground.replace(kind_of, name, lambda body: body["webhooks"][0]["rules"][0].update(operations=["CREATE"]))
     assert "denied the request: closed" in ground.refused("create", "configmap", "b")
 
 
@@ -191,7 +190,7 @@ def test_deny_the_creation_of_custom_resource_definitions(ground: Ground) -> Non
 @conformance("admission webhooks", "timeoutSeconds x failurePolicy matrix honoured")
 @pytest.mark.parametrize(
     ("seconds", "policy", "delay", "passes"),
-    [(1, "Fail", 3, False), (1, "Ignore", 3, True), (10, "Fail", 1, True), (None, "Fail", 1, True)],
+    [(1, "Fail", 60, False), (1, "Ignore", 60, True), (10, "Fail", 1, True), (None, "Fail", 1, True)],
 )
 def test_time_outs_and_failure_policies(
     ground: Ground, seconds: int | None, policy: str, delay: float, passes: bool
@@ -205,8 +204,10 @@ def test_time_outs_and_failure_policies(
     if passes:
         ground("create", "configmap", "a")
     else:
-        assert "context deadline exceeded" in ground.refused("create", "configmap", "a")
-    assert time.monotonic() - began < 3
+        assert f'?timeout={seconds}s": context deadline exceeded' in ground.refused("create", "configmap", "a")
+    assert time.monotonic() - began < 30, "nobody waits for a webhook longer than it may take"
+    if delay < 60:
+        assert ground.hooks.queries[f"/{ground.name}/slow"] == [f"timeout={seconds or 10}s"]
 
 
 @conformance("admission webhooks", "admissionregistration group in discovery documents")
@@ -247,7 +248,6 @@ def test_a_mutated_pod_gets_defaults(ground: Ground) -> None:
     added = {"name": "webhook-added-init-container", "image": "docker.io/portside/busybox:1"}
     patch = patching({"op": "add", "path": "/spec/initContainers", "value": [added]})
     ground.configure("Mutating", "pod", ground.hook("pod", patch, rule("pods", "CREATE")))
-    assert within(60, lambda: "default" in ground("get", "serviceaccounts", check=False))
     ground("create", "-f", "-", stdin=POD % "p")
     (container,) = ground.get("pod", "p")["spec"]["initContainers"]
     assert container["name"] == added["name"]

@@ -118,7 +118,11 @@ def test_every_group_has_a_version_a_resource_and_a_valid_preferred_version(simu
         assert group["preferredVersion"]["groupVersion"] in versions
         if group["name"].endswith(".example"):
             continue
-        assert _raw(simulated, f"/apis/{group['preferredVersion']['groupVersion']}")["resources"]
+        told = simulated.kubectl("get", "--raw", f"/apis/{group['preferredVersion']['groupVersion']}", check=False)
+        if "NotFound" in told:  # a definition of an earlier test that was still going
+            assert group["name"] not in {g["name"] for g in _raw(simulated, "/apis")["groups"]}
+            continue
+        assert json.loads(told)["resources"]
 
 
 def test_every_built_in_group_version_has_a_local_apiservice(simulated: Cluster) -> None:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.conformance.ground import complete
 from tests.conformance.names import conformance
 from tests.conftest import Cluster
 from tests.webhook_server import within
@@ -51,6 +52,7 @@ class Space:
 def k(simulated: Cluster) -> Iterator[Space]:
     name = f"auth-{uuid.uuid4().hex[:8]}"
     simulated.kubectl("create", "namespace", name)
+    complete(simulated, name)
     yield Space(simulated, name)
     simulated.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -320,7 +322,5 @@ def test_access_reviews_agree_with_what_impersonation_may_do(k: Space) -> None:
         assert k.create(body)["status"]["allowed"] is True
         body["spec"]["resourceAttributes"] = attributes | {"verb": "delete"}
         assert k.create(body)["status"]["allowed"] is False
-    assert "kube-root-ca.crt" in k("get", "configmaps", "--as", "jane", check=False) or within(
-        5, lambda: "kube-root-ca.crt" in k("get", "configmaps", "--as", "jane", check=False)
-    )
+    assert "kube-root-ca.crt" in k("get", "configmaps", "--as", "jane")
     assert "cannot delete resource" in k("delete", "configmap", "kube-root-ca.crt", "--as", "jane", check=False)

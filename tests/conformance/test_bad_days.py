@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from portside.run.settings import free_port
 from tests.conftest import Cluster
 
 Json = dict[str, Any]
@@ -79,7 +80,7 @@ def test_a_yaml_bomb_and_forty_megabytes_are_refused_and_the_server_goes_on(api:
     try:
         code, _ = api.send("POST", "/api/v1/namespaces/default/configmaps", b'{"a":"' + b"x" * 40_000_000 + b'"}')
         assert code == 413
-    except (BrokenPipeError, ConnectionError, ssl.SSLError):
+    except (ConnectionError, ssl.SSLError, http.client.HTTPException):
         pass  # the server may close while we still send
     deep = (
         b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"d"},"data":'
@@ -100,7 +101,7 @@ def test_strangers_see_health_and_version_only(simulated: Cluster) -> None:
     context = ssl._create_unverified_context()
 
     def code(path: str, token: str = "") -> int:
-        connection = http.client.HTTPSConnection(host, context=context, timeout=10)
+        connection = http.client.HTTPSConnection(host, context=context, timeout=60)
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
         return connection.getresponse().status
 
@@ -113,9 +114,9 @@ def test_strangers_see_health_and_version_only(simulated: Cluster) -> None:
 
 def test_a_port_in_use_is_said_and_the_cluster_starts_when_it_is_free(lone: Cluster) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port("127.0.0.1")  # none that is lent to somebody else between this and the second start
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
         done = lone.portside("up", "--simulate", "1", "--port", str(port), check=False)
         assert done.returncode == 5
         assert str(port) in done.stderr
@@ -167,11 +168,11 @@ def test_missing_packages_are_listed_and_simulation_is_offered(tmp_path: Path) -
 def test_interrupting_up_leaves_a_state_from_which_it_goes_on(lone: Cluster) -> None:
     command = [sys.executable, "-m", "portside.cli.main", "up", "--home", str(lone.home), "--simulate", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (lone.home / "cluster.json").exists() and time.monotonic() < end:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=180)
     assert process.returncode in (0, 130), errors
     assert lone.portside("up", "--simulate", "1").returncode == 0
     assert "node-0" in lone.kubectl("get", "nodes", "-o", "name")
@@ -181,7 +182,7 @@ def test_two_ups_at_once_do_not_meet(lone: Cluster) -> None:
     words = [sys.executable, "-m", "portside.cli.main", "up", "--home", str(lone.home), "--simulate", "1"]
     runs = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in runs:
-        process.communicate(timeout=120)
+        process.communicate(timeout=180)
     codes = [process.returncode for process in runs]
     assert sorted(codes) in ([0, 0], [0, 8])
 
@@ -204,7 +205,10 @@ def test_watches_resume_over_kill_9_without_gap_or_repeat(lone: Cluster) -> None
                 code = Api(lone.kubeconfig).send("POST", path, body)[0]
                 if code == 201:
                     acknowledged.append(name)
-                number += 1  # 409: the write before the crash stood
+                if code in (201, 409):  # 409: the write before the crash stood
+                    number += 1
+                else:
+                    time.sleep(0.05)
             except (OSError, http.client.HTTPException, ValueError):
                 time.sleep(0.05)
 
@@ -214,7 +218,7 @@ def test_watches_resume_over_kill_9_without_gap_or_repeat(lone: Cluster) -> None
     writer.start()
     try:
         for _round in range(3):
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             target = len(seen) + 20
             while len(seen) < target and time.monotonic() < end:
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import threading
 import time
@@ -27,13 +28,12 @@ def test_three_megabytes_of_yaml_hold_up_nobody(simulated: Cluster) -> None:
         done.append(Api(simulated.kubeconfig).send("POST", CONFIGMAPS, body.encode(), "application/yaml")[0])
 
     posting = threading.Thread(target=post)
-    api, slowest, asked = Api(simulated.kubeconfig), 0.0, 0
+    api, asked = Api(simulated.kubeconfig), 0
     posting.start()
     try:
         while posting.is_alive():
-            began = time.monotonic()
             assert api.open("GET", "/api/v1/namespaces/default").status == 200
-            slowest, asked = max(slowest, time.monotonic() - began), asked + 1
+            asked += 1
     finally:
         posting.join()
         api.send("DELETE", f"{CONFIGMAPS}/large-yaml")
@@ -46,7 +46,7 @@ def test_forty_megabytes_of_yaml_are_refused_by_the_server_and_by_up(simulated: 
     try:
         code, status = Api(simulated.kubeconfig).send("POST", CONFIGMAPS, huge.encode(), "application/yaml")
         assert (code, status["reason"]) == (413, "RequestEntityTooLarge")
-    except OSError:
+    except (OSError, http.client.HTTPException):
         pass  # the server may hang up while we still send
     file = tmp_path / "huge.yaml"
     file.write_text(huge)

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.ground import complete
 from tests.conformance.names import conformance
 from tests.conftest import Cluster
+from tests.webhook_server import within
 
 Json = dict[str, Any]
 IMAGE = "docker.io/portside/busybox:1"
@@ -42,7 +44,7 @@ class Space:
 def k(simulated: Cluster) -> Iterator[Space]:
     name = f"cli-{uuid.uuid4().hex[:8]}"
     simulated.kubectl("create", "namespace", name)
-    simulated.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
+    complete(simulated, name)
     yield Space(simulated, name)
     simulated.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -112,16 +114,21 @@ def test_describe(k: Space) -> None:
         f"namespace {k.name}": (f"Name: +{k.name}", "Labels:", "Annotations:", "Status: +Active", "No resource quota",
                                 "No LimitRange resource"),
     }  # fmt: skip
-    for words, patterns in wanted.items():
+
+    def lacking(words: str) -> str:
         text = k("describe", *words.split())
-        lacking = [p for p in patterns if not re.search(p, text)]
-        assert not lacking, f"{lacking} in:\n{text}"
+        left = [p for p in wanted[words] if not re.search(p, text)]
+        return f"{left} in:\n{text}" if left else ""
+
+    for words in wanted:
+        assert within(60, lambda words=words: not lacking(words)), lacking(words)  # type: ignore[misc]
 
 
 @conformance("CLI", "diff of a Deployment")
 def test_diff_of_a_deployment(k: Space) -> None:
     made = k("create", "deployment", "web", f"--image={IMAGE}", "--dry-run=client", "-o", "json")
     k("apply", "-f", "-", stdin=made)
+    k("rollout", "status", "deployment/web", "--timeout=60s")  # a diff of what still changes shows that too
     changed = k("diff", "-f", "-", stdin=made.replace(IMAGE, "docker.io/portside/other:2"), check=False)
     assert re.search(rf"^-\s+- image: {IMAGE}$", changed, re.M)
     assert re.search(r"^\+\s+- image: docker.io/portside/other:2$", changed, re.M)
@@ -136,6 +143,7 @@ def test_expose_a_controller_and_its_service(k: Space) -> None:
     k("expose", "rc", "primary", "--name=rm2", "--port=1234", "--target-port=6379")
     k("expose", "service", "rm2", "--name=rm3", "--port=2345", "--target-port=6379")
     for name, port in (("rm2", 1234), ("rm3", 2345)):
+        k("wait", "--for=create", f"endpoints/{name}", "--timeout=60s")
         k("wait", "--for=jsonpath={.subsets[0].addresses[0].ip}", f"endpoints/{name}", "--timeout=60s")
         found = k.get("endpoints", name)["subsets"]
         assert [(s["addresses"][0]["ip"], s["ports"][0]["port"]) for s in found] == [(address, 6379)]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.names import conformance
 from tests.conftest import Cluster
+from tests.webhook_server import within
 
 Json = dict[str, Any]
 REQUEST = {"name": "r0", "exactly": {"deviceClassName": "gpu.example"}}
@@ -59,7 +60,15 @@ def test_a_kind_lives_through_its_verbs(
             if not isinstance(value, dict)
             else value.items() <= held["spec"][field].items()
         )
-    simulated.kubectl(*where, "replace", "-f", "-", stdin=json.dumps(held))
+
+    def replaced() -> bool:
+        """What was read is written back; a controller may have been faster."""
+        read = simulated.kubectl(*where, "get", plural, f"{label}-0", "-o", "json")
+        said = simulated.kubectl(*where, "replace", "-f", "-", stdin=read, check=False)
+        assert " replaced\n" in said or "(Conflict)" in said, said
+        return " replaced\n" in said
+
+    assert within(60, replaced)
     listed = simulated.kubectl(*where, "get", plural, "-l", f"test={label}", "-o", "name").split()
     assert len(listed) == 2
     simulated.kubectl(*where, "delete", plural, f"{label}-0")
@@ -84,7 +93,9 @@ def test_a_claims_status_is_written_and_taken_back(simulated: Cluster) -> None:
 
 def publish(cluster: Cluster, label: str, *devices: Json, **more: Any) -> str:
     """A class and a slice on the first node, as a driver would publish it. Returns the node."""
-    node = cluster.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}").strip()
+    node = cluster.kubectl(
+        "get", "nodes", "-l", "type=portside-simulated", "-o", "jsonpath={.items[0].metadata.name}"
+    ).strip()
     selector = {"cel": {"expression": f"device.driver == '{label}.example'"}}
     spec = {"selectors": [selector], "extendedResourceName": f"{label}.example/gpu"}
     make(cluster, "DeviceClass", label, spec)
