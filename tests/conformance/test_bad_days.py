@@ -127,7 +127,7 @@ def test_a_port_in_use_is_said_and_the_cluster_starts_when_it_is_free(lone: Clus
 def test_a_corrupt_database_is_named_and_left_alone(lone: Cluster) -> None:
     lone.portside("up", "--simulate", "1")
     lone.portside("down")
-    database = next(lone.home.glob("*.db"))
+    database = lone.home / "store.db"
     for extra in lone.home.glob("*.db-*"):
         extra.unlink()
     database.write_bytes(b"this is no database at all" * 1000)
