@@ -162,7 +162,7 @@ async def test_commands_run_inside(runtime: ContainerRuntime) -> None:
     sandbox = await runtime.run_sandbox(spec)
     main = await runtime.create_container(sandbox, container_spec("main", spec.uid, "sleep", "100000"), spec)
     await runtime.start_container(main)
-    result = await runtime.exec_sync(main, ["sh", "-c", "echo out; echo err >&2; exit 3"], timeout=5)
+    result = await runtime.exec_sync(main, ["sh", "-c", "echo out; echo err >&2; exit 3"], timeout=60)
     assert result == ExecResult(b"out\n", b"err\n", 3)
 
 
@@ -186,13 +186,20 @@ async def test_changes_are_announced(runtime: ContainerRuntime) -> None:
             seen.append(changed)
 
     listener = asyncio.create_task(listen())
-    await asyncio.sleep(0.1)
     spec = sandbox_spec()
     sandbox = await runtime.run_sandbox(spec)
+    end = time.monotonic() + 60
+    attempt = 0
+    while not seen and time.monotonic() < end:  # until it listens
+        early = await runtime.create_container(
+            sandbox, container_spec("early", spec.uid, "true", attempt=attempt), spec
+        )
+        await runtime.start_container(early)
+        await until(runtime, early, lambda c: c.state is State.EXITED)
+        attempt += 1
     main = await runtime.create_container(sandbox, container_spec("main", spec.uid, "true"), spec)
     await runtime.start_container(main)
     await until(runtime, main, lambda c: c.state is State.EXITED)
-    end = time.monotonic() + 60
     while main not in seen and time.monotonic() < end:
         await asyncio.sleep(0.02)
     listener.cancel()
