@@ -17,7 +17,7 @@ import yaml
 
 Json = dict[str, Any]
 IMAGE = "docker.io/portside/busybox:1"
-PATIENCE = 60.0  # seconds; the machine may be loaded
+PATIENCE = 120.0  # seconds; the machine may be loaded
 ENDED = ("Succeeded", "Failed")
 
 
@@ -81,6 +81,18 @@ class Lab:
     def patch(self, plural: str, name: str, body: Any, sub: str = "", kind: str = "strategic-merge") -> Json:
         path = self.path(plural, name) + (f"/{sub}" if sub else "")
         return dict(json.loads(self.call("PATCH", path, body, f"application/{kind}-patch+json")))
+
+    def replace(self, plural: str, name: str, change: Callable[[Json], None], group: str = "api/v1") -> Json:
+        """Read, change and write, again when somebody else wrote meanwhile; the answer."""
+        path = self.path(plural, name, group)
+        while True:
+            held = json.loads(self.call("GET", path))
+            change(held)
+            try:
+                return dict(json.loads(self.call("PUT", path, held)))
+            except Refused as refused:
+                if refused.status.get("reason") != "Conflict":
+                    raise
 
     def delete(self, plural: str, name: str, **options: Any) -> None:
         self.call("DELETE", self.path(plural, name), options or None)

@@ -40,12 +40,15 @@ def started(lab: Lab) -> Lab:
 )
 def test_post_start_and_pre_stop_by_exec_and_http(lab: Lab) -> None:
     """postStart exec, preStop exec, postStart http, preStop http: each reaches its server or file."""
+    answers = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
     lab.pod(
         "server",
         'mkdir -p /www/cgi-bin; printf \'#!/bin/sh\\necho "$QUERY_STRING $HTTP_X_HOOK" >> /hits\\n'
         "echo; echo ok' > /www/cgi-bin/hit; chmod +x /www/cgi-bin/hit; touch /hits; httpd -p 8080 -h /www; tail -f /hits",
+        readinessProbe=answers,
     )
-    host = lab.running("server")["podIP"]
+    lab.ready("server")
+    host = lab.status("server")["podIP"]
 
     def get(query: str) -> Json:
         return {
@@ -66,7 +69,7 @@ def test_post_start_and_pre_stop_by_exec_and_http(lab: Lab) -> None:
         "sleep": {"postStart": {"sleep": {"seconds": 1}}, "preStop": {"sleep": {"seconds": 1}}},
     }
     for name, hook in hooks.items():
-        lab.pod(f"hook-{name}", "exec sleep 1000", lifecycle=hook, spec={"terminationGracePeriodSeconds": 15})
+        lab.pod(f"hook-{name}", "exec sleep 1000", lifecycle=hook, spec={"terminationGracePeriodSeconds": 60})
     for name in hooks:
         lab.ready(f"hook-{name}")
     for name in hooks:
@@ -179,7 +182,7 @@ def test_a_failed_init_container_ends_or_repeats(started: Lab) -> None:
     assert conditions["Initialized"]["message"] == "containers with incomplete status: [i j]"
     for waiting in (never["containerStatuses"][0], never["initContainerStatuses"][1]):
         assert waiting["state"]["waiting"]["reason"] == "PodInitializing"
-    lab.until(lambda: lab.container("init-always", "initContainerStatuses")["restartCount"] >= 2, "restarts", 45)
+    lab.until(lambda: lab.container("init-always", "initContainerStatuses")["restartCount"] >= 2, "restarts")
     always = lab.status("init-always")
     assert always["phase"] == "Pending" and always["containerStatuses"][0]["restartCount"] == 0
     lab.delete("pods", "init-always")
@@ -213,7 +216,11 @@ def test_sidecars_start_first_and_end_last(lab: Lab) -> None:
             "restartPolicy": "Always",
             "command": ["sh", "-c", script],
             "volumeMounts": [{"name": "v", "mountPath": "/v"}],
-            "startupProbe": {"exec": {"command": ["test", "-e", f"/v/{name}-up"]}, "periodSeconds": 1},
+            "startupProbe": {
+                "exec": {"command": ["test", "-e", f"/v/{name}-up"]},
+                "periodSeconds": 1,
+                "failureThreshold": 300,
+            },
         }
 
     folder = {"hostPath": {"path": f"/tmp/{lab.namespace}", "type": "DirectoryOrCreate"}}
@@ -224,7 +231,7 @@ def test_sidecars_start_first_and_end_last(lab: Lab) -> None:
         spec={
             "initContainers": [sidecar("first"), sidecar("second")],
             "volumes": [{"name": "v"} | folder],
-            "terminationGracePeriodSeconds": 10,
+            "terminationGracePeriodSeconds": 90,
         },
     )
     assert lab.output("sidecars") == "first-up\nsecond-up\n"
@@ -246,7 +253,7 @@ def test_sidecars_start_first_and_end_last(lab: Lab) -> None:
 )
 def test_ephemeral_containers_start_one_by_one(lab: Lab) -> None:
     """ "start one" and "add a second"; a target's processes are seen."""
-    lab.pod("base", "exec sleep 1000")
+    lab.pod("base", "exec sleep 4321")
     lab.running("base")
     for name in ("one", "two"):
         body = {"name": name, "image": IMAGE, "command": ["sh", "-c", "ps; sleep 1000"], "targetContainerName": "main"}
@@ -256,5 +263,5 @@ def test_ephemeral_containers_start_one_by_one(lab: Lab) -> None:
             len([s for s in lab.status("base").get("ephemeralContainerStatuses", ()) if "running" in s["state"]]) == 2
         )
     )
-    assert "sleep 1000" in lab.until(lambda: lab.log("base", container="one"))
+    lab.until(lambda: "sleep 4321" in lab.log("base", container="one"), "the target's process")
     lab.delete("pods", "base")

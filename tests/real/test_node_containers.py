@@ -206,7 +206,7 @@ CASES: dict[str, Case] = {
     "shared process namespace": Case("ps | grep -c '[p]ause'", "1\n", {}, {"shareProcessNamespace": True}),
     "host's processes": Case('test "$(cat /proc/1/comm)" != sh && echo host', "host\n", {}, {"hostPID": True}),
     "working directory": Case("pwd", "/made/here\n", {"workingDir": "/made/here"}),
-    "stdout and stderr reach the logs": Case("echo out; sleep 0.3; echo err >&2", "out\nerr\n"),
+    "stdout and stderr reach the logs": Case("echo out; sleep 5; echo err >&2", "out\nerr\n"),
 }
 
 
@@ -320,12 +320,12 @@ def test_a_failing_sub_path_is_mended_while_the_pod_waits(lab: Lab) -> None:
 
 def test_what_keeps_a_container_from_starting_is_told(lab: Lab) -> None:
     """Waiting reasons and messages are the kubelet's."""
+    lab.secret("keys", a="1")
     lab.pod("no-map", "true", envFrom=[{"configMapRef": {"name": "none"}}])
     lab.pod("no-key", "true", env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "x"}}}])
     lab.pod("no-image", "true", image="docker.io/portside/absent:1", imagePullPolicy="Never")
     lab.pod("bad-image", "true", image="Not//An image")
     lab.pod("root", "true", securityContext={"runAsNonRoot": True})
-    lab.secret("keys", a="1")
     expected = {
         "no-map": ("CreateContainerConfigError", 'configmap "none" not found'),
         "no-key": ("CreateContainerConfigError", f"couldn't find key x in Secret {lab.namespace}/keys"),
@@ -338,11 +338,12 @@ def test_what_keeps_a_container_from_starting_is_told(lab: Lab) -> None:
     }
     for name, (reason, message) in expected.items():
 
-        def waiting(name: str = name) -> Json:
-            return dict(lab.container(name)["state"].get("waiting") or {})
+        def waiting(name: str = name, reason: str = reason) -> Json:
+            found = dict(lab.container(name)["state"].get("waiting") or {})
+            return found if found.get("reason") == reason else {}
 
-        lab.until(lambda r=reason, w=waiting: w().get("reason") == r, f"{name}: {reason}")
-        assert message in waiting()["message"], json.dumps(waiting())
+        told = lab.until(waiting, f"{name}: {reason}")
+        assert message in told["message"], json.dumps(told)
         lab.delete("pods", name)
 
 

@@ -22,7 +22,9 @@ from tests.real.sockets import dialled
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 SERVE = "mkdir -p /www; touch /www/ok; exec httpd -f -p 8080 -h /www"
-FAST = {"periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 1}
+# One failure is enough, so that an answer which is only late, on a loaded machine, must not be one.
+FAST = {"periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 1, "timeoutSeconds": 30}
+UNHURRIED = {"periodSeconds": 1, "failureThreshold": 300, "timeoutSeconds": 30}
 
 
 def http(path: str) -> Json:
@@ -45,9 +47,9 @@ PROBES: dict[str, tuple[Json, bool]] = {
 @pytest.fixture(scope="module")
 def probed(lab: Lab) -> Lab:
     lab.pod("grows", "exit 1", spec={"restartPolicy": "Always"})
-    for index, (probe, _) in enumerate(PROBES.values()):
-        spec = {"restartPolicy": "Always"}
-        lab.pod(f"probe-{index}", SERVE, livenessProbe=FAST | probe, spec=spec)
+    for index, (probe, restarts) in enumerate(PROBES.values()):
+        first = {} if restarts else {"startupProbe": UNHURRIED | probe}  # the server may need long to begin
+        lab.pod(f"probe-{index}", SERVE, livenessProbe=FAST | probe, spec={"restartPolicy": "Always"}, **first)
     return lab
 
 
@@ -65,7 +67,7 @@ def test_liveness_probes(probed: Lab, name: str) -> None:
     own, restarts = f"probe-{list(PROBES).index(name)}", PROBES[name][1]
     if restarts:
         probed.until(lambda: probed.container(own)["restartCount"] >= 1, "a restart")
-        assert any("Unhealthy: Liveness probe" in e for e in probed.events(own))
+        probed.event(own, "Unhealthy: Liveness probe")
         probed.event(own, "Killing: Container main failed liveness probe, will be restarted")
     else:
         probed.ready(own)
@@ -110,6 +112,7 @@ def test_health_over_grpc_decides_about_life(lab: Lab) -> None:
         for name, port in (("good", good), ("bad", bad)):
             lab.pod(f"grpc-{name}", "exec sleep 1000", livenessProbe=FAST | {"grpc": {"port": port}}, spec=spec)
         lab.until(lambda: lab.container("grpc-bad")["restartCount"] >= 2, "two restarts")
+        lab.running("grpc-good")
         assert lab.container("grpc-good")["restartCount"] == 0
         assert "running" in lab.container("grpc-good")["state"]
         for name in ("good", "bad"):
@@ -122,12 +125,12 @@ def test_readiness_waits_and_startup_goes_first(lab: Lab) -> None:
     delayed = {"exec": {"command": ["true"]}, "initialDelaySeconds": 3, "periodSeconds": 1}
     lab.pod("delayed", "exec sleep 1000", readinessProbe=delayed)
     lab.pod("never", "exec sleep 1000", readinessProbe=FAST | {"exec": {"command": ["false"]}})
-    begun = {"exec": {"command": ["test", "-e", "/begun"]}, "periodSeconds": 1, "failureThreshold": 60}
+    begun = {"exec": {"command": ["test", "-e", "/begun"]}}
     lab.pod(
         "begins",
         "sleep 2; touch /begun; exec sleep 1000",
-        startupProbe=begun,
-        livenessProbe=FAST | {"exec": {"command": ["test", "-e", "/begun"]}},
+        startupProbe=UNHURRIED | begun,
+        livenessProbe=FAST | begun,
     )
     lab.ready("delayed")
     status = lab.status("delayed")
@@ -136,6 +139,7 @@ def test_readiness_waits_and_startup_goes_first(lab: Lab) -> None:
     assert _seconds(ready) - _seconds(began) >= 3
     lab.ready("begins")
     assert lab.container("begins")["restartCount"] == 0
+    lab.event("never", "Unhealthy: Readiness probe failed")
     assert (lab.container("never")["ready"], lab.container("never")["restartCount"]) == (False, 0)
     for name in ("delayed", "never", "begins"):
         lab.delete("pods", name)
@@ -166,7 +170,7 @@ def test_restart_counts_only_grow(probed: Lab) -> None:
 @conformance("pods", "generation and graceful delete", "generation starts at 1, observedGeneration follows")
 def test_generation_and_observed_generation(lab: Lab) -> None:
     """ "generation starts at 1, observedGeneration follows", also in every condition, and graceful deletion raises it."""
-    assert lab.pod("gen", "exec sleep 1000", spec={"terminationGracePeriodSeconds": 2})["metadata"]["generation"] == 1
+    assert lab.pod("gen", "exec sleep 1000", spec={"terminationGracePeriodSeconds": 600})["metadata"]["generation"] == 1
     lab.running("gen")
     tolerations = [{"key": "x", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 600}]
     before = lab.get("pods", "gen")["spec"]["tolerations"]
@@ -178,6 +182,7 @@ def test_generation_and_observed_generation(lab: Lab) -> None:
     lab.patch("pods", "gen", {"metadata": {"annotations": {"a": "b"}}})
     lab.delete("pods", "gen")
     assert lab.get("pods", "gen")["metadata"]["generation"] == 3
+    lab.delete("pods", "gen", gracePeriodSeconds=0)
 
 
 @conformance("pods", "generation over 500 updates converges")
@@ -188,7 +193,7 @@ def test_five_hundred_generations_converge(lab: Lab) -> None:
     for number in range(500):
         lab.patch("pods", "many", {"spec": {"activeDeadlineSeconds": 9999 - number}})
     assert lab.get("pods", "many")["metadata"]["generation"] == 501
-    lab.until(lambda: lab.status("many").get("observedGeneration") == 501, "observed", 30)
+    lab.until(lambda: lab.status("many").get("observedGeneration") == 501, "observed")
     lab.delete("pods", "many")
 
 
@@ -239,19 +244,17 @@ def test_quality_classes_and_addresses(lab: Lab) -> None:
 @conformance("kubelet", "failing pod can be deleted", "failing container has a terminated reason")
 def test_a_pod_is_submitted_watched_and_removed_with_grace(lab: Lab) -> None:
     """The container sees TERM; the object goes when it has ended; a failing pod can be deleted too."""
-    lab.pod(
-        "graceful", "trap 'exit 0' TERM; while true; do sleep 0.1; done", spec={"terminationGracePeriodSeconds": 30}
-    )
+    up: Json = {"readinessProbe": {"exec": {"command": ["test", "-e", "/up"]}, "periodSeconds": 1}}
+    script = "trap 'exit 0' TERM; touch /up; while true; do sleep 0.1; done"
+    lab.pod("graceful", script, **up, spec={"terminationGracePeriodSeconds": 600})
     lab.pod("failing", "exit 1", spec={"restartPolicy": "Always"})
-    lab.running("graceful")
+    lab.ready("graceful")  # not before it listens to TERM
     lab.until(lambda: lab.container("failing")["restartCount"], "a failure")
     last = lab.container("failing")["lastState"] or lab.container("failing")["state"]
     assert last["terminated"]["reason"] == "Error"
-    begun = time.monotonic()
     for name in ("graceful", "failing"):
         lab.delete("pods", name)
     lab.until(lambda: not {"graceful", "failing"} & {p["metadata"]["name"] for p in lab.get("pods")["items"]}, "gone")
-    assert time.monotonic() - begun < 15
 
 
 @conformance("pods", "status patch")
@@ -270,7 +273,8 @@ def test_a_status_patch_is_not_fought_over(lab: Lab) -> None:
 
 @conformance("pods", "pod and status lifecycle", "deletecollection")
 def test_a_pod_is_patched_its_status_replaced_and_its_kind_collected(lab: Lab) -> None:
-    """An exchanged image leaves Ready true from one container to the next; a foreign status is taken as it is written."""
+    """An exchanged image leaves Ready true from one container to the next, unless that takes longer than a second;
+    a foreign status is taken as it is written."""
     for number in range(3):
         meta = {"labels": {"set": "cycle"}}
         lab.pod(f"cycle-{number}", "exec sleep 1000", meta=meta, spec={"restartPolicy": "Always"})
@@ -280,22 +284,26 @@ def test_a_pod_is_patched_its_status_replaced_and_its_kind_collected(lab: Lab) -
     patched = lab.patch("pods", "cycle-0", {"metadata": {"labels": {"patched": "yes"}}, "spec": image})
     assert patched["metadata"]["labels"]["patched"] == "yes"
 
-    def exchanged() -> bool:
-        status = lab.status("cycle-0")
-        assert [c["status"] for c in status["conditions"] if c["type"] == "Ready"] == ["True"]
-        return bool(status["containerStatuses"][0]["restartCount"])
+    seen: set[str] = set()
 
-    lab.until(exchanged, "the other image")
-    while True:
-        held = json.loads(lab.call("GET", lab.path("pods", "cycle-0/status")))
-        for condition in held["status"]["conditions"]:
+    def exchanged() -> Json:
+        status = lab.status("cycle-0")
+        (ready,) = (c for c in status["conditions"] if c["type"] == "Ready")
+        seen.add(ready["status"])
+        only = status["containerStatuses"][0]
+        return {"ready": ready, **only} if only["restartCount"] and ready["status"] == "True" else {}
+
+    found = lab.until(exchanged, "the other image")
+    if seen != {"True"}:
+        ended = found["lastState"]["terminated"]["finishedAt"]
+        assert _seconds(found["ready"]["lastTransitionTime"]) - _seconds(ended) >= 1
+
+    def unready(pod: Json) -> None:
+        for condition in pod["status"]["conditions"]:
             if condition["type"] in ("Ready", "ContainersReady"):
                 condition["status"] = "False"
-        try:
-            written = json.loads(lab.call("PUT", lab.path("pods", "cycle-0/status"), held))
-            break
-        except Refused as refused:
-            assert refused.status["reason"] == "Conflict"
+
+    written = lab.replace("pods", "cycle-0/status", unready)
     told = {c["type"]: c["status"] for c in written["status"]["conditions"]}
     assert told["Ready"] == told["ContainersReady"] == "False"
     lab.call("DELETE", lab.path("pods") + "?labelSelector=set%3Dcycle", {"gracePeriodSeconds": 1})
@@ -422,13 +430,16 @@ def test_a_taken_host_port_refuses_a_pod_bound_by_hand(lab: Lab) -> None:
 
 def test_readiness_is_asked_until_the_end(lab: Lab) -> None:
     """A pod that is ending becomes unready when its probe fails; it is not restarted by its liveness probe."""
-    probe = {"exec": {"command": ["test", "!", "-e", "/ending"]}, "periodSeconds": 1, "failureThreshold": 1}
-    script = "trap 'touch /ending; sleep 4; exit 0' TERM; while true; do sleep 0.1; done"
-    lab.pod("ending", script, readinessProbe=probe, livenessProbe=probe, spec={"terminationGracePeriodSeconds": 20})
+    probe = FAST | {"exec": {"command": ["test", "!", "-e", "/ending"]}}
+    script = "trap 'touch /ending; sleep 600; exit 0' TERM; touch /up; while true; do sleep 0.1; done"
+    first = {"startupProbe": UNHURRIED | {"exec": {"command": ["test", "-e", "/up"]}}}
+    spec = {"terminationGracePeriodSeconds": 600}
+    lab.pod("ending", script, readinessProbe=probe, livenessProbe=probe, spec=spec, **first)
     lab.ready("ending")
     lab.delete("pods", "ending")
-    lab.until(lambda: not lab.container("ending")["ready"], "unready while it ends", 6)
+    lab.until(lambda: not lab.container("ending")["ready"], "unready while it ends")
     assert "running" in lab.container("ending")["state"]
+    lab.delete("pods", "ending", gracePeriodSeconds=0)
 
 
 def test_sidecars_of_a_deleted_pod_end_one_by_one(lab: Lab) -> None:
@@ -440,10 +451,10 @@ def test_sidecars_of_a_deleted_pod_end_one_by_one(lab: Lab) -> None:
 
     mounts = [{"name": "v", "mountPath": "/v"}]
     volumes = [{"name": "v", "hostPath": {"path": f"/tmp/{lab.namespace}-order", "type": "DirectoryOrCreate"}}]
-    up = {"startupProbe": {"exec": {"command": ["test", "-e", "/up"]}, "periodSeconds": 1}}
+    up = {"startupProbe": UNHURRIED | {"exec": {"command": ["test", "-e", "/up"]}}}  # not before it listens to TERM
     init = [told(name) | up | {"restartPolicy": "Always"} for name in ("one", "two")]
-    spec = {"initContainers": init, "volumes": volumes, "terminationGracePeriodSeconds": 20}
-    lab.pod("ordered", spec=spec | {"containers": [told("main") | {"name": "main"}]})
+    spec = {"initContainers": init, "volumes": volumes, "terminationGracePeriodSeconds": 90}
+    lab.pod("ordered", spec=spec | {"containers": [told("main") | up]})
     lab.ready("ordered")
     lab.delete("pods", "ordered")
     lab.until(lambda: "ordered" not in {p["metadata"]["name"] for p in lab.get("pods")["items"]}, "gone")

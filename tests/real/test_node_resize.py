@@ -40,14 +40,14 @@ def test_six_containers_are_resized_at_once(lab: Lab) -> None:
     patch = [{"name": n, "resources": sizes(*size)} for n, size in zip(names, after, strict=True)]
     lab.patch("pods", "six", {"spec": {"containers": patch}}, "resize")
 
-    def done() -> bool:
+    def done() -> Json:
         status = lab.status("six")
         shown = [s.get("resources") for s in status["containerStatuses"]]
         open_ones = [c for c in status["conditions"] if c["type"].startswith("PodResize")]
-        return shown == [sizes(*size) for size in after] and not open_ones
+        return status if shown == [sizes(*size) for size in after] and not open_ones else {}
 
-    lab.until(done, "resized")
-    assert [s["restartCount"] for s in lab.status("six")["containerStatuses"]] == [0, 0, 0, 0, 1, 0]
+    status = lab.until(done, "resized")
+    assert [s["restartCount"] for s in status["containerStatuses"]] == [0, 0, 0, 0, 1, 0]
     quota = lab.get("pods", "six/resize")["metadata"]["name"]
     assert quota == "six"
     lab.delete("pods", "six")
@@ -85,9 +85,11 @@ def test_a_resize_is_read_and_replaced_and_shown_as_it_was_written(lab: Lab) -> 
     smaller = {"requests": {"cpu": "1m", "memory": "32Mi"}, "limits": {"cpu": "5m", "memory": "64Mi"}}
     lab.pod("equal", "exec sleep 1000", resources=small)
     lab.running("equal")
-    held = json.loads(lab.call("GET", lab.path("pods", "equal/resize")))
-    held["spec"]["containers"][0]["resources"] = smaller
-    answer = json.loads(lab.call("PUT", lab.path("pods", "equal/resize"), held))
+
+    def shrink(pod: Json) -> None:
+        pod["spec"]["containers"][0]["resources"] = smaller
+
+    answer = lab.replace("pods", "equal/resize", shrink)
     assert answer["metadata"]["generation"] == 2 and answer["spec"]["containers"][0]["resources"] == smaller
 
     def settled() -> bool:
@@ -98,7 +100,16 @@ def test_a_resize_is_read_and_replaced_and_shown_as_it_was_written(lab: Lab) -> 
 
     lab.until(settled, "resized")
     assert lab.container("equal")["restartCount"] == 0
-    whole, part = (json.loads(lab.call("GET", lab.path("pods", name))) for name in ("equal", "equal/resize"))
+
+    def both() -> list[Json]:
+        return [json.loads(lab.call("GET", lab.path("pods", name))) for name in ("equal", "equal/resize", "equal")]
+
+    def undisturbed() -> list[Json]:
+        """The pod and its subresource, with no write of the node between the two looks."""
+        before, part, after = both()
+        return [before, part] if before == after else []
+
+    whole, part = lab.until(undisturbed, "two equal looks")
     assert whole == part
     lab.delete("pods", "equal")
 

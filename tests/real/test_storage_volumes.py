@@ -324,7 +324,7 @@ WATCH = (
 def shows(lab: Lab, name: str, *lines: str) -> None:
     """Wait until the pod's last lines are these."""
     lab.until(lambda: lab.log(name, f"tailLines={len(lines) * 2}").splitlines()[-len(lines) :], "log")
-    lab.until(lambda: set(lines) <= set(lab.log(name, f"tailLines={len(lines) * 2}").splitlines()), str(lines), 30)
+    lab.until(lambda: set(lines) <= set(lab.log(name, f"tailLines={len(lines) * 2}").splitlines()), str(lines))
 
 
 @conformance("configmap volumes", "optional ones created, updated, deleted", "update seen in the volume")
