@@ -49,6 +49,7 @@ def town(real: Cluster) -> Iterator[Neighbourhood]:
     front = [web(f"web-{n}", labels={"app": "web", "tier": "front"}) for n in range(3)]
     found.apply(*front, pod("box", SLEEP), service("web", {"app": "web"}))
     found.ready("web-0", "web-1", "web-2", "box")
+    found.served("web", 3)
     yield found
     real.kubectl("delete", "namespace", name, "--wait=false", check=False)
 

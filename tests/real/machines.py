@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from portside.agent.containerd import runtime_folder
-from tests.real.neighbourhood import Neighbourhood
+from tests.real.neighbourhood import Neighbourhood, names, until
 
 NETWORKS = ("172.31.204", "172.31.205")
 
@@ -74,6 +74,14 @@ class Machine:
         """A page as this machine sees it."""
         code = f"from tests.real.neighbourhood import fetch; print(fetch({address!r}, {port}), end='')"
         return self.run(sys.executable, "-c", code).stdout
+
+    def gets(self, address: str, port: int, wanted: str) -> None:
+        """Ask until the page has this in it."""
+        until(lambda: self.fetch(address, port), lambda page: wanted in page)
+
+    def hears(self, addresses: list[str], port: int, wanted: set[str]) -> None:
+        """Ask all of them until exactly these pods have answered."""
+        until(lambda: names([self.fetch(address, port) for address in addresses]), lambda found: found == wanted)
 
     def containers(self) -> list[str]:
         """What its containerd runs, the sandboxes' own processes included."""

@@ -16,7 +16,7 @@ from tests.conftest import Cluster
 
 T = TypeVar("T")
 IMAGE = "docker.io/portside/busybox:1"
-PATIENCE = 60.0  # seconds; the machine may be loaded
+PATIENCE = 120.0  # seconds; the machine may be loaded
 SLEEP = "trap 'exit 0' TERM; while :; do sleep 0.2; done"
 # Answers every request with its own name, the method, the path and the body; one process per connection.
 ANSWER = r"""
@@ -106,7 +106,24 @@ class Neighbourhood:
 
     def ask(self, pod: str, url: str) -> str:
         """A page as a pod sees it."""
-        return self.sh(pod, f"timeout 3 wget -qO- {url} 2>&1")
+        return self.sh(pod, f"timeout 10 wget -qO- {url} 2>&1")
+
+    def gets(self, pod: str, url: str, wanted: str) -> str:
+        """Ask until the page has this in it."""
+        return until(lambda: self.ask(pod, url), lambda page: wanted in page)
+
+    def prints(self, pod: str, script: str, wanted: str) -> str:
+        """Run a script in a pod until it prints this."""
+        return until(lambda: self.sh(pod, script), lambda said: wanted in said)
+
+    def hears(self, pod: str, script: str, wanted: set[str]) -> None:
+        """Run a script of questions in a pod until exactly these pods have answered."""
+        until(lambda: names(self.sh(pod, script).splitlines()), lambda found: found == wanted)
+
+    def served(self, name: str, count: int) -> None:
+        """Wait until a Service has that many ready endpoints."""
+        query = ("-l", f"kubernetes.io/service-name={name}", "-o", "jsonpath={.items[*].endpoints[*].conditions.ready}")
+        until(lambda: self.kubectl("get", "endpointslices", *query).split(), lambda told: told == ["true"] * count)
 
     def address_of(self, pod: str) -> str:
         return str(self.get("pod", pod)["status"]["podIP"])

@@ -45,8 +45,8 @@ def test_nodes_get_parts_of_the_chosen_size_and_their_pods_reach_each_other(two:
     town.ready("far", "near")
     address = town.get("pod", "far")["status"]["podIP"]
     assert ipaddress.ip_address(address) in ipaddress.ip_network(parts["worker-1"])
-    assert "far" in town.sh("near", f"wget -qO- http://{address}:8080/")
-    assert "far" in town.sh("near", "wget -qO- http://web.town.svc.cluster.local/")
+    town.gets("near", f"http://{address}:8080/", "far")
+    town.gets("near", "http://web.town.svc.cluster.local/", "far")
 
 
 def test_the_range_is_kept_over_a_restart_and_another_one_is_refused(two: list[Machine]) -> None:
