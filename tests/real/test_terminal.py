@@ -88,29 +88,29 @@ def terminal(bench: Bench) -> Iterator[Terminal]:
     opened.close()
 
 
+def sized(terminal: Terminal, size: str) -> None:
+    """Ask the shell for the terminal's size until it is this one: it travels beside the input."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        terminal.type(f"test \"$(stty size)\" = '{size}' && echo new-size || echo old-size\r")
+        terminal.expect(r"\r\n(?=(new|old)-size)")
+        if terminal.seen.startswith("new"):
+            return
+        assert time.monotonic() < end, f"the size never became {size}"
+
+
 def test_exec_on_a_terminal(terminal: Terminal) -> None:
     """A prompt, the terminal's size and its changes, ^C to the foreground program, the shell's exit code."""
     terminal.expect(r"[#$] ")
     terminal.type("tty; echo shell-$((6*7))\r")
     terminal.expect("/dev/pts/[0-9]+")
     terminal.expect("shell-42")
-    terminal.type("stty size; echo done-1\r")
-    terminal.expect(r"31 97\r?\n")
-    terminal.expect("done-1")
+    sized(terminal, "31 97")
     terminal.resize(50, 132)
     terminal.process.send_signal(signal.SIGWINCH)
-    end = time.monotonic() + PATIENCE
-    while True:  # the size travels beside the input
-        terminal.type("stty size; echo end-$((1+1))\r")
-        terminal.expect(r"\r\n(?:50 132|31 97)\r?\n")
-        terminal.expect("end-2")
-        terminal.type("test \"$(stty size)\" = '50 132' && echo new-size || echo old-size\r")
-        terminal.expect(r"\r\n(?=(new|old)-size)")
-        if terminal.seen.startswith("new"):
-            break
-        assert time.monotonic() < end, "the new size never came"
-    terminal.type("sleep 1000\r")
-    time.sleep(0.3)
+    sized(terminal, "50 132")
+    terminal.type("sh -c 'echo begun-$((1+1)); exec sleep 1000'\r")
+    terminal.expect("begun-2")
     terminal.type("\x03")
     terminal.type("echo after-$((2+2))\r")
     terminal.expect("after-4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -116,7 +117,13 @@ def test_pods_of_a_deployment_with_one_trouble_are_told_once(k: Asker, real: Clu
     k.make("Service", "broken", {"selector": {"app": "broken"}, "ports": [{"port": 80}]})
     k.tells("svc/broken", ("crash-loop", 3))
     k.says("service-none-ready", "svc/broken", "none of its 3 pods is ready", consequence=True)
-    done = real.portside("why", "deploy", "broken", "-n", k.namespace, check=False)
+    # Each pod runs for a moment now and then, and is no trouble meanwhile.
+    words = "container main ends with exit code 5 each time it is started"
+
+    def told() -> subprocess.CompletedProcess[str] | None:
+        done = real.portside("why", "deploy", "broken", "-n", k.namespace, check=False)
+        return done if words in done.stdout else None
+
+    done = k.until(told)
     assert done.returncode == 9, done.stderr
-    assert "container main ends with exit code 5 each time it is started" in done.stdout
     k.delete("deployments", "broken")
