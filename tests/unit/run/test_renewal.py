@@ -50,12 +50,16 @@ class Leap:
         self.go.clear()
 
     async def pass_days(self, days: float) -> None:
-        """Until the next sleep has begun."""
+        """From one sleep to the next: what there is to do between them is done."""
+        await self._asleep(1)
         self.ahead += days * DAY
         seen = len(self.slept)
         self.go.set()
+        await self._asleep(seen + 1)
+
+    async def _asleep(self, times: int) -> None:
         async with asyncio.timeout(60):
-            while len(self.slept) == seen:
+            while len(self.slept) < times:
                 await asyncio.sleep(0.01)
 
 
