@@ -34,7 +34,7 @@ class Node:
         settings = Settings(self.home, "n1", ("192.0.2.2",), memory_capacity=4 << 30)
         self.agent = Agent(settings, self.api, self.runtime, kind="memory")  # type: ignore[arg-type]
         self.task = asyncio.create_task(self.agent.run())
-        await asyncio.wait_for(self.agent.ready.wait(), 10)
+        await asyncio.wait_for(self.agent.ready.wait(), 60)
         return self.agent
 
     async def stop(self) -> None:

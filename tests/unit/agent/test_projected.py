@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +90,7 @@ async def test_followed_objects_tell_their_pods(monkeypatch: pytest.MonkeyPatch)
     await eventually(lambda: told == ["1", "2", "2"])
     assert follow.known(key) == (True, None)
     follow.forget("2")
-    await asyncio.sleep(0.05)
-    assert not api._watchers
+    await eventually(lambda: not api._watchers)
 
 
 async def test_an_immutable_object_is_watched_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:

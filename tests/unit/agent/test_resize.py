@@ -38,7 +38,7 @@ async def test_a_resize_is_applied_without_a_restart(node: Node) -> None:
     await eventually(lambda: node.container("p").get("resources") == resources("150m"))
     assert (node.container("p")["restartCount"], node.container("p")["containerID"]) == (0, before["containerID"])
     await eventually(lambda: "ResizeCompleted" in node.api.reasons())
-    assert not [c for c in node.status("p")["conditions"] if c["type"].startswith("PodResize")]
+    await eventually(lambda: not [c for c in node.status("p")["conditions"] if c["type"].startswith("PodResize")])
     assert node.status("p")["observedGeneration"] == 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from portside.agent.serving import CONTROL_PLANE, USUAL_PORT, serve_node
+from portside.agent.serving import CONTROL_PLANE, PORT_FILE, USUAL_PORT, serve_node
 from portside.base.pki import Pki, ensure_client, ensure_pki
 
 
@@ -45,16 +45,16 @@ async def test_who_comes_without_a_certificate_is_told_so_and_only_the_control_p
     pki = Pki(tmp_path / "pki")
     for name, user in (("ours", CONTROL_PLANE), ("other", "somebody")):
         ensure_client(pki, name, user)
-    with socket.socket() as free:
+    with socket.socket() as free:  # not the usual one, which a node of this machine may want
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = await serve_node(tmp_path, "n", ("127.0.0.1",), port)
+        (tmp_path / PORT_FILE).write_text(str(free.getsockname()[1]))
+    server = await serve_node(tmp_path, "n", ("127.0.0.1",), 0)
 
     async def asked(name: str, path: str = "/nothing") -> str:
         context = ssl.create_default_context(cafile=pki.ca)
         if name:
             context.load_cert_chain(pki.certificate(name), pki.key(name))
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer token\r\n\r\n".encode())
         answer = (await reader.read()).decode()
         writer.close()

@@ -79,7 +79,8 @@ async def test_claims_of_devices_keep_a_pod_waiting(node: Node, found: Json | No
     body["metadata"]["uid"] = "u"
     node.api.add("pods", body)
     await eventually(lambda: "FailedPrepareDynamicResources" in node.api.reasons())
-    assert node.api.events[-1]["message"] == f"Failed to prepare dynamic resources: prepare dynamic resources: {words}"
+    (message,) = {e["message"] for e in node.api.events if e["reason"] == "FailedPrepareDynamicResources"}
+    assert message == f"Failed to prepare dynamic resources: prepare dynamic resources: {words}"
     assert await node.runtime.sandboxes() == []
 
 
@@ -121,9 +122,9 @@ async def test_grpc_probes_ask_the_standard_health_service() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        assert (await call_grpc({"port": port}, "127.0.0.1", timeout=2.0))[0]
-        assert (await call_grpc({"port": port, "service": "good"}, "127.0.0.1", timeout=2.0))[0]
-        passed, output, broke = await call_grpc({"port": port, "service": "bad"}, "127.0.0.1", timeout=2.0)
+        assert (await call_grpc({"port": port}, "127.0.0.1", timeout=60.0))[0]
+        assert (await call_grpc({"port": port, "service": "good"}, "127.0.0.1", timeout=60.0))[0]
+        passed, output, broke = await call_grpc({"port": port, "service": "bad"}, "127.0.0.1", timeout=60.0)
         assert (passed, broke) == (False, False) and output
         assert asked == [b"", b"\x0a\x04good", b"\x0a\x03bad"]
     finally:

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.agent.cluster import eventually, pod
 from tests.unit.agent.node import BUSYBOX, Node
 
+from portside.agent import backoff, worker
 from portside.agent.node_api import find_worker
 from portside.agent.runtime import State
 
@@ -39,7 +40,8 @@ async def test_a_pod_becomes_running_and_goes_when_deleted(node: Node) -> None:
     await node.api.delete(("", "v1", "pods"), "web", namespace="default")
     await eventually(lambda: node.api.pod("web") is None)
     await eventually(lambda: not node.agent.workers)
-    assert await node.runtime.sandboxes() == [] and "Killing" in node.api.reasons()
+    assert await node.runtime.sandboxes() == []
+    await eventually(lambda: "Killing" in node.api.reasons())
     assert not list(node.agent.settings.pods.iterdir())
 
 
@@ -76,8 +78,12 @@ async def test_init_containers_run_one_after_the_other_and_sidecars_stay(node: N
     assert [s["name"] for s in status["initContainerStatuses"]] == ["first", "side", "last"]
     side = next(s for s in status["initContainerStatuses"] if s["name"] == "side")
     assert "terminated" in side["state"]
-    started = [e["involvedObject"]["fieldPath"] for e in node.api.events if e["reason"] == "Started"]
-    assert started == [
+
+    def started() -> list[str]:
+        return [e["involvedObject"]["fieldPath"] for e in node.api.events if e["reason"] == "Started"]
+
+    await eventually(lambda: "spec.containers{c0}" in started())
+    assert started() == [
         "spec.initContainers{first}",
         "spec.initContainers{side}",
         "spec.initContainers{last}",
@@ -126,9 +132,10 @@ async def test_probes_decide_readiness_and_life(node: Node) -> None:
     node.api.add("pods", pod("ready", {"readinessProbe": probe, "command": ["sleep", "100000"]}))
     node.api.add("pods", pod("live", {"livenessProbe": probe, "command": ["sleep", "100000"]}))
     await eventually(lambda: node.container("live").get("restartCount") == 1)
-    assert node.container("ready")["ready"] is False and node.status("ready")["phase"] == "Running"
-    texts = [e["message"] for e in node.api.events]
-    assert "Container c0 failed liveness probe, will be restarted" in texts and "Liveness probe failed: nope" in texts
+    await node.until("ready", "Running")
+    assert node.container("ready")["ready"] is False
+    wanted = {"Container c0 failed liveness probe, will be restarted", "Liveness probe failed: nope"}
+    await eventually(lambda: wanted <= {e["message"] for e in node.api.events})
     node.exec_code = 0
     await eventually(lambda: node.container("ready")["ready"])
 
@@ -232,6 +239,8 @@ async def test_an_exchanged_image_makes_no_gap_in_readiness_unless_it_takes_long
     body = node.api.add("pods", pod("p", {"command": ["sleep", "100000"]}))
     await eventually(lambda: node.container("p").get("ready"))
     seen = len(node.api.statuses)
+    gap = worker.GAP
+    monkeypatch.setattr(worker, "GAP", 60.0)  # quick is who is quicker than this, also on a busy machine
 
     def exchange(image: str) -> None:
         body["metadata"]["generation"] += 1
@@ -242,14 +251,18 @@ async def test_an_exchanged_image_makes_no_gap_in_readiness_unless_it_takes_long
     await eventually(lambda: node.container("p").get("restartCount") == 1 and node.container("p")["ready"])
     assert "False" not in [conditions(status)["Ready"] for _, status in node.api.statuses[seen:]]
     assert "terminated" in node.container("p")["lastState"]
+    monkeypatch.setattr(worker, "GAP", gap)
     exchange("r.io/slow:1")
     await eventually(lambda: conditions(node.status("p"))["Ready"] == "False")
     pulled.set()
     await eventually(lambda: node.container("p").get("restartCount") == 2 and node.container("p")["ready"])
 
 
-async def test_an_exchanged_image_does_not_wait_for_the_old_ones_failures(node: Node) -> None:
+async def test_an_exchanged_image_does_not_wait_for_the_old_ones_failures(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After many failures, or an image that can't be pulled, the new image starts at once."""
+    monkeypatch.setattr(node.agent.context.images, "_backoff", backoff.Backoff(first=300.0))
     node.api.add("pods", pod("p", {"image": "r.io/missing:1", "command": ["sleep", "100000"]}))
     await eventually(lambda: "Pull" in str(node.container("p")["state"]))
     await eventually(lambda: "ImagePullBackOff" in str(node.container("p")["state"]))
@@ -259,7 +272,7 @@ async def test_an_exchanged_image_does_not_wait_for_the_old_ones_failures(node: 
     found["spec"] = {**found["spec"], "containers": [changed]}
     found["metadata"]["generation"] += 1
     node.api._emit("MODIFIED", "pods", found)
-    await eventually(lambda: "running" in node.container("p")["state"], 3)
+    await eventually(lambda: "running" in node.container("p")["state"])
 
 
 async def test_a_label_that_the_node_was_given_a_moment_ago_counts(node: Node) -> None:
