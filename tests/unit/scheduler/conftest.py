@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from portside.store.memory import MemoryBackend
 
 Json = dict[str, Any]
 PODS, NODES = ("", "v1", "pods"), ("", "v1", "nodes")
+PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture
@@ -47,10 +48,18 @@ def pod(name: str, **spec: Any) -> Json:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container], **spec}}
 
 
-async def bound(client: Any, name: str) -> Json:
-    for _ in range(3000):
-        found: Json = await client.get(PODS, name, namespace="default")
-        if found["spec"].get("nodeName"):
+async def until(get: Callable[[], Any], test: Callable[[Any], Any]) -> Any:
+    """The first of what ``get`` answers that passes the test."""
+    end = SYSTEM.monotonic() + PATIENCE
+    while True:
+        found = await get()
+        if (answer := test(found)) or SYSTEM.monotonic() > end:
+            assert answer, found
             return found
         await asyncio.sleep(0.02)
-    raise AssertionError(f"{name} has no node")
+
+
+async def bound(client: Any, name: str) -> Json:
+    """The pod, once it has a node."""
+    found: Json = await until(lambda: client.get(PODS, name, namespace="default"), lambda p: p["spec"].get("nodeName"))
+    return found

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.unit.scheduler.conftest import PODS, bound, pod
+from tests.unit.scheduler.conftest import PODS, bound, pod, until
 
 from portside.base.clock import SYSTEM, rfc3339
 from portside.scheduler import device_binding
@@ -16,17 +14,6 @@ Json = dict[str, Any]
 GROUP = "resource.k8s.io"
 CLAIMS, CLASSES, SLICES = ((GROUP, "v1", p) for p in ("resourceclaims", "deviceclasses", "resourceslices"))
 EVENTS = ("", "v1", "events")
-PATIENCE = 60.0
-
-
-async def until(get: Callable[[], Any], test: Callable[[Any], Any]) -> Any:
-    end = SYSTEM.monotonic() + PATIENCE
-    while True:
-        found = await get()
-        if (answer := test(found)) or SYSTEM.monotonic() > end:
-            assert answer, found
-            return found
-        await asyncio.sleep(0.02)
 
 
 async def publish(client: Any, *devices: Json, **more: Any) -> None:
@@ -60,6 +47,16 @@ async def said(client: Any, reason: str) -> list[str]:
     return [e["message"] for e in (await client.list(EVENTS, namespace="default")).items if e["reason"] == reason]
 
 
+async def told(client: Any, reason: str, words: str = "") -> list[str]:
+    """Messages with these words, as soon as there is one: events are written behind everything else."""
+
+    async def found() -> list[str]:
+        return [m for m in await said(client, reason) if words in m]
+
+    messages: list[str] = await until(found, len)
+    return messages
+
+
 async def test_two_pods_share_a_device_as_its_policy_says(client: Any) -> None:
     policy = {"default": "1Gi", "validRange": {"min": "1Gi", "step": "1Gi"}}
     shared = {"allowMultipleAllocations": True, "capacity": {"memory": {"value": "8Gi", "requestPolicy": policy}}}
@@ -77,15 +74,14 @@ async def test_two_pods_share_a_device_as_its_policy_says(client: Any) -> None:
     assert [u["name"] for u in found["a"]["reservedFor"]] == ["a"]
     await claim(client, "c", capacity={"requests": {"memory": "1Gi"}})
     await client.create(PODS, using("c"), namespace="default")
-    await until(lambda: said(client, "FailedScheduling"), lambda m: any("cannot allocate all claims" in x for x in m))
+    await told(client, "FailedScheduling", "cannot allocate all claims")
 
 
 async def test_a_pod_is_bound_when_its_device_has_been_made_ready(client: Any) -> None:
     await publish(client, {"name": "g0", "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]})
     await claim(client, "a")
     await client.create(PODS, using("a"), namespace="default")
-    await until(lambda: said(client, "BindingConditionsPending"), len)
-    assert await said(client, "BindingConditionsPending") == ["waiting for binding conditions for device on node n"]
+    assert await told(client, "BindingConditionsPending") == ["waiting for binding conditions for device on node n"]
     assert not (await client.get(PODS, "a", namespace="default"))["spec"].get("nodeName")
     await report(client, "a", "Attached")
     await bound(client, "a")
@@ -110,7 +106,7 @@ async def test_a_device_that_can_not_be_made_ready_is_given_up_for_another(clien
     await bound(client, "a")
     (held,) = results(await status(client, "a"))
     assert held["device"] == "g1"
-    (problem,) = {m for m in await said(client, "FailedScheduling") if "PreBind" in m}
+    (problem,) = set(await told(client, "FailedScheduling", "PreBind"))
     expected = 'running PreBind plugin "DynamicResources": device binding failed: claim=a, reason=R, message="m"'
     assert problem == expected
 
@@ -153,7 +149,7 @@ async def test_an_unused_claim_of_another_node_is_given_up(client: Any) -> None:
     await bound(client, "a")
     (held,) = results(await status(client, "a"))
     assert held["pool"] == "n"
-    (message,) = await said(client, "FailedScheduling")
+    (message,) = await told(client, "FailedScheduling")
     assert message == (
         "0/1 nodes are available: 1 resourceclaim not available on the node. deallocation of ResourceClaim completed, "
         "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
@@ -205,7 +201,7 @@ async def test_a_special_claim_of_an_attempt_that_died_is_made_anew(client: Any)
     found = await bound(client, "a")
     assert found["status"]["extendedResourceClaimStatus"]["resourceClaimName"] != "old"
     assert "old" not in {c["metadata"]["name"] for c in (await client.list(CLAIMS, namespace="default")).items}
-    assert any("deletion of ResourceClaim completed" in m for m in await said(client, "FailedScheduling"))
+    await told(client, "FailedScheduling", "deletion of ResourceClaim completed")
 
 
 async def test_a_selector_that_fails_is_told_and_the_pod_goes_on_when_it_no_longer_does(client: Any) -> None:

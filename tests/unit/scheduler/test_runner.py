@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
-from tests.unit.scheduler.conftest import PODS, bound, pod
+from tests.unit.scheduler.conftest import PODS, bound, pod, until
 
 from portside.scheduler import runner
 
@@ -18,11 +17,9 @@ async def test_a_pod_gets_its_node_its_condition_and_its_event(client: Any) -> N
     await client.create(PODS, pod("p"), namespace="default")
     found = await bound(client, "p")
     assert [(c["type"], c["status"]) for c in found["status"]["conditions"]] == [("PodScheduled", "True")]
-    for _ in range(100):
-        events = (await client.list(("", "v1", "events"), namespace="default")).items
-        if events:
-            break
-        await asyncio.sleep(0.02)
+    events = (
+        await until(lambda: client.list(("", "v1", "events"), namespace="default"), lambda page: page.items)
+    ).items
     assert (events[0]["reason"], events[0]["action"]) == ("Scheduled", "Binding")
     assert events[0]["message"] == "Successfully assigned default/p to n"
 
@@ -44,12 +41,12 @@ async def test_pods_that_wait_for_volumes_hold_up_no_others(client: Any, monkeyp
         await client.create(PODS, pod(f"w{i}", volumes=[volume]), namespace="default")
     await client.create(PODS, pod("quick"), namespace="default")
     await bound(client, "quick")
-    for _ in range(100):
+
+    async def chosen() -> str:
         claim = await client.get(CLAIMS, "c0", namespace="default")
-        if said := (claim["metadata"].get("annotations") or {}).get("volume.kubernetes.io/selected-node"):
-            break
-        await asyncio.sleep(0.02)
-    assert said == "n"
+        return str((claim["metadata"].get("annotations") or {}).get("volume.kubernetes.io/selected-node", ""))
+
+    assert await until(chosen, bool) == "n"
 
 
 async def test_nominated_pods_that_keep_each_other_out_of_room_for_some_of_them_get_it(client: Any) -> None:
@@ -67,23 +64,18 @@ async def test_nominated_pods_that_keep_each_other_out_of_room_for_some_of_them_
     names = ["a", "b", "c"]
     for name in names:
         await client.create(PODS, asks(name, f"{whole * 500}m"), namespace="default")
-        for _ in range(3000):
-            if (await client.get(PODS, name, namespace="default"))["status"].get("conditions"):
-                break
-            await asyncio.sleep(0.02)
+        await until(
+            lambda name=name: client.get(PODS, name, namespace="default"), lambda p: p["status"].get("conditions")
+        )  # type: ignore[misc]
     for name in names:
         body = {"status": {"nominatedNodeName": "n"}}
         await client.patch(PODS, name, body, namespace="default", subresource="status")
     await client.delete(PODS, "full", namespace="default", options={"gracePeriodSeconds": 0})
 
-    async def placed() -> list[Json]:
+    async def left() -> list[Json]:
         found = [await client.get(PODS, name, namespace="default") for name in names]
-        return [p for p in found if p["spec"].get("nodeName")]
+        return [p for p in found if not p["spec"].get("nodeName")]
 
-    for _ in range(3000):
-        if len(await placed()) == 2:
-            break
-        await asyncio.sleep(0.02)
-    assert len(await placed()) == 2
-    (left,) = [p for n in names if not (p := await client.get(PODS, n, namespace="default"))["spec"].get("nodeName")]
-    assert not left["status"].get("nominatedNodeName")
+    (loser,) = await until(left, lambda found: len(found) == 1)
+    name = loser["metadata"]["name"]
+    await until(lambda: client.get(PODS, name, namespace="default"), lambda p: not p["status"].get("nominatedNodeName"))
