@@ -27,10 +27,13 @@ class WebhookServer(TlsServer):
         self.queries: dict[str, list[str]] = {}
         self._decide: dict[str, Decide] = {}
         self._delays: dict[str, float] = {}
+        self._together: dict[str, asyncio.Barrier] = {}
 
-    def on(self, path: str, decide: Decide, *, delay: float = 0.0) -> None:
+    def on(self, path: str, decide: Decide, *, delay: float = 0.0, together: asyncio.Barrier | None = None) -> None:
+        """``together``: no answer before as many have been asked as meet there."""
         self._decide[path] = decide
         self._delays[path] = delay
+        self._together[path] = together or asyncio.Barrier(1)
         self.asked[path] = []
         self.queries[path] = []
 
@@ -49,6 +52,7 @@ class WebhookServer(TlsServer):
         self.queries[request.path].append(request.query_string)
         if delay := self._delays[request.path]:
             await asyncio.sleep(delay)
+        await self._together[request.path].wait()
         made = decide(review.get("request") or review)
         if isinstance(made, web.Response):
             return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.webhook_server import WebhookServer
 from portside.base.pki import Pki, ensure_pki
 from portside.server.app import ApiServer
 from portside.server.bootstrap.apply import Place, bootstrap
+from portside.server.request import Response
 from portside.store.memory import MemoryBackend
 
 Json = dict[str, Any]
@@ -61,13 +62,21 @@ def hooks() -> Iterator[WebhookServer]:
         yield server
 
 
+async def holds(test: Callable[[], Awaitable[Any]]) -> None:
+    async with asyncio.timeout(60):
+        while not await test():
+            await asyncio.sleep(0.01)
+
+
 async def until(call: Caller, path: str, code: int) -> Any:
-    for _ in range(200):
-        answer = await call.raw("GET", path)
-        if answer.code == code:
-            return orjson.loads(answer.body) if answer.body[:1] == b"{" else answer.body
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{path} does not answer {code}")
+    found: list[Response] = []
+
+    async def answered() -> bool:
+        found[:] = [await call.raw("GET", path)]
+        return found[0].code == code
+
+    await holds(answered)
+    return orjson.loads(found[0].body) if found[0].body[:1] == b"{" else found[0].body
 
 
 async def define(call: Caller, body: Json, served: str = V1) -> None:
@@ -76,26 +85,46 @@ async def define(call: Caller, body: Json, served: str = V1) -> None:
     await until(call, served, 200)
 
 
+class Watching:
+    """A watch that is read beside the test."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self.found: list[Json] = []
+        self._reading = asyncio.create_task(self._read(stream))
+
+    async def _read(self, stream: AsyncIterator[bytes]) -> None:
+        async for piece in stream:
+            self.found += [orjson.loads(line) for line in piece.splitlines()]
+
+    async def first(self, count: int) -> list[Json]:
+        """Its first events, when they are there."""
+
+        async def enough() -> bool:
+            return len(self.found) >= count or self._reading.done()
+
+        await holds(enough)
+        return self.found
+
+
+async def watching(call: Caller, path: str) -> Watching:
+    answer = await call.raw("GET", f"{path}&timeoutSeconds=60")
+    assert answer.stream is not None
+    return Watching(answer.stream)
+
+
 async def events(call: Caller, path: str, count: int) -> list[Json]:
     """The first events of a watch."""
-    answer = await call.raw("GET", f"{path}&timeoutSeconds=5")
-    assert answer.stream is not None
-    found: list[Json] = []
-    async for piece in answer.stream:
-        found += [orjson.loads(line) for line in piece.splitlines()]
-        if len(found) >= count:
-            break
-    return found
+    return await (await watching(call, path)).first(count)
 
 
 async def test_a_definition_is_served_until_it_is_deleted_and_takes_its_objects_along(call: Caller) -> None:
     await define(call, definition(version("v1")))
     assert (await call("POST", V1, widget("a", a="x")))[1]["spec"] == {"a": "x", "n": 1}
-    watched = asyncio.create_task(events(call, f"{V1}?watch=1&resourceVersion=0", 2))
-    await asyncio.sleep(0)
+    watch = await watching(call, f"{V1}?watch=1&resourceVersion=0")
+    await watch.first(1)
     code, going = await call("DELETE", f"{CRDS}/widgets.ex.io")
     assert code == 200 and going["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
-    assert [e["type"] for e in await watched] == ["ADDED", "DELETED"]
+    assert [e["type"] for e in await watch.first(2)] == ["ADDED", "DELETED"]
     assert await until(call, V1, 404) == b"404 page not found\n"
     await until(call, f"{CRDS}/widgets.ex.io", 404)
     assert (await call.raw("GET", "/apis/ex.io")).code == 404
@@ -108,11 +137,11 @@ async def test_an_instance_with_a_finalizer_holds_its_definition_and_no_new_one_
     code, refused = await call("POST", V1, widget("b"))
     assert code == 405
     assert refused["message"] == "create not allowed while custom resource definition is terminating"
-    for _ in range(100):
-        held = (await call("GET", f"{V1}/a"))[1]
-        if held["metadata"].get("deletionTimestamp"):
-            break
-        await asyncio.sleep(0.01)
+
+    async def going() -> Any:
+        return (await call("GET", f"{V1}/a"))[1]["metadata"].get("deletionTimestamp")
+
+    await holds(going)
     assert (await call("PATCH", f"{V1}/a", {"metadata": {"finalizers": None}}, content_type=MERGE))[0] == 200
     await until(call, f"{CRDS}/widgets.ex.io", 404)
 
@@ -169,18 +198,18 @@ async def test_a_changed_schema_ends_the_watches_of_the_old_one(call: Caller) ->
     await asyncio.sleep(0)
     other = version("v1", {"type": "object"})
     await call("PATCH", f"{CRDS}/widgets.ex.io", {"spec": {"versions": [other]}}, content_type=MERGE)
-    assert await asyncio.wait_for(reading, 5) is None
+    assert await asyncio.wait_for(reading, 60) is None
 
 
 async def test_names_are_accepted_once_and_go_to_the_next_when_they_are_free(call: Caller) -> None:
     await define(call, definition(version("v1")))
     await call("POST", CRDS, definition(version("v1"), plural="widgetz"))
-    for _ in range(100):
-        status = (await call("GET", f"{CRDS}/widgetz.ex.io"))[1]["status"]
-        if status["conditions"]:
-            break
-        await asyncio.sleep(0.01)
-    told = {c["type"]: (c["status"], c["reason"], c["message"]) for c in status["conditions"]}
+
+    async def conditions() -> Any:
+        return (await call("GET", f"{CRDS}/widgetz.ex.io"))[1]["status"]["conditions"]
+
+    await holds(conditions)
+    told = {c["type"]: (c["status"], c["reason"], c["message"]) for c in await conditions()}
     assert told["NamesAccepted"] == ("False", "ListKindConflict", '"WidgetList" is already in use')
     assert told["Established"] == ("False", "NotAccepted", "not all names are accepted")
     assert (await call.raw("GET", V1.replace("widgets", "widgetz"))).code == 404
@@ -303,10 +332,10 @@ async def test_a_webhook_converts_what_is_read_listed_and_written_in_another_ver
 async def test_a_watch_in_another_version_sees_converted_objects(call: Caller, hooks: WebhookServer) -> None:
     await define(call, converting(hooks))
     await call("POST", V1, widget("one", a="x"))
-    watched = asyncio.create_task(events(call, f"{V2}?watch=1&resourceVersion=0&fieldSelector=spec.b%3Dx", 2))
-    await asyncio.sleep(0.05)
+    watch = await watching(call, f"{V2}?watch=1&resourceVersion=0&fieldSelector=spec.b%3Dx")
+    await watch.first(1)
     await call("PATCH", f"{V1}/one", {"spec": {"a": "other"}}, content_type=MERGE)
-    seen = await asyncio.wait_for(watched, 10)
+    seen = await watch.first(2)
     assert [(e["type"], e["object"]["apiVersion"]) for e in seen] == [("ADDED", "ex.io/v2"), ("DELETED", "ex.io/v2")]
     assert seen[0]["object"]["spec"] == {"b": "x"}
 
@@ -317,14 +346,13 @@ async def test_a_watch_in_another_version_tells_only_of_its_selection(call: Call
     _, last = await call("POST", V1, widget("never", a="y"))
     since = last["metadata"]["resourceVersion"]
     path = f"{V2}?watch=1&resourceVersion={since}&fieldSelector=spec.b%3Dx"
-    watched = asyncio.create_task(events(call, path, 5))
-    await asyncio.sleep(0.05)
+    watch = await watching(call, path)
     for name, value in (("never", "z"), ("stays", "x2"), ("never", "x"), ("stays", "x")):
         await call("PATCH", f"{V1}/{name}", {"spec": {"a": value}}, content_type=MERGE)
     await call("POST", V1, widget("other", a="other"))
     for name in ("other", "stays", "never"):
         await call("DELETE", f"{V1}/{name}")
-    seen = await asyncio.wait_for(watched, 60)
+    seen = await watch.first(5)
     assert [(e["type"], e["object"]["metadata"]["name"], e["object"]["spec"]["b"]) for e in seen] == [
         ("DELETED", "stays", "x"),
         ("ADDED", "never", "x"),

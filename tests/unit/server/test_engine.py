@@ -226,8 +226,9 @@ async def test_service_addresses_are_taken_once_and_given_back(call: Caller) -> 
     assert code == 422 and "provided IP is already allocated" in refused["message"]
     await call("DELETE", f"{place}/a")
     assert (await call("POST", place, service("b", ip)))[0] == 201
-    await call("POST", f"{place}?dryRun=All", service("c", "10.96.77.77"))
-    assert (await call("POST", place, service("c", "10.96.77.77")))[0] == 201
+    free = next(other for other in ("10.96.77.77", "10.96.77.78") if other != ip)
+    await call("POST", f"{place}?dryRun=All", service("c", free))
+    assert (await call("POST", place, service("c", free)))[0] == 201
 
 
 async def test_a_watch_begins_behind_a_revision_and_ends_in_time(call: Caller) -> None:

@@ -52,7 +52,7 @@ async def exchange(port: int, *sent: bytes) -> bytes:
         await writer.drain()
         await asyncio.sleep(0.01)
     try:
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 60)
     finally:
         writer.close()
 

@@ -99,7 +99,7 @@ FORGED = {
     "without an end": {"exp": None},
     "an end that is no number": {"exp": "soon"},
     "true is no number": {"exp": True},
-    "before its time": {"nbf": time.time() + 3600},
+    "before its time": {"nbf": time.time() + 86400},
     "for another audience": {"aud": "other"},
     "for no audience": {"aud": None},
     "for a part of the audience": {"aud": "port"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -52,9 +53,16 @@ class Hooks:
         self.server = server
 
     async def add(
-        self, name: str, decide: Decide, *rules: Json, mutating: bool = False, delay: float = 0, **more: Any
+        self,
+        name: str,
+        decide: Decide,
+        *rules: Json,
+        mutating: bool = False,
+        delay: float = 0,
+        together: asyncio.Barrier | None = None,
+        **more: Any,
     ) -> None:
-        self.server.on(f"/{name}", decide, delay=delay)
+        self.server.on(f"/{name}", decide, delay=delay, together=together)
         hook = {
             "name": f"{name}.example.com",
             "clientConfig": self.server.at(f"/{name}"),
@@ -180,19 +188,18 @@ async def test_failures_are_refusals_unless_they_are_ignored(call: Caller, add: 
 
 
 async def test_a_hanging_webhook_costs_exactly_its_time(call: Caller, add: Hooks) -> None:
-    await add.add("hang", allow, delay=5, timeoutSeconds=1)
+    await add.add("hang", allow, delay=60, timeoutSeconds=1)
     began = time.monotonic()
     code, answer = await call("POST", CM, config("a"))
     assert code == 500 and answer["message"].endswith('/hang?timeout=1s": context deadline exceeded')
-    assert 0.9 < time.monotonic() - began < 2
+    assert 0.9 < time.monotonic() - began < 10, "10 s is what a webhook gets that says nothing"
 
 
 async def test_validating_webhooks_are_asked_side_by_side(call: Caller, add: Hooks) -> None:
+    together = asyncio.Barrier(3)
     for name in ("v1", "v2", "v3"):
-        await add.add(name, allow, delay=0.4)
-    began = time.monotonic()
+        await add.add(name, allow, together=together, timeoutSeconds=30)
     assert (await call("POST", CM, config("a")))[0] == 201
-    assert time.monotonic() - began < 1.0
 
 
 async def test_answers_that_are_none_count_as_failures(call: Caller, add: Hooks) -> None:
