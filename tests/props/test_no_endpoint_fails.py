@@ -27,7 +27,7 @@ from tests.props.documents import NUMBERS, ODD, WORDS, Documents
 Json = dict[str, Any]
 ROUNDS = 2 * int(os.environ.get("PORTSIDE_FUZZ", "1"))
 SEED = int(os.environ.get("PORTSIDE_SEED", "0"))
-SECONDS = 20.0
+SECONDS = 60.0
 # Where upstream itself answers 500: the recorded conversations show each of these.
 UPSTREAMS_OWN = re.compile(
     r"strconv\.ParseUint|resourceVersion should not be set on objects to be created|unable to find api field|"

@@ -11,9 +11,9 @@ from portside.api.goregexp import RegexpError, go_regexp
 
 def test_a_pattern_that_backtracks_forever_is_answered_at_once() -> None:
     pytest.importorskip("re2")
-    began = time.perf_counter()
+    began = time.thread_time()
     assert go_regexp("(a+)+$").search("a" * 5000 + "b") is None
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class CutClient(FakeClient):
 
 
 async def until(test: Any) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         while not test():
             await asyncio.sleep(0.01)
 

@@ -160,8 +160,12 @@ async def test_service_gets_slices_and_endpoints_that_follow_pods() -> None:
         await c.until(lambda: ready() == 3)
         assert len(c.objects(SLICES)) == 1
         assert c.objects(SLICES)[0]["ports"] == [{"name": "", "port": 8080, "protocol": "TCP"}]
-        endpoints = c.client.objects[("", "v1", "endpoints")]
-        await c.until(lambda: [len(s.get("addresses", ())) for s in endpoints["ns/svc"]["subsets"]] == [3])
+        endpoints = c.client.objects.setdefault(("", "v1", "endpoints"), {})
+
+        def addresses() -> list[int]:
+            return [len(s.get("addresses", ())) for s in endpoints.get("ns/svc", {}).get("subsets") or ()]
+
+        await c.until(lambda: addresses() == [3])
         await c.client.delete(SERVICES, "svc", namespace="ns")
         await c.until(lambda: not c.objects(SLICES) and not endpoints)
 

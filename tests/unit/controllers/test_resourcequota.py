@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.unit.controllers.virtual import VirtualClock, VirtualLoop, run
-
 from portside.client.fake import FakeClient
 from portside.controllers.harness import Harness
 from portside.controllers.resourcequota import LONGEST_WAIT, PODS, QUOTAS, controller
+from portside.run.virtual_time import VirtualClock, VirtualLoop
 
 Json = dict[str, Any]
 
@@ -54,7 +53,10 @@ def told(story: Any) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    run(play(), loop)
+    try:
+        loop.run_until_complete(play())
+    finally:
+        loop.close()
 
 
 def test_a_charge_outlives_a_recount_that_does_not_see_its_object_yet() -> None:

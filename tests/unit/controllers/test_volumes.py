@@ -34,7 +34,7 @@ class Cluster:
         self.client = FakeClient()
 
     async def until(self, test: Callable[[], Any]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not test():
                 await asyncio.sleep(0.005)
 

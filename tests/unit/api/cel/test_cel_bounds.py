@@ -35,21 +35,21 @@ def test_an_expression_at_the_limit_of_nesting_compiles_and_runs() -> None:
 
 
 def test_a_value_used_twice_by_a_macro_is_compiled_once() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     program = compiled("optional.of(1)" + ".optMap(x, x)" * 60)
     assert program.estimate()[1] > 2**60
     with pytest.raises(cel.CostExceeded):
         program.evaluate({"self": 1})
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_an_evaluation_ends_when_its_budget_is_spent() -> None:
     program = compiled("self.all(a, self.all(b, self.all(c, self.all(d, a + b + c + d > 0))))")
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(cel.CostExceeded, match="actual cost limit exceeded"):
         program.evaluate({"self": list(range(1, 500))}, budget=100_000)
     assert 100_000 < program.spent < 110_000
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_a_value_that_is_not_what_its_type_says_is_an_error_of_the_expression() -> None:
@@ -69,7 +69,7 @@ def test_a_value_that_is_not_what_its_type_says_is_an_error_of_the_expression() 
     ids=["doubled lists", "replaced letters", "compared shares", "written shares"],
 )
 def test_a_small_expression_cannot_make_a_huge_value(text: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises((cel.CelRuntimeError, cel.CostExceeded)):
         compiled(text).evaluate({"self": 1})
-    assert time.perf_counter() - began < 20
+    assert time.thread_time() - began < 20
