@@ -160,13 +160,13 @@ async def test_a_patch_of_a_status_that_is_wrong_is_told_in_the_words_for_the_wh
     [{}, {"note": ""}, {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:00.000001Z"}}, {"related": {}}],
 )
 async def test_events_of_one_outline_have_the_managers_that_each_would_have_alone(
-    server: ApiServer, more: Json
+    server: ApiServer, more: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_of(server, None)
     found: list[Any] = []
     for name in ("a", "b", "c"):
         if name == "c":
-            managed._FIRST = type(managed._FIRST)(16)
+            monkeypatch.setattr(managed, "_FIRST", type(managed._FIRST)(16))
         body: Json = {
             "metadata": {"name": name},
             "eventTime": "2026-01-01T00:00:00.000001Z",
