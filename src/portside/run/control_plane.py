@@ -215,7 +215,7 @@ class ControlPlane:
         first = str(ipaddress.ip_network(settings.service_cidr).network_address + 1)
         ensure = partial(ensure_pki, settings.home, [local_address(settings), advertised], service_ips=(first,))
         pki = ensure()
-        self.port = choose_port(settings)
+        self.port, held = choose_port(settings)
         backend = make_backend(settings)
         rules = asyncio.create_task(asyncio.to_thread(_load_rules))
         encryption = Encryption(settings.home, backend) if isinstance(backend, SqliteBackend) else None
@@ -244,7 +244,7 @@ class ControlPlane:
         self._listener = listener
         await rules
         context = tls_context(pki)
-        await listener.listen(settings.address, self.port, context)
+        await listener.listen(settings.address, self.port, context, held)
         write_admin(settings, pki, self.port)
         server.ready = True
         log.info("serving https://%s:%d from %s", settings.address, self.port, settings.home)

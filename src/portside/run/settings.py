@@ -83,30 +83,39 @@ def local_address(settings: Settings) -> str:
     return "127.0.0.1" if settings.address in ("0.0.0.0", "") else settings.address
 
 
-def choose_port(settings: Settings) -> int:
-    """The port asked for, the one this home used before, or a free one; remembered in the home."""
+def choose_port(settings: Settings) -> tuple[int, socket.socket | None]:
+    """The port asked for, the one this home used before, or a free one; remembered in the home. A free one comes with a
+    bound socket to listen on: until then nobody else gets the port."""
     memory = settings.home / "api-port"
-    port = settings.port
+    port, held = settings.port, None
     if not port:
         try:
             port = int(memory.read_text())
         except (OSError, ValueError):
             port = 0
     if not port:
-        port = free_port(settings.address)
+        held = held_port(settings.address)
+        port = int(held.getsockname()[1])
     memory.write_text(f"{port}\n")
-    return port
+    return port, held
+
+
+def held_port(address: str, rng: random.Random | None = None) -> socket.socket:
+    """Bound to a port that is free, and that nobody is lent while its server is down."""
+    for port in (*(rng or random).sample(KEPT_PORTS, PORT_TRIES), 0):
+        held = socket.socket()
+        try:
+            held.bind((address, port))
+        except OSError:
+            held.close()
+            if not port:
+                raise
+            continue
+        return held
+    raise AssertionError
 
 
 def free_port(address: str, rng: random.Random | None = None) -> int:
-    """A port that is free, and that nobody is lent while its server is down."""
-    for port in (*(rng or random).sample(KEPT_PORTS, PORT_TRIES), 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind((address, port))
-            except OSError:
-                if not port:
-                    raise
-                continue
-            return int(probe.getsockname()[1])
-    raise AssertionError
+    """The number of such a port, free at this moment."""
+    with held_port(address, rng) as held:
+        return int(held.getsockname()[1])

@@ -8,6 +8,7 @@ slow headers and slow bodies are cut by a sweep (``docs/limits.md``).
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import deque
@@ -445,12 +446,15 @@ class Listener:
         self._sweeper: asyncio.Task[None] | None = None
         self._date = ("", -1.0)
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
-        """Bind and serve; answers the bound port. Raises OSError when the address can't be used."""
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None, bound: socket.socket | None = None) -> int:
+        """Bind and serve, or serve on what is ``bound``; answers the bound port. Raises OSError when the address can't be
+        used."""
         self.loop = asyncio.get_running_loop()
-        server = await self.loop.create_server(
-            lambda: Connection(self), host, port, ssl=tls, backlog=1024, reuse_address=True
-        )
+        where: dict[str, Any] = {"host": host, "port": port, "reuse_address": True}
+        if bound is not None:  # reused only from now on: before, somebody else could have shared the port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            where = {"sock": bound}
+        server = await self.loop.create_server(lambda: Connection(self), **where, ssl=tls, backlog=1024)
         self._servers.append(server)
         if self._sweeper is None:
             self._sweeper = asyncio.create_task(self._sweep())
