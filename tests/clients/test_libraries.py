@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import textwrap
 import threading
@@ -191,12 +192,28 @@ def test_without_controllers_pods_are_stored_and_need_no_account() -> None:
         assert "serviceAccountName" not in made["spec"]
 
 
+def threads() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.name == "portside"}
+
+
 def test_a_cluster_leaves_no_thread_and_no_folder_behind() -> None:
+    before = threads()
     with cluster() as api:
         folder = api.kubeconfig.parent
-        assert folder.is_dir()
+        assert folder.is_dir() and threads() > before
     assert not folder.exists()
-    assert "portside" not in [t.name for t in threading.enumerate() if not t.is_alive()]
+    assert threads() == before
+
+
+def test_a_cluster_that_can_not_start_says_why_and_leaves_no_thread_behind(tmp_path: Path) -> None:
+    before = threads()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        (tmp_path / "api-port").write_text(str(taken.getsockname()[1]))
+        with pytest.raises(OSError, match="in use"), cluster(folder=tmp_path):
+            pass
+    assert threads() == before
 
 
 def test_what_takes_too_long_is_said() -> None:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -102,7 +102,12 @@ class _Running:
 
     def start(self) -> None:
         self.thread.start()
-        self.call(self._start(), START_SECONDS)
+        try:
+            self.call(self._start(), START_SECONDS)
+        except BaseException:
+            with suppress(Exception):  # what had not begun can't be ended
+                self.stop()
+            raise
 
     async def _start(self) -> None:
         from portside.client.inprocess import inprocess_client
