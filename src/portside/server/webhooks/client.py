@@ -19,6 +19,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from portside.base.dialing import words
 from portside.server.webhooks.service_names import Resolver, Unresolved, safe, service_host
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ SAID_OF_CODE = {
     503: "the server is currently unable to handle the request",
     504: "the server was unable to return a response in the time allotted, but may still be processing the request",
 }
-_UNTRUSTED = (7, 18, 19, 20, 21)
-_EXPIRED = (9, 10)
 
 
 class CallFailure(Exception):
@@ -87,19 +86,6 @@ def tls_context(bundle: str) -> ssl.SSLContext:
     except (binascii.Error, ValueError, ssl.SSLError):
         raise CallFailure("unable to load root certificates: unable to parse bytes as PEM block") from None
     return context
-
-
-def _of_certificate(problem: ssl.SSLCertVerificationError, host: str) -> str:
-    code = problem.verify_code
-    if code in _UNTRUSTED:
-        why = "certificate signed by unknown authority"
-    elif code in _EXPIRED:
-        why = "certificate has expired or is not yet valid"
-    elif code in (62, 64):
-        why = f"certificate is not valid for {host}"
-    else:
-        why = problem.verify_message
-    return f"tls: failed to verify certificate: x509: {why}"
 
 
 def refusal_text(code: int, body: bytes) -> str:
@@ -217,24 +203,11 @@ class WebhookClient:
 
     def _words(self, problem: OSError, host: str) -> str:
         """A transport error as upstream words it."""
-        import aiohttp
-
-        if isinstance(problem, aiohttp.ClientConnectorCertificateError):
-            error = problem.certificate_error
-            return _of_certificate(error, host) if isinstance(error, ssl.SSLCertVerificationError) else str(error)
-        if isinstance(problem, aiohttp.ClientConnectorSSLError):
-            return "tls: first record does not look like a TLS handshake"
-        inner = problem.os_error if isinstance(problem, aiohttp.ClientConnectorError) else problem
+        inner = getattr(problem, "os_error", problem)
         if isinstance(inner, Unresolved):
             return str(inner)
-        if isinstance(problem, aiohttp.ClientConnectorError):
-            place = self._resolver.last.get(host)
-            address, port = (place.host, place.port) if place else (host, problem.port)
-            at = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            refused = isinstance(inner, ConnectionRefusedError) or "refused" in str(inner).lower()
-            why = "connect: connection refused" if refused else f"connect: {(inner.strerror or str(inner)).lower()}"
-            return f"dial tcp {at}: {why}"
-        return str(problem)
+        place = self._resolver.last.get(host)
+        return words(problem, host, (place.host, place.port) if place else None)
 
 
 async def _whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
