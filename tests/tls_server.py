@@ -46,10 +46,17 @@ def certificate(
 
 class TlsServer:
     """A context manager; while it is open the server listens on ``address``:``port``. ``bundle`` is its authority in base64. Of
-    clients it asks for a certificate of ``trusted`` (PEM), if that is given. Subclasses add ``routes``."""
+    clients it asks for a certificate of ``trusted`` (PEM), if that is given. ``tls`` off: plain HTTP. ``port`` 0: a free one.
+    Subclasses add ``routes``."""
 
     def __init__(
-        self, names: tuple[str, ...] = ("localhost",), *, address: str = "127.0.0.1", trusted: str = ""
+        self,
+        names: tuple[str, ...] = ("localhost",),
+        *,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        trusted: str = "",
+        tls: bool = True,
     ) -> None:
         authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         ca = certificate("test-ca", authority, None, authority)
@@ -58,7 +65,7 @@ class TlsServer:
         self._pem = leaf.public_bytes(serialization.Encoding.PEM) + own.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        self.address, self.port = address, 0
+        self.address, self.port, self._tls = address, port, tls
         self._trusted = trusted
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -100,6 +107,8 @@ class TlsServer:
         self.routes(app)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.address, 0, ssl_context=context)
+        site = web.TCPSite(
+            self._runner, self.address, self.port, ssl_context=context if self._tls else None, reuse_address=True
+        )
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ from portside.run.home import Home
 
 if TYPE_CHECKING:
     from portside.scheduler.answer import Answer
+    from portside.scheduler.extender_config import Extender
     from portside.scheduler.profile import Profile
 
 Json = dict[str, Any]
@@ -67,14 +68,19 @@ def state(api: Api) -> dict[str, list[Json]]:
     return found
 
 
-def ask(objects: dict[str, list[Json]], words: list[str], profiles: tuple[Profile, ...] = ()) -> Answer:
+def ask(
+    objects: dict[str, list[Json]],
+    words: list[str],
+    profiles: tuple[Profile, ...] = (),
+    extenders: tuple[Extender, ...] = (),
+) -> Answer:
     """The answer to a question. ``profiles``: the cluster's, empty for upstream's. Raises CliError for a question that
     can't be understood."""
     from portside.scheduler.profile import DEFAULT
     from portside.scheduler.whatif import World
 
     verb, rest = words[0], words[1:]
-    world = World(objects, profiles=profiles or (DEFAULT,))
+    world = World(objects, profiles=profiles or (DEFAULT,), extenders=extenders)
     try:
         if verb == "drain" and rest:
             return world.drain(*dict.fromkeys(rest))
@@ -129,6 +135,10 @@ def show(answer: Answer) -> str:
     if answer.ignored:
         listed = ", ".join(f"{n} {k}" for k, n in answer.ignored.items())
         lines.append(f"not looked at: {listed}. What a controller makes of them is not in this answer.")
+    lines += [
+        f"the extender {url} was not asked, which has a say about {count} of these pods: its answer may change this one"
+        for url, count in answer.unasked.items()
+    ]
     shares = ", ".join(f"{n} {b:.0%} → {a:.0%}" for n, (b, a) in answer.use.items())
     return "\n".join([*lines, f"asked of what nodes have: {shares}"])
 
@@ -140,10 +150,10 @@ def run(options: argparse.Namespace) -> int:
     from portside.run.scheduler_config import scheduler_profiles
 
     kubeconfig = Path(options.kubeconfig) if options.kubeconfig else Home(options.home).kubeconfig
-    profiles = () if options.kubeconfig else scheduler_profiles(Home(options.home).root).get("profiles", ())
+    config = {} if options.kubeconfig else scheduler_profiles(Home(options.home).root)
     api = Api(kubeconfig)
     try:
-        answer = ask(state(api), options.question, profiles)
+        answer = ask(state(api), options.question, config.get("profiles", ()), config.get("extenders", ()))
     except OSError as error:
         raise CliError(f"{api.server} does not answer", why=str(error), todo="portside status", code=4) from error
     finally:

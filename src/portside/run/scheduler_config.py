@@ -11,13 +11,14 @@ NAME = "scheduler.yaml"
 
 
 def scheduler_profiles(home: Path) -> dict[str, Any]:
-    """``profiles`` and ``backoff`` for the scheduler; empty without a file. Raises PortsideError for a file that can't be used."""
+    """``profiles``, ``backoff`` and ``extenders`` for the scheduler; empty without a file. Raises PortsideError for a file that can't be used."""
     path = home / NAME
     if not path.exists():
         return {}
     import yaml
 
     from portside.scheduler.configuration import configuration
+    from portside.scheduler.extender_http import tls_context
     from portside.scheduler.profile import ConfigError
 
     todo = f"mend {path}, or take it away"
@@ -29,6 +30,8 @@ def scheduler_profiles(home: Path) -> dict[str, Any]:
         raise PortsideError(f"{path} is not a KubeSchedulerConfiguration", why="it holds no mapping", todo=todo)
     try:
         made = configuration(config)
-        return {"profiles": made.profiles, "backoff": made.backoff}
+        for extender in made.extenders:
+            tls_context(extender)  # certificates that can't be read are told now, not when the first pod waits
+        return {"profiles": made.profiles, "backoff": made.backoff, "extenders": made.extenders}
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise PortsideError(f"{path} is not accepted", why=str(error), todo=todo) from error

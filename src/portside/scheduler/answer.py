@@ -14,7 +14,8 @@ class Answer:
     """``placed``: pod, from ("" for new ones), to. ``unplaced``: pod, from, why. ``evicted``: pod, from, for whom.
     ``ended``: pods that nobody makes again. ``removed``: pods, with their nodes, that a new version or a smaller number
     replaces. ``held_up``: pods, with the budgets that would refuse their eviction at first. ``ignored``: kinds of a file
-    that change nothing here, with how many. ``use``: share of allocatable cpu and memory asked for, before and after."""
+    that change nothing here, with how many. ``unasked``: extenders that would be asked where pods may go and were not, with the
+    number of those pods. ``use``: share of allocatable cpu and memory asked for, before and after."""
 
     question: str
     placed: list[tuple[str, str, str]] = field(default_factory=list)
@@ -24,6 +25,7 @@ class Answer:
     removed: list[tuple[str, str]] = field(default_factory=list)
     held_up: list[tuple[str, str]] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    unasked: Counter[str] = field(default_factory=Counter)
     use: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def as_json(self) -> Json:
@@ -36,5 +38,6 @@ class Answer:
             "removed": [{"pod": p, "from": f} for p, f in self.removed],
             "heldUp": [{"pod": p, "budget": b} for p, b in self.held_up],
             "ignored": [{"kind": k, "count": n} for k, n in self.ignored.items()],
+            "notAsked": [{"extender": k, "pods": n} for k, n in self.unasked.items()],
             "use": {k: {"before": b, "after": a} for k, (b, a) in self.use.items()},
         }

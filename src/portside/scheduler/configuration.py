@@ -1,7 +1,7 @@
 """A KubeSchedulerConfiguration (``kubescheduler.config.k8s.io/v1``): what of it counts here, and what is refused.
 
 Every node is looked at and there is one scheduler, so that percentages, parallelism, connections and leaders are checked but change
-nothing. HTTP extenders are not called; a file that names some is refused, rather than placing pods without asking them.
+nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from portside.scheduler.extender_config import Extender, read_extenders, without_ignored
 from portside.scheduler.profile import DEFAULT, ConfigError, Profile, read
 from portside.scheduler.queue import INITIAL_BACKOFF, MAX_BACKOFF
 
@@ -24,10 +25,12 @@ FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """How pods are placed; ``backoff``: seconds, the first and the longest, between attempts for one pod."""
+    """How pods are placed; ``backoff``: seconds, the first and the longest, between attempts for one pod; ``extenders`` in
+    the order in which they are asked."""
 
     profiles: tuple[Profile, ...] = (DEFAULT,)
     backoff: tuple[float, float] = (INITIAL_BACKOFF, MAX_BACKOFF)
+    extenders: tuple[Extender, ...] = ()
 
 
 def configuration(config: Json) -> Configuration:
@@ -35,8 +38,7 @@ def configuration(config: Json) -> Configuration:
     profiles = read(config)
     if unknown := sorted(config.keys() - FIELDS):
         raise ConfigError(f'strict decoding error: unknown field "{unknown[0]}"')
-    if config.get("extenders"):
-        raise ConfigError("extenders: Forbidden: HTTP extenders are not called; take them out")
+    extenders = read_extenders(config.get("extenders"))
     initial = _number(config, "podInitialBackoffSeconds", INITIAL_BACKOFF)
     most = _number(config, "podMaxBackoffSeconds", MAX_BACKOFF)
     if initial <= 0:
@@ -49,7 +51,7 @@ def configuration(config: Json) -> Configuration:
     parallel = _number(config, "parallelism", 16)
     if parallel <= 0:
         raise _invalid("parallelism", parallel, "should be an integer value greater than zero")
-    return Configuration(profiles, (float(initial), float(most)))
+    return Configuration(without_ignored(profiles, extenders), (float(initial), float(most)), extenders)
 
 
 def _number(config: Json, name: str, default: float) -> int:

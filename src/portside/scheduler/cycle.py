@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ MAX_FITS = 256  # shapes whose view of the nodes is kept; each takes some ten by
 SPREADINGS = 128  # shapes and selectors whose spread is followed, in each of two generations; twenty bytes a node
 PerPod = Callable[[PodInfo, Snapshot], list[Refusal]]
 DEVICES = "DynamicResources"
+EXTENDER = "Extender"  # upstream's name for all of them
 
 
 class DeviceFilter(Protocol):
@@ -78,7 +79,7 @@ class Cycle:
         self.profile = profile
         self.extra = tuple((n, f) for n, f in extra if n not in profile.without)
         self.devices = None if DEVICES in profile.without else devices
-        self._filters = filters_of(profile.without, profile.required_nodes)
+        self._filters = filters_of(profile)
         self._per_pod = tuple(f for n, f in self._filters if n in ("PodTopologySpread", "InterPodAffinity"))
         self._fits: OrderedDict[Shape, Fit] = OrderedDict()
         self._spreadings: Remembered[tuple[Fit, tuple[Spread, ...], bool], Spreading] = Remembered(SPREADINGS)
@@ -104,6 +105,17 @@ class Cycle:
         if row < 0:
             return self.explain(pod)
         return Placed(self.snapshot.names[row], int(np.count_nonzero(feasible)))
+
+    def feasible(self, pod: PodInfo) -> Mask:
+        """Rows that pass every filter."""
+        left = self.fit_of(pod).fits.copy()
+        for refusal in self._refusals(pod, left):
+            left &= ~refusal.rows
+        return left
+
+    def best(self, pod: PodInfo, among: Mask, bonus: scores.Floats) -> int:
+        """The best of some feasible rows when others add a ``bonus`` to their scores; -1 when there are none."""
+        return self._choose(pod, self.fit_of(pod), among, bonus)
 
     def fit_of(self, pod: PodInfo) -> Fit:
         """The nodes as this pod's shape sees them, up to date."""
@@ -166,7 +178,7 @@ class Cycle:
             return True
         return bool(pod.default_spread) or bool(pod.devices)
 
-    def _choose(self, pod: PodInfo, fit: Fit, feasible: Mask) -> int:
+    def _choose(self, pod: PodInfo, fit: Fit, feasible: Mask, bonus: scores.Floats | None = None) -> int:
         """The best feasible row, -1 when there is none."""
         total = fit.score if feasible is fit.fits else np.where(feasible, fit.score, UNFIT)
         best = int(total.argmax())
@@ -184,6 +196,8 @@ class Cycle:
             worth = self.devices.score(pod, self.snapshot, feasible)
             if worth is not None and (part := scores.scaled(worth, feasible)) is not None:
                 total = total + weight * part
+        if bonus is not None:
+            total = np.where(feasible, total + bonus, -np.inf)
         return int(total.argmax())
 
     def _spread(self, pod: PodInfo, fit: Fit, feasible: Mask) -> scores.Floats | None:
@@ -224,9 +238,10 @@ class Cycle:
                     return refusal.reason
         return ""
 
-    def explain(self, pod: PodInfo) -> Unplaced:
-        """Why no node fits: every filter asked anew, in upstream's order."""
-        refusals: list[tuple[str, list[Refusal]]] = []
+    def explain(self, pod: PodInfo, others: Sequence[Refusal] = ()) -> Unplaced:
+        """Why no node fits: every filter asked anew, in upstream's order. ``others``: what extenders said of nodes, which
+        goes before what filters say of the same."""
+        refusals: list[tuple[str, list[Refusal]]] = [(EXTENDER, list(others))]
         for name, run in self._filters:
             refusals.append((name, run(pod, self.snapshot)))
             if name == "NodeResourcesFit" and pod.mounts:
@@ -268,6 +283,8 @@ class Cycle:
                 plugins.add(name)
             resolvable |= hit & ~hopeless
             left &= ~hit
+        if named is not None and left.any():  # an extender left them out without a word
+            reasons[NOT_NAMED] = reasons.get(NOT_NAMED, 0) + int(left.sum())
         total = len(self.snapshot.row_of)
         rows = tuple(np.flatnonzero(resolvable).tolist())
         lead = lead_of(total, reasons)
@@ -292,6 +309,8 @@ def lead_of(total: int, reasons: dict[str, int]) -> str:
     """Upstream's text of a FitError without the part about preemption."""
     if not total:
         return "0/0 nodes are available: no nodes available to schedule pods."
+    if not reasons:
+        return f"0/{total} nodes are available:"
     parts = sorted(f"{count} {reason}" for reason, count in reasons.items())
     return f"0/{total} nodes are available: {', '.join(parts)}."
 

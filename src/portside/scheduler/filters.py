@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from portside.scheduler.counts import Domains
 from portside.scheduler.pod_info import PodInfo, Shape
+from portside.scheduler.profile import Profile
 from portside.scheduler.snapshot import PODS, Mask, Snapshot
 from portside.scheduler.terms import NodeTerm, PodTerm, Spread, label_selector, requirement
 
@@ -132,13 +134,14 @@ def node_ports(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
     return [Refusal("node(s) didn't have free ports for the requested pod ports", mask, True)]
 
 
-def resources_fit(pod: PodInfo, snapshot: Snapshot) -> list[Refusal]:
+def resources_fit(pod: PodInfo, snapshot: Snapshot, counted: Callable[[str], bool] | None = None) -> list[Refusal]:
+    """``counted``: whether a resource matters at all (None: each does)."""
     refusals = []
     full = snapshot.used[PODS] + 1 > snapshot.allocatable[PODS]
     if full.any():
         refusals.append(Refusal("Too many pods", full, True))
     for name, amount in pod.shape.requests.items():
-        if amount <= 0:
+        if amount <= 0 or (counted is not None and not counted(name)):
             continue
         column = snapshot.resources.get(name)
         if column is None and name in snapshot.backed:
@@ -248,10 +251,14 @@ FILTERS: tuple[tuple[str, Filter], ...] = (
 )
 
 
-def filters_of(without: frozenset[str], enforced: tuple[NodeTerm, ...] | None) -> tuple[tuple[str, Filter], ...]:
+def filters_of(profile: Profile) -> tuple[tuple[str, Filter], ...]:
     """The filters of a profile: those that are on, in order."""
-    added = {} if enforced is None else {"NodeAffinity": enforcing(enforced)}
-    return tuple((name, added.get(name, run)) for name, run in FILTERS if name not in without)
+    added: dict[str, Filter] = {}
+    if profile.required_nodes is not None:
+        added["NodeAffinity"] = enforcing(profile.required_nodes)
+    if profile.ignored_resources or profile.ignored_groups:
+        added["NodeResourcesFit"] = partial(resources_fit, counted=profile.counts_resource)
+    return tuple((name, added.get(name, run)) for name, run in FILTERS if name not in profile.without)
 
 
 STATIC = frozenset(("NodeUnschedulable", "TaintToleration", "NodeAffinity"))  # depend on nodes alone: cached by shape

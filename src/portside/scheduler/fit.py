@@ -31,7 +31,7 @@ class Fit:
         self.rng = rng
         self.noise = np.random.default_rng(rng.getrandbits(64))
         self.plain = _plain(profile)
-        self.filters = filters_of(profile.without, profile.required_nodes)
+        self.filters = filters_of(profile)
         self.version = -1
         self.static: Mapping[str, list[Refusal]] = {}
         self.allowed: Mask = snapshot.live

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from portside.client.protocol import Json
@@ -12,10 +13,11 @@ from portside.scheduler.cycle import Cycle, Placed, Unplaced
 from portside.scheduler.devices import Allocation
 from portside.scheduler.hints import EVERY, GANG, Kind
 from portside.scheduler.pod_info import PodInfo
-from portside.scheduler.preemption import Budget, Victims
+from portside.scheduler.preemption import Victims
 from portside.scheduler.volumes import Binding
 
 if TYPE_CHECKING:
+    from portside.scheduler.extender_calls import Verdict
     from portside.scheduler.runner import Scheduler
 
 log = logging.getLogger("portside.scheduler")
@@ -50,7 +52,7 @@ class Gangs:
         if pod.group:
             self._waiting.setdefault(pod.group, set()).add(pod.key)
 
-    def _members(self, group: str) -> list[PodInfo]:
+    def members(self, group: str) -> list[PodInfo]:
         """The group's pods that wait for a node, the oldest first."""
         pending = self.scheduler.pending
         keys = {k for k in self._waiting.get(group, ()) if k in pending and pending[k].group == group}
@@ -67,18 +69,27 @@ class Gangs:
         group = self.groups.get(pod.group)
         if group is not None and not group.least:
             return False
-        members = self._members(pod.group)
-        scheduled = self._scheduled(pod.group)
+        self.decide(pod.group, {})
+        return True
+
+    def decide(self, key: str, verdicts: Mapping[str, Verdict]) -> None:
+        """Decide for the pods of a gang that wait. ``verdicts``: what extenders said of those they have to be asked about,
+        by uid."""
+        group, members, scheduled = self.groups.get(key), self.members(key), self._scheduled(key)
+        if not members:
+            return
         if group is None or len(members) + scheduled < group.least:
-            name = pod.group.partition("/")[2]
+            name = key.partition("/")[2]
             self._hold(members, gang.ABSENT.format(f'"{name}"') if group is None else gang.FEW)
-            return True
+            return
         if why := gang.mismatch(members, group):
             self._failed(members, f"scheduling error for pod group: {why}")
             self._tell(group, "False", "SchedulerError", why)
-            return True
-        self._decide(group, members, scheduled)
-        return True
+            return
+        unasked = [m for m in members if m.uid not in verdicts]
+        if self.scheduler.extenders is not None and self.scheduler.extenders.take_gang(key, unasked):
+            return
+        self._decide(group, members, scheduled, verdicts)
 
     def _scheduled(self, group: str) -> int:
         snapshot, nominated = self.scheduler.snapshot, self.scheduler.nominated
@@ -98,7 +109,7 @@ class Gangs:
         await self.scheduler.clock.sleep(SAY_SECONDS)
         pending = self.scheduler.pending
         for pod in members:
-            if pending.get(pod.key) is pod and len(self._members(pod.group)) + self._scheduled(pod.group) < self._least(
+            if pending.get(pod.key) is pod and len(self.members(pod.group)) + self._scheduled(pod.group) < self._least(
                 pod
             ):
                 await self.scheduler.writer.explain(pod, message, "")
@@ -115,7 +126,7 @@ class Gangs:
 
     # Deciding
 
-    def _hands(self, cycle: Cycle) -> gang.Hands:
+    def _hands(self, cycle: Cycle, verdicts: Mapping[str, Verdict], *, trial: bool = False) -> gang.Hands:
         scheduler = self.scheduler
         snapshot, volumes, devices = scheduler.snapshot, scheduler.volumes, scheduler.devices
 
@@ -134,25 +145,29 @@ class Gangs:
             pod.node_name = ""
 
         def decide(pod: PodInfo) -> Placed | Unplaced:
+            if pod.uid in verdicts and scheduler.extenders is not None:
+                return scheduler.extenders.decide(pod, cycle, verdicts[pod.uid], trial=trial)
             return scheduler.decide(pod, cycle)
 
         return gang.Hands(decide, put, take)
 
-    def _decide(self, group: gang.Group, members: list[PodInfo], scheduled: int) -> None:
+    def _decide(
+        self, group: gang.Group, members: list[PodInfo], scheduled: int, verdicts: Mapping[str, Verdict]
+    ) -> None:
         scheduler = self.scheduler
         cycle = scheduler.cycles[members[0].scheduler]
         uids = {m.uid for m in members}
         aside = [g for g in scheduler.nominated.values() if g.uid in uids or g.priority < members[0].priority]
         for ghost in aside:
             scheduler.snapshot.remove_pod(ghost.uid)
-        hands = self._hands(cycle)
+        hands = self._hands(cycle, verdicts)
         wins: list[tuple[PodInfo, Victims]] = []
         leaving = False
         try:
             made = gang.attempt(group, members, scheduled, hands)
             leaving = bool(made.message) and self._victims_leave(members)
             if made.message and not leaving and self._may_preempt(cycle, members):
-                budgets = [Budget.of(b) for b in scheduler.read("poddisruptionbudgets").values()]
+                budgets, hands = scheduler.budgets(), self._hands(cycle, verdicts, trial=True)
                 wins = gang_victims.preempt(cycle, group, members, scheduled, budgets, hands, self.companions)
         finally:
             for ghost in aside:
@@ -171,7 +186,11 @@ class Gangs:
             ready.append((pod, *self._plans.pop(pod.uid)))
         for pod, why in made.refused:  # more than the gang needs
             scheduler.refuse(pod, scheduler.cycles[pod.scheduler], why)
-        scheduler.write(self._bind(group, ready), slow=any(b or scheduler.devices.slow(a) for _, b, a in ready))
+        slow = any(b or scheduler.devices.slow(a) for _, b, a in ready)
+        slow = slow or (
+            scheduler.extenders is not None and any(scheduler.extenders.calls.binds(p) for p, _, _ in ready)
+        )
+        scheduler.write(self._bind(group, ready), slow=slow)
 
     def _may_preempt(self, cycle: Cycle, members: list[PodInfo]) -> bool:
         return "DefaultPreemption" not in cycle.profile.without and not any(p.never_preempts for p in members)
@@ -187,7 +206,7 @@ class Gangs:
         scheduler = self.scheduler
         now = scheduler.clock.monotonic()
         why = {pod.uid: decision.message for pod, decision in made.refused}
-        for pod in self._members(group.key):
+        for pod in self.members(group.key):
             scheduler.queue.failed(pod.key, now, Kind.of(pod, EVERY))
             victims = wins.get(pod.uid)
             if not leaving:
@@ -219,7 +238,7 @@ class Gangs:
                 scheduler.unbound(pod, problem)
             self._tell(group, "False", "Unschedulable", problem)
             return
-        problems = await asyncio.gather(*(scheduler.writer.bind(pod) for pod, _, _ in ready))
+        problems = await asyncio.gather(*(scheduler.bind(pod) for pod, _, _ in ready))
         for (pod, _, allocations), problem in zip(ready, problems, strict=True):
             if problem:
                 if allocations:

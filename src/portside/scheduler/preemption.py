@@ -21,6 +21,7 @@ CANDIDATE_SHARE = 0.1  # of all nodes, when that is more
 MOST_REMEMBERED = 16  # kinds of pods whose possible victims are remembered
 NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
+NOBODY = 'expected at least one victim pod on node "{0}"'
 Companions = Callable[[PodInfo], list[PodInfo]]
 OFFSET = 1 << 31  # makes every priority positive, so that fewer victims have a smaller sum
 
@@ -192,6 +193,21 @@ def find(
     cycle: Cycle, pod: PodInfo, failed: Unplaced, budgets: Sequence[Budget], companions: Companions = alone
 ) -> Victims | str:
     """The best victims, or the words for the message when there are none."""
+    found, why = candidates(cycle, pod, failed, budgets, companions)
+    return min(found, key=lambda c: c[1])[0] if found else why
+
+
+def candidates(
+    cycle: Cycle,
+    pod: PodInfo,
+    failed: Unplaced,
+    budgets: Sequence[Budget],
+    companions: Companions = alone,
+    *,
+    needed: bool = False,
+) -> tuple[list[tuple[Victims, tuple[Any, ...]]], str]:
+    """Victims with their harm, of as many nodes as are looked at; and the words for the message when there are none.
+    ``needed``: a node on which nobody stands in the way is none (it was somebody else who refused it)."""
     snapshot = cycle.snapshot
     total = len(snapshot.row_of)
     tries: Counter[str] = Counter()
@@ -199,26 +215,29 @@ def find(
         tries[NOT_HELPFUL] = total - len(failed.rows)
     if failed.rows and not snapshot.has_below(pod.priority):
         tries[NO_VICTIMS] += len(failed.rows)
-        return words(total, tries)
+        return [], words(total, tries)
     enough = max(MIN_CANDIDATES, int(total * CANDIDATE_SHARE))
     rows = list(failed.rows)
     if rows:
         offset = cycle.rng.randrange(len(rows))
         rows = rows[offset:] + rows[:offset]
-    best: tuple[Victims, tuple[Any, ...]] | None = None
-    found = 0
+    found: list[tuple[Victims, tuple[Any, ...]]] = []
+    idle: list[str] = []
     remembered = Remembered(cycle, pod, budgets, companions)
     for row in rows:
         answer, damage = remembered.on(row)
         if isinstance(answer, str):
             tries[answer] += 1
             continue
-        found += 1
-        if best is None or damage < best[1]:
-            best = answer, damage
-        if found >= enough:
+        if needed and not answer.pods:
+            idle.append(NOBODY.format(answer.node))
+            continue
+        found.append((answer, damage))
+        if len(found) >= enough:
             break
-    return best[0] if best is not None else words(total, tries)
+    if idle:
+        return found, idle[0] if len(idle) == 1 else f"[{', '.join(idle)}]"
+    return found, words(total, tries)
 
 
 def words(total: int, tries: Counter[str]) -> str:

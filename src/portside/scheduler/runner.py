@@ -19,6 +19,8 @@ from portside.scheduler.device_writer import DeviceWriter
 from portside.scheduler.devices import ELSEWHERE, Allocation, Devices
 from portside.scheduler.events import Recorder
 from portside.scheduler.extended_devices import STALE, classes_of
+from portside.scheduler.extender_config import Extender
+from portside.scheduler.extenders import Extenders
 from portside.scheduler.gangs import Gangs
 from portside.scheduler.hints import BY_DEVICES, VOLUMES, Hints, Kind, News, refusers
 from portside.scheduler.owners import Owners
@@ -28,60 +30,28 @@ from portside.scheduler.queue import Queue
 from portside.scheduler.snapshot import Snapshot
 from portside.scheduler.volumes import Binding, Volumes
 from portside.scheduler.waker import Waker
+from portside.scheduler.watched import (
+    BUDGETS,
+    BY_PLURAL,
+    CLAIMS,
+    DEVICES,
+    NAMESPACES,
+    NODES,
+    OWNERS,
+    PODS,
+    SERVICES,
+    STORAGE,
+    counts,
+    relevant,
+    waits,
+)
 from portside.scheduler.writer import POD_GROUPS, Writer
 
 log = logging.getLogger("portside.scheduler")
 
-PODS: Resource = ("", "v1", "pods")
-NODES: Resource = ("", "v1", "nodes")
-NAMESPACES: Resource = ("", "v1", "namespaces")
-BUDGETS: Resource = ("policy", "v1", "poddisruptionbudgets")
-STORAGE: tuple[Resource, ...] = (
-    ("", "v1", "persistentvolumeclaims"),
-    ("", "v1", "persistentvolumes"),
-    ("storage.k8s.io", "v1", "storageclasses"),
-    ("storage.k8s.io", "v1", "csinodes"),
-    ("storage.k8s.io", "v1", "csidrivers"),
-    ("storage.k8s.io", "v1", "csistoragecapacities"),
-)
-SERVICES: Resource = ("", "v1", "services")
-OWNERS: tuple[Resource, ...] = (
-    SERVICES,
-    ("", "v1", "replicationcontrollers"),
-    ("apps", "v1", "replicasets"),
-    ("apps", "v1", "statefulsets"),
-)
-CLAIMS: Resource = ("resource.k8s.io", "v1", "resourceclaims")
-DEVICES: tuple[Resource, ...] = (
-    CLAIMS,
-    ("resource.k8s.io", "v1", "resourceslices"),
-    ("resource.k8s.io", "v1", "deviceclasses"),
-    ("resource.k8s.io", "v1", "devicetaintrules"),
-)
-BY_PLURAL = {resource[2]: resource for resource in (*STORAGE, *OWNERS, *DEVICES, BUDGETS)}
 SLICE = 0.01  # seconds of decisions before the event loop gets its turn
 AHEAD = 512  # bindings under way beyond which decisions wait
 RETRY_OLD = 30.0
-ENDED = ("Succeeded", "Failed")
-
-
-def relevant(node: Json) -> tuple[object, ...]:
-    """What of a node can change a decision; heartbeats are not in it."""
-    status = node.get("status") or {}
-    return node["metadata"].get("labels"), node.get("spec"), status.get("allocatable"), status.get("images")
-
-
-def waits(pod: Json, names: Mapping[str, object] | frozenset[str]) -> bool:
-    """Whether this pod is ours to place."""
-    spec = pod["spec"]
-    if spec.get("nodeName") or spec.get("schedulingGates") or pod["metadata"].get("deletionTimestamp"):
-        return False
-    return spec.get("schedulerName", DEFAULT.name) in names and (pod.get("status") or {}).get("phase") not in ENDED
-
-
-def counts(pod: Json) -> bool:
-    """Whether this pod takes room on its node."""
-    return bool(pod["spec"].get("nodeName")) and (pod.get("status") or {}).get("phase") not in ENDED
 
 
 class Scheduler:
@@ -96,6 +66,7 @@ class Scheduler:
         *,
         gangs: bool = gates.enabled(gates.WORKLOADS),
         backoff: tuple[float, float] | None = None,
+        extenders: tuple[Extender, ...] = (),
     ) -> None:
         self.client = client
         self.clock = clock
@@ -127,7 +98,9 @@ class Scheduler:
         self.wake = asyncio.Event()
         self.writes: set[asyncio.Task[None]] = set()
         self.room = asyncio.Event()  # set when few enough writes are under way to decide more
-        self.waits: set[asyncio.Task[None]] = set()  # bindings that wait for volumes, for minutes
+        self.waits: set[asyncio.Task[None]] = set()  # what waits for others: bindings for volumes, pods for extenders
+        self.extenders = Extenders(self, extenders) if extenders else None
+        self.bind = self.writer.bind if self.extenders is None else self.extenders.bind
 
     def read(self, plural: str) -> Mapping[str, Json]:
         cache = self.informers.caches.get(BY_PLURAL[plural])
@@ -161,6 +134,8 @@ class Scheduler:
             for task in [*self.writes, *self.waits]:
                 task.cancel()
             await self.informers.stop()
+            if self.extenders is not None:
+                await self.extenders.close()
 
     # What the informers tell
 
@@ -262,6 +237,8 @@ class Scheduler:
 
     def tell(self, what: str, old: Any = None, new: Any = None, node: str = "") -> None:
         """News for those who wait (see hints.News)."""
+        if self.extenders is not None and self.extenders.flights:
+            self.extenders.hear(News(what, old, new, node))
         if self.queue.parked:
             self.waker.tell(News(what, old, new, node))
             self.wake.set()
@@ -275,7 +252,7 @@ class Scheduler:
             self.waker.announce()
             while (key := self.queue.pop(now)) is not None:
                 if (info := self.pending.get(key)) is not None:
-                    self._place(info)
+                    self.place(info)
                 now = self.clock.monotonic()
                 if now > end or len(self.writes) > AHEAD:
                     await asyncio.sleep(0)
@@ -298,30 +275,38 @@ class Scheduler:
             except TimeoutError:
                 continue
 
-    def _place(self, info: PodInfo) -> None:
+    def place(self, info: PodInfo) -> None:
+        """Decide for a pod, and see to all that follows."""
         if info.devices and self.devices.unmade(info):
             kind = Kind.of(info, BY_DEVICES)
             self.queue.hold(info.key, self.clock.monotonic(), kind)
             return  # its claims are still being made: nothing to tell
         if info.group and self.gangs.attempt(info):
             return
+        if self.extenders is not None and self.extenders.take(info):
+            return
         cycle = self.cycles[info.scheduler]
-        aside = self._set_aside(info)
+        aside = self.set_aside(info)
         try:
             decision = self.decide(info, cycle)
             if isinstance(decision, Unplaced):
                 self.refuse(info, cycle, decision)
                 return
         finally:
-            for ghost in aside:
-                if ghost.uid in self.nominated:
-                    self.snapshot.set_pod(ghost)
-        info.node_name = decision.node
+            if aside:
+                self.put_back(aside)
+        self.settle(info, cycle, decision.node)
+
+    def settle(self, info: PodInfo, cycle: Cycle, node: str) -> None:
+        """The pod goes to a node: it counts there from now on, and is bound."""
+        info.node_name = node
         self.assume(info)
-        bindings = self.volumes.plan(info, self.snapshot, decision.node) if info.claims else []
-        allocations = self.devices.plan(info, self.snapshot, decision.node) if cycle.asks(info) else []
+        bindings = self.volumes.plan(info, self.snapshot, node) if info.claims else []
+        allocations = self.devices.plan(info, self.snapshot, node) if cycle.asks(info) else []
         self.snapshot.set_pod(info)
-        self.write(self._bind(info, bindings, allocations), slow=bool(bindings) or self.devices.slow(allocations))
+        slow = bool(bindings) or self.devices.slow(allocations)
+        slow = slow or (self.extenders is not None and self.extenders.calls.binds(info))
+        self.write(self._bind(info, bindings, allocations), slow=slow)
 
     def assume(self, info: PodInfo) -> None:
         """The pod is to be bound to ``info.node_name``: it counts as placed from now on."""
@@ -330,6 +315,15 @@ class Scheduler:
         self.pending.pop(info.key, None)
 
     def decide(self, info: PodInfo, cycle: Cycle) -> Placed | Unplaced:
+        if (early := self.early(info, cycle)) is not None:
+            return early
+        row = self.snapshot.row_of.get(info.nominated) if info.nominated else None
+        if row is not None and cycle.fits_on(info, row):
+            return Placed(info.nominated, 1)
+        return cycle.decide(info)
+
+    def early(self, info: PodInfo, cycle: Cycle) -> Unplaced | None:
+        """What keeps a pod from every node, whatever they are like."""
         if not info.default_spread and not info.shape.spread:
             info.default_spread = self.owners.spread(info, cycle.profile)
         if info.claims and (why := self.volumes.problem(info)):
@@ -340,19 +334,21 @@ class Scheduler:
             total = len(self.snapshot.row_of)
             text = f"0/{total} nodes are available: {why}."
             return Unplaced(text + tried(total, 0, total), {why: total}, 0, (), text, plugins=BY_DEVICES)
-        row = self.snapshot.row_of.get(info.nominated) if info.nominated else None
-        if row is not None and cycle.fits_on(info, row):
-            return Placed(info.nominated, 1)
-        return cycle.decide(info)
+        return None
 
-    def _set_aside(self, info: PodInfo) -> list[PodInfo]:
-        """Nominated pods that do not count for this one: itself, and those of lower priority."""
+    def set_aside(self, info: PodInfo) -> list[PodInfo]:
+        """Take away nominated pods that do not count for this one: itself, and those of lower priority."""
         if not self.nominated:
             return []
         aside = [g for g in self.nominated.values() if g.uid == info.uid or g.priority < info.priority]
         for ghost in aside:
             self.snapshot.remove_pod(ghost.uid)
         return aside
+
+    def put_back(self, aside: list[PodInfo]) -> None:
+        for ghost in aside:
+            if ghost.uid in self.nominated:
+                self.snapshot.set_pod(ghost)
 
     def nominate(self, info: PodInfo, node: str) -> None:
         """Keep room for a pod on the node its victims leave; "" gives it back."""
@@ -365,13 +361,16 @@ class Scheduler:
             self.nominated[ghost.uid] = ghost
             self.snapshot.set_pod(ghost)
 
-    def refuse(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> None:
+    def refuse(
+        self, info: PodInfo, cycle: Cycle, decision: Unplaced, victims_or_why: preemption.Victims | str | None = None
+    ) -> None:
+        """The pod waits, perhaps for victims to leave. ``victims_or_why``: whom to evict, or why nobody is, where that is known."""
         now = self.clock.monotonic()
         message, victims, helpless = decision.message, None, False
         also = self._give_up(info, cycle, decision)
         if not decision.final and "DefaultPreemption" not in cycle.profile.without:
-            waits = preemption.ineligible(info, self._on_nominated(info, decision))
-            found = waits or self._preempt(info, cycle, decision)
+            waits = self.ineligible(info, decision)
+            found = waits or victims_or_why or self._preempt(info, cycle, decision)
             helpless = isinstance(found, str) and not waits
             if isinstance(found, str):
                 message = f"{decision.lead}{also} preemption: {found}"
@@ -408,13 +407,17 @@ class Scheduler:
         row = self.snapshot.row_of.get(info.nominated)
         return row is None or row not in decision.rows
 
-    def _on_nominated(self, info: PodInfo, decision: Unplaced) -> list[PodInfo]:
+    def ineligible(self, info: PodInfo, decision: Unplaced) -> str:
+        """Why the pod may not evict others now, "" when it may."""
         row = self.snapshot.row_of.get(info.nominated, -1)
-        return list(self.snapshot.on_row[row].values()) if row >= 0 and row in decision.rows else []
+        there = self.snapshot.on_row[row].values() if row >= 0 and row in decision.rows else ()
+        return preemption.ineligible(info, there)
+
+    def budgets(self) -> list[preemption.Budget]:
+        return [preemption.Budget.of(b) for b in self.read("poddisruptionbudgets").values()]
 
     def _preempt(self, info: PodInfo, cycle: Cycle, decision: Unplaced) -> preemption.Victims | str:
-        budgets = [preemption.Budget.of(b) for b in self.read("poddisruptionbudgets").values()]
-        return preemption.find(cycle, info, decision, budgets, self.gangs.companions)
+        return preemption.find(cycle, info, decision, self.budgets(), self.gangs.companions)
 
     # Writing
 
@@ -431,7 +434,7 @@ class Scheduler:
             self.room.set()
 
     async def _bind(self, info: PodInfo, bindings: list[Binding], allocations: list[Allocation]) -> None:
-        problem = await self.prepare(info, bindings, allocations) or await self.writer.bind(info)
+        problem = await self.prepare(info, bindings, allocations) or await self.bind(info)
         if problem:
             if allocations:
                 await self.claims.release(info, self.read)
@@ -478,7 +481,11 @@ class Scheduler:
 
 
 async def run(
-    client: Client, clock: Clock, profiles: tuple[Profile, ...] = (DEFAULT,), backoff: tuple[float, float] | None = None
+    client: Client,
+    clock: Clock,
+    profiles: tuple[Profile, ...] = (DEFAULT,),
+    backoff: tuple[float, float] | None = None,
+    extenders: tuple[Extender, ...] = (),
 ) -> None:
     """Place pods until cancelled."""
-    await Scheduler(client, clock, profiles=profiles, backoff=backoff).run()
+    await Scheduler(client, clock, profiles=profiles, backoff=backoff, extenders=extenders).run()

@@ -17,6 +17,7 @@ from portside.scheduler.cycle import Cycle, Placed, Unplaced
 from portside.scheduler.devices import Allocation, Devices
 from portside.scheduler.expected import Expected, daemon, expect, is_workload
 from portside.scheduler.extended_devices import classes_of
+from portside.scheduler.extender_config import Extender
 from portside.scheduler.hints import Facts, admits
 from portside.scheduler.owners import Owners
 from portside.scheduler.pod_info import PodInfo, read_pod
@@ -71,14 +72,17 @@ ALIKE = ("requests", "node_selector", "node_terms", "affinity", "anti_affinity",
 
 class World:
     """A copy of the cluster. ``objects``: lists by plural (see KINDS); missing ones count as empty. ``profiles``: how the
-    cluster's schedulers are configured; pods of other schedulers are judged by the first."""
+    cluster's schedulers are configured; pods of other schedulers are judged by the first. ``extenders`` are not asked, as they may
+    keep what they are asked; the answer says which would have been."""
 
     def __init__(
         self,
         objects: Mapping[str, Iterable[Json]],
         rng: Random | None = None,
         profiles: tuple[Profile, ...] = (DEFAULT,),
+        extenders: tuple[Extender, ...] = (),
     ) -> None:
+        self.extenders = tuple(e for e in extenders if e.decides)
         self.held = {k: {_key(o): o for o in objects.get(k, ())} for k in KINDS}
         self.snapshot = Snapshot()
         for namespace in self.held["namespaces"].values():
@@ -353,6 +357,7 @@ class World:
                 queue = [p for p in queue if p.group != old.group]
             before = {p.uid: p.node_name for p in together}
             fresh = [self._fresh(p) for p in together]
+            answer.unasked.update(e.url for e in self.extenders for p in fresh if e.interested(p))
             if group is not None and group.least:
                 victims = self._gang(answer, group, fresh, before)
             elif old.group and group is None:

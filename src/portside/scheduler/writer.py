@@ -54,9 +54,13 @@ class Writer:
                 await self.client.create(PODS, body, namespace=info.namespace, name=info.name, subresource="binding")
             except (ApiError, OSError, TimeoutError) as error:
                 return str(error)
+        self.bound(info)
+        return ""
+
+    def bound(self, info: PodInfo) -> None:
+        """Tell the event of a binding."""
         note = f"Successfully assigned {info.key} to {info.node_name}"
         self.events.emit(info.object, "Normal", "Scheduled", "Binding", note, info.scheduler)
-        return ""
 
     async def explain(self, info: PodInfo, message: str, nominated: str, reason: str = "Unschedulable") -> None:
         """The event and the condition of a pod that found no node, or (SchedulerError) was not bound to the one it found."""

@@ -28,7 +28,7 @@ from portside.why.world import World
 
 Json = dict[str, Any]
 SILENCE = 10.0  # seconds after which a pod of which no scheduler has said anything counts as nobody's
-LEAD = re.compile(r"^\d+/(\d+) nodes are available: (.*?)\.?(?: preemption: .*)?$", re.DOTALL)
+LEAD = re.compile(r"^\d+/(\d+) nodes are available:(?: (?!preemption: )(.*?)\.?)?(?: preemption: .*)?$", re.DOTALL)
 PART = re.compile(r"^(\d+) (.+)$", re.DOTALL)
 
 
@@ -181,7 +181,13 @@ FILTERS: tuple[Filter, ...] = (
     ),
 )
 TAINTED = next(f for f in FILTERS if "taint" in f.words)
-OTHER = Filter("", (), (), "change the pod or the nodes so that one fits")
+OTHER = Filter(
+    "",
+    (),
+    (),
+    "change the pod or the nodes so that one fits; words that no filter has are an extender's (scheduler.yaml)",
+)
+WORDLESS = "an extender refused nodes without saying why"
 
 
 def filter_of(words: str) -> Filter:
@@ -193,6 +199,8 @@ def parts_of(message: str) -> tuple[int, list[tuple[int, str]]]:
     found = LEAD.match(message)
     if not found:
         return 0, []
+    if not found[2]:
+        return int(found[1]), [(0, WORDLESS)]
     parts = [PART.match(p) for p in re.split(r", (?=\d+ )", found[2])]
     listed = [(int(p[1]), p[2].rstrip(".")) for p in parts if p]
     return int(found[1]), listed or [(0, found[2].removesuffix(". not found").rstrip("."))]
@@ -281,7 +289,12 @@ def unschedulable(world: World, pod: Json) -> Finding | None:
         return Finding(
             f"the scheduler can't place the pod: {message}",
             said(pod, "PodScheduled"),
-            ("see whether the control plane runs: portside status", describe(pod)),
+            (
+                "see to the extender that is asked about this pod, or let scheduler.yaml call it ignorable"
+                if held.get("reason") == "SchedulerError" and not message.startswith("running ")
+                else "see whether the control plane runs: portside status",
+                describe(pod),
+            ),
         )
     listed = "; ".join(f"{count} of {total}: {words}" if count else words for count, words in parts)
     filters = list(dict.fromkeys(filter_of(words) for _, words in sorted(parts, reverse=True)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,16 @@ PODS, NODES = ("", "v1", "pods"), ("", "v1", "nodes")
 PATIENCE = 60.0  # seconds
 
 
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Any]:
+@asynccontextmanager
+async def scheduled(
+    tmp_path: Path,
+    nodes: Sequence[str] = ("n",),
+    *,
+    cordoned: Sequence[str] = (),
+    offers: dict[str, str] | None = None,
+    **more: Any,
+) -> AsyncIterator[Any]:
+    """A client of an API server with empty nodes, which offer something beside the usual, and a Scheduler made with ``more``."""
     pki = ensure_pki(tmp_path, ["127.0.0.1"])
     server = ApiServer(MemoryBackend(), pki)
     await server.start()
@@ -32,15 +41,24 @@ async def client(tmp_path: Path) -> AsyncIterator[Any]:
     made = inprocess_client(server.handler, server.make_request(User("admin", groups=("system:masters",))))
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
     await made.create(("", "v1", "serviceaccounts"), account, namespace="default")
-    room = {"cpu": "4", "memory": "8Gi", "pods": "110"}
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"allocatable": room}}
-    await made.create(NODES, node)
-    await made.patch(NODES, "n", {"spec": {"taints": None}})
-    task = asyncio.create_task(Scheduler(made, SYSTEM).run())
-    yield made
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await server.stop()
+    room = {"cpu": "4", "memory": "8Gi", "pods": "110"} | (offers or {})
+    for name in nodes:
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"allocatable": room}}
+        await made.create(NODES, node)
+        await made.patch(NODES, name, {"spec": {"taints": None, "unschedulable": name in cordoned or None}})
+    task = asyncio.create_task(Scheduler(made, SYSTEM, **more).run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await server.stop()
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Any]:
+    async with scheduled(tmp_path) as made:
+        yield made
 
 
 def pod(name: str, **spec: Any) -> Json:

@@ -136,7 +136,6 @@ def test_mistakes_are_named_by_their_field(body: Json, text: str) -> None:
         ({"percentageOfNodesToScore": 101}, "percentageOfNodesToScore: Invalid value: 101: not in valid range"),
         ({"parallelism": 0}, "parallelism: Invalid value: 0: should be an integer value greater than zero"),
         ({"parallelism": "x"}, "parallelism: Invalid value: x: must be an integer"),
-        ({"extenders": [{"urlPrefix": "http://e"}]}, "extenders: Forbidden: HTTP extenders are not called"),
         ({"podBackoff": 1}, 'strict decoding error: unknown field "podBackoff"'),
     ],
 )
@@ -181,3 +180,14 @@ def test_the_back_off_is_as_configured() -> None:
 def test_points_and_weights_of_a_strategy_are_checked(strategy: Json, why: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(why)):
         read(config(fit(scoringStrategy={"type": "RequestedToCapacityRatio"} | strategy)))
+
+
+def test_a_resource_that_is_passed_over_is_no_reason_to_wait() -> None:
+    (profile,) = read(config(fit(ignoredResources=["example.com/a"], ignoredResourceGroups=["example.org"])))
+    made, _ = cycle(profile, node("n"))
+    body = pod("p", cpu="99")
+    body["spec"]["containers"][0]["resources"]["requests"] |= {"example.com/a": "1", "example.org/b": "1"}
+    found = made.decide(read_pod(body))
+    assert isinstance(found, Unplaced) and found.reasons == {"Insufficient cpu": 1}
+    body["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "1"
+    assert made.decide(read_pod(body)) == Placed("n", 0)

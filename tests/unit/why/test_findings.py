@@ -10,7 +10,7 @@ from portside.why.claims import unfit
 from portside.why.containers import CAUSES as CONTAINERS
 from portside.why.finding import Finding
 from portside.why.refusals import classify
-from portside.why.scheduling import filter_of
+from portside.why.scheduling import WORDLESS, filter_of, unschedulable
 from portside.why.services import port_name_missing, selects_nothing
 from portside.why.world import World
 
@@ -161,3 +161,25 @@ def test_a_port_may_be_in_a_sidecar_and_has_to_have_the_protocol() -> None:
     tcp = {"ports": [{"name": "dns", "containerPort": 53}]}
     sidecar = {"name": "side", "restartPolicy": "Always", **tcp}
     assert port_name_missing(world(pod(None, None, initContainers=[sidecar])), service({"app": "shop"}, "dns")) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "says", "todo"),
+    [
+        ("SchedulerError", "the shelf burns", "can't place the pod: the shelf burns", "see to the extender"),
+        ("SchedulerError", 'running "DynamicResources" filter plugin: no', "can't place", "portside status"),
+        (
+            "Unschedulable",
+            "0/2 nodes are available: 2 no token left. preemption: 0/2 nodes are available: 2 Preemption is not helpful.",
+            "2 of 2: no token left",
+            "words that no filter has are an extender's",
+        ),
+        ("Unschedulable", "0/2 nodes are available: preemption: 0/2 nodes are available: 2 No.", WORDLESS, "extender"),
+    ],
+)
+def test_what_extenders_say_is_told_as_theirs(reason: str, message: str, says: str, todo: str) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+    held = pod()
+    held["status"] = {"phase": "Pending", "conditions": [condition]}
+    found = unschedulable(world(held), held)
+    assert found is not None and says in found.says and any(todo in line for line in found.todo)
