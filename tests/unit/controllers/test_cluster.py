@@ -116,8 +116,12 @@ async def test_deployment_rolls_out_scales_and_rolls_back() -> None:
         old = c.client.objects[SETS]["ns/" + first["metadata"]["name"]]["metadata"]["annotations"]
         assert old["deployment.kubernetes.io/revision"] == "3"
         assert old["deployment.kubernetes.io/revision-history"] == "1"
-        messages = [e["message"] for e in c.objects(EVENTS) if e["involvedObject"]["kind"] == "Deployment"]
-        assert messages[0] == f"Scaled up replica set {first['metadata']['name']} from 0 to 2"
+
+        def messages() -> list[str]:
+            return [e["message"] for e in c.objects(EVENTS) if e["involvedObject"]["kind"] == "Deployment"]
+
+        await c.until(messages)
+        assert messages()[0] == f"Scaled up replica set {first['metadata']['name']} from 0 to 2"
 
 
 async def test_stale_caches_never_create_a_pod_twice() -> None:
