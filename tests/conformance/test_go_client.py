@@ -56,6 +56,7 @@ def steps(simulated: Cluster, client: Path) -> Iterator[dict[str, dict[str, Any]
     """What each step said, by its name."""
     name = f"go-{uuid.uuid4().hex[:6]}"
     simulated.kubectl("create", "namespace", name)
+    simulated.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
     done = subprocess.run([str(client), str(simulated.kubeconfig), name], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     yield {line["step"]: line for line in map(json.loads, done.stdout.splitlines())}
