@@ -57,7 +57,7 @@ class Cluster:
         assert not check or done.returncode == 0, done.stderr
         return done
 
-    def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 60, check: bool = True) -> str:
+    def kubectl(self, *words: str, stdin: str | None = None, timeout: float = 120, check: bool = True) -> str:
         """What kubectl printed; with ``check`` off, its output and errors together."""
         command = [str(self.tools / "kubectl"), "--kubeconfig", str(self.kubeconfig), *words]
         environment = os.environ | {"HOME": str(self.home), "KUBECTL_KUBERC": "false"}

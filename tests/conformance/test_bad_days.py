@@ -173,7 +173,7 @@ def test_interrupting_up_leaves_a_state_from_which_it_goes_on(lone: Cluster) -> 
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=180)
-    assert process.returncode in (0, 130), errors
+    assert process.returncode in (0, 130, -signal.SIGINT), errors  # the last where it had just ended: a shell says 130
     assert lone.portside("up", "--simulate", "1").returncode == 0
     assert "node-0" in lone.kubectl("get", "nodes", "-o", "name")
 
