@@ -9,10 +9,12 @@ import ssl
 import tempfile
 import time
 from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from portside.base.dialing import words
+from portside.base.posting import exchange, session_over, whole
 from portside.scheduler.extender_config import Extender
 from portside.scheduler.extender_wire import ExtenderFailure, decoded, steps
 from portside.scheduler.profile import ConfigError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 ANSWER_LIMIT = 32 << 20
+HINT = ": make the extender nodeCacheCapable"
 AT_ONCE = 512 << 10  # bytes of an answer that are decoded in one go; a longer one lets others have their turns
 SLICE = 0.005  # seconds of it
 BINDINGS_AT_ONCE = 32  # per extender
@@ -121,42 +124,30 @@ class ExtenderClient:
             connector = aiohttp.TCPConnector(
                 limit=BINDINGS_AT_ONCE + 1, ssl=self._context, keepalive_timeout=IDLE_SECONDS
             )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+            self._session = session_over(connector)
         return self._session
 
     async def _exchange(self, url: str, body: bytes, begun: list[bool], again: bool) -> tuple[int, bytes]:
-        """Code and body; ``begun``: whether the answer's head had come. A kept connection that the other side closes in the same
-        moment (it was started anew) is tried once more, on a new one."""
-        import aiohttp
+        """Code and body; ``begun``: whether the answer's head had come."""
         from yarl import URL
 
         session = self._open()
-        for last in (not again, True):
-            try:
-                async with session.post(
-                    URL(url, encoded=True),
-                    data=io.BytesIO(body),
-                    headers=HEADERS | {"Content-Length": str(len(body))},
-                    allow_redirects=False,
-                    server_hostname=self.extender.tls.server_name or None,
-                ) as response:
-                    begun[0] = True
-                    return response.status, await _whole(response) if response.status == 200 else b""
-            except aiohttp.ClientConnectorError:
-                raise
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as problem:
-                if last:
-                    raise ConnectionError("EOF") from problem
-            except aiohttp.ClientPayloadError:
-                raise ConnectionError("unexpected EOF") from None
-            except aiohttp.ClientError as problem:
-                raise ConnectionError(f"net/http: {problem}") from None
-        raise AssertionError("the last try returns or raises")
+        headers = HEADERS | {"Content-Length": str(len(body))}
+
+        def send() -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            return session.post(
+                URL(url, encoded=True),
+                data=io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
+                server_hostname=self.extender.tls.server_name or None,
+            )
+
+        async def read(response: aiohttp.ClientResponse) -> tuple[int, bytes]:
+            begun[0] = True
+            return response.status, await whole(response, ANSWER_LIMIT, HINT) if response.status == 200 else b""
+
+        return await exchange(send, read, again=again)
 
 
 async def _in_slices(work: Generator[None, None, Any]) -> Any:
@@ -169,16 +160,3 @@ async def _in_slices(work: Generator[None, None, Any]) -> Any:
         if time.monotonic() > end:
             await asyncio.sleep(0)
             end = time.monotonic() + SLICE
-
-
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_chunked(64 << 10):
-        size += len(part)
-        if size > ANSWER_LIMIT:
-            raise ConnectionError(
-                f"the answer is larger than the limit of {ANSWER_LIMIT >> 20} MiB: make it nodeCacheCapable"
-            )
-        parts.append(part)
-    return b"".join(parts)

@@ -16,10 +16,12 @@ import json
 import posixpath
 import ssl
 from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from portside.base.dialing import words
+from portside.base.posting import exchange, session_over, whole
 from portside.server.webhooks.service_names import Resolver, Unresolved, safe, service_host
 
 if TYPE_CHECKING:
@@ -168,38 +170,24 @@ class WebhookClient:
                 keepalive_timeout=IDLE_SECONDS,
                 resolver=self._resolver,  # type: ignore[arg-type]  # its protocol, not its base class
             )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+            self._session = session_over(connector)
         return self._session
 
     async def _exchange(
         self, url: str, body: bytes, context: ssl.SSLContext, agent: str, limit: int
     ) -> tuple[int, bytes]:
-        """Code and body. A connection that was kept and then closed by the other side is tried once more, on a new one."""
-        import aiohttp
+        """Code and body."""
         from yarl import URL
 
         session, headers = self._open(), HEADERS | {"User-Agent": agent}
-        for last in (False, True):
-            try:
-                async with session.post(
-                    URL(url, encoded=True), data=body, headers=headers, ssl=context, allow_redirects=False
-                ) as response:
-                    return response.status, await _whole(response, limit)
-            except aiohttp.ClientConnectorError:
-                raise
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as problem:
-                if last:
-                    raise ConnectionError("EOF") from problem
-            except aiohttp.ClientPayloadError:
-                raise ConnectionError("unexpected EOF") from None
-            except aiohttp.ClientError as problem:
-                raise ConnectionError(f"net/http: {problem}") from None
-        raise AssertionError("the second try returns or raises")
+
+        def send() -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            return session.post(URL(url, encoded=True), data=body, headers=headers, ssl=context, allow_redirects=False)
+
+        async def read(response: aiohttp.ClientResponse) -> tuple[int, bytes]:
+            return response.status, await whole(response, limit)
+
+        return await exchange(send, read)
 
     def _words(self, problem: OSError, host: str) -> str:
         """A transport error as upstream words it."""
@@ -208,14 +196,3 @@ class WebhookClient:
             return str(inner)
         place = self._resolver.last.get(host)
         return words(problem, host, (place.host, place.port) if place else None)
-
-
-async def _whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_chunked(64 << 10):
-        size += len(part)
-        if size > limit:
-            raise ConnectionError(f"the answer is larger than the limit of {limit} bytes")
-        parts.append(part)
-    return b"".join(parts)
