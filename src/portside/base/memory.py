@@ -17,11 +17,10 @@ M_ARENA_MAX = -8  # malloc.h
 ARENAS = 2
 """Heaps for all threads together: one per thread would multiply what stays behind."""
 EVERY_SECONDS = 10.0
-THRESHOLDS = (6_000, 100_000, 100_000)
-"""Objects until the young are looked at, and such looks until all others are. A look at the young stays below 15 ms. Who
-outlives it counts as old: a second look at the middle-aged would take as long again and finds one in ten thousand. The last
-takes half a second per ten thousand pods, and finds next to nothing, as cached objects have no cycles and go when nobody holds
-them: once in six hundred million objects is enough."""
+THRESHOLDS = (2_000, 2, 100_000)
+"""Objects until the young are looked at, such looks until the middle-aged are, and those until all are. The first two
+stay below 15 ms. The last takes half a second per ten thousand pods, and finds next to nothing, as cached objects have no
+cycles and go when nobody holds them: once in a thousand million objects is enough."""
 
 
 def _library() -> Any:
